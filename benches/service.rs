@@ -1,0 +1,997 @@
+//! How near the service comes to pgbench on the very same statements, and how far it is ahead of a generic server.
+//!
+//! `cargo bench --bench service` starts a private PostgreSQL with its default settings in a temporary directory,
+//! fills it, starts the release build of the service on it, and lets the contestants take turns with 32
+//! connections each: the service over HTTP, pgbench, and postrust where it is installed. All do the same work on
+//! the same rows; every contestant finds the tables as the one before found them. Options: `-- --help`.
+
+use std::{
+    cell::{Cell, RefCell},
+    fs::{self, File},
+    io::Write as _,
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::{Parser, ValueEnum};
+use secrecy::{ExposeSecret, SecretString};
+use speedcoding::{
+    auth::token::AccessTokens,
+    db::{embedded::Embedded, migrate::migrate},
+};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::TcpStream,
+    process::{Child, Command},
+    time::sleep,
+};
+use tokio_postgres::{Client, NoTls};
+use uuid::Uuid;
+
+const CONNECTIONS: u64 = 32;
+const SECRET: &str = "a secret for benchmarks, which everybody may know";
+const ISSUER: &str = "speedcoding";
+const PACKAGES: [&str; 5] = ["tokio", "poem", "serde", "tokio-postgres", "argon2"];
+const VIDEO_URL: &str = "https://www.youtube.com/watch?v=dQw4w9WgXcQ";
+/// Ids end in a number of twelve digits, so that pgbench, which only counts, can make them too.
+const FIRST: u64 = 100_000_000_000;
+const USER: &str = "00000000-0000-7000-8000-";
+const SIGN_IN: &str = "00000000-0000-4000-8000-";
+/// Every user has one session that is over, with milestones and a submission, and stays.
+const ARCHIVED: &str = "00000000-0000-7001-8000-";
+/// What a round uses up; ids that the functions make are greater still.
+const STOCK: &str = "00000000-0000-7002-8000-";
+/// Spreads consecutive requests over all users.
+const STRIDE: u64 = 7919;
+/// The settings that the service gives its connections.
+const OPTIONS: &str = "-c role=speedcoding_api -c statement_timeout=10s -c lock_timeout=5s \
+                       -c idle_in_transaction_session_timeout=10s";
+
+#[derive(Parser)]
+struct Options {
+    /// What to measure; all by default.
+    operations: Vec<Operation>,
+    /// How often each contestant has its turn.
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// How long a turn is measured, in seconds.
+    #[arg(long, default_value_t = 4)]
+    seconds: u64,
+    /// How long each turn runs before it is measured, in seconds: caches fill, functions are compiled.
+    #[arg(long, default_value_t = 2)]
+    warm_up: u64,
+    /// How many users there are: a turn can start or end as many sessions.
+    #[arg(long, default_value_t = 40_000)]
+    users: u64,
+    /// Further builds of the service to compare.
+    #[arg(long)]
+    binary: Vec<PathBuf>,
+    /// Statements to try out: run by the owner after the migrations.
+    #[arg(long)]
+    sql: Option<PathBuf>,
+    /// Leaves postrust out.
+    #[arg(long)]
+    without_postrust: bool,
+    /// Commits without waiting for the disk, for every contestant alike.
+    #[arg(long)]
+    asynchronous_commit: bool,
+    /// What cargo says to every benchmark.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Operation {
+    Start,
+    Verify,
+    End,
+    Get,
+}
+
+/// Which user, session and milestone a request is about.
+struct Item {
+    number: u64,
+    milestone: u64,
+}
+
+impl Operation {
+    fn name(self) -> &'static str {
+        match self {
+            Operation::Start => "start_session",
+            Operation::Verify => "verify_milestone",
+            Operation::End => "end_session",
+            Operation::Get => "get_session",
+        }
+    }
+
+    /// How many users take part: of verify's, each passes several milestones.
+    fn users(self, users: u64) -> u64 {
+        if self == Operation::Verify {
+            users / 5
+        } else {
+            users
+        }
+    }
+
+    /// The `turn`-th request's subject; none where the stock is used up. pgbench computes the same.
+    fn item(self, turn: u64, users: u64) -> Option<Item> {
+        let users = self.users(users);
+        let (milestone, most) = match self {
+            Operation::Verify => (turn / users + 1, 7),
+            Operation::Get => (1, 1),
+            Operation::Start | Operation::End => (turn / users + 1, 1),
+        };
+        let number = FIRST + turn * STRIDE % users;
+        (milestone <= most).then_some(Item { number, milestone })
+    }
+
+    /// What a turn needs beyond the archive.
+    fn stock(self, users: u64) -> String {
+        let (challenge, passed) = match self {
+            Operation::Start | Operation::Get => return String::new(),
+            Operation::Verify => ("freestyle", 0),
+            Operation::End => ("slack-clone", 7),
+        };
+        let last = FIRST + self.users(users) - 1;
+        format!(
+            "insert into public.sessions (id, user_id, challenge_id, tech_stack, start_time, deadline)
+             select ('{STOCK}' || n)::uuid, ('{USER}' || n)::uuid, id, 'Rust, PostgreSQL', now() - interval '1 hour',
+                    now() + interval '23 hours'
+               from generate_series({FIRST}, {last}) as n, public.challenges where slug = '{challenge}';
+             insert into public.milestones (session_id, user_id, milestone_number, passed, completed_at, attempts)
+             select ('{STOCK}' || n)::uuid, ('{USER}' || n)::uuid, number, true,
+                    now() - interval '1 hour' + number * interval '5 minutes', 1
+               from generate_series({FIRST}, {last}) as n, generate_series(1, {passed}) as number;"
+        )
+    }
+
+    /// How much of the work is found done afterwards.
+    fn done(self) -> String {
+        match self {
+            Operation::Start => {
+                format!("select count(*) from public.sessions where id >= '{STOCK}000000000000'")
+            }
+            Operation::Verify => {
+                format!(
+                    "select count(*) from public.milestones where session_id >= '{STOCK}000000000000'"
+                )
+            }
+            Operation::End => {
+                format!(
+                    "select count(*) from public.submissions where session_id >= '{STOCK}000000000000'"
+                )
+            }
+            Operation::Get => "select 0::bigint".to_owned(),
+        }
+    }
+
+    /// The request to the service.
+    fn request(self, item: &Item, token: &str, out: &mut Vec<u8>) {
+        let Item { number, milestone } = item;
+        let (path, body) = match self {
+            Operation::Start => (
+                "/sessions/start",
+                r#"{"techStack":"Rust, PostgreSQL","challenge":"freestyle"}"#.to_owned(),
+            ),
+            Operation::Verify => (
+                "/milestones/verify",
+                format!(r#"{{"sessionId":"{STOCK}{number}","milestoneNumber":{milestone}}}"#),
+            ),
+            Operation::End => (
+                "/sessions/end",
+                format!(
+                    r#"{{"sessionId":"{STOCK}{number}","packages":["{}"],"videoUrl":"{VIDEO_URL}"}}"#,
+                    PACKAGES.join("\",\"")
+                ),
+            ),
+            Operation::Get => {
+                let path = format!("/sessions/{ARCHIVED}{number}");
+                return http(out, "GET", "/api/v1", &path, token, "");
+            }
+        };
+        http(out, "POST", "/api/v1", path, token, &body);
+    }
+
+    /// The same as a remote procedure call of PostgREST's.
+    fn remote_call(self, item: &Item, token: &str, out: &mut Vec<u8>) {
+        let Item { number, milestone } = item;
+        let body = match self {
+            Operation::Start => {
+                r#"{"tech_stack":"Rust, PostgreSQL","challenge":"freestyle"}"#.to_owned()
+            }
+            Operation::Verify => {
+                format!(r#"{{"session_id":"{STOCK}{number}","milestone_number":{milestone}}}"#)
+            }
+            Operation::End => format!(
+                r#"{{"session_id":"{STOCK}{number}","packages":["{}"],"video_url":"{VIDEO_URL}"}}"#,
+                PACKAGES.join("\",\"")
+            ),
+            Operation::Get => format!(r#"{{"session_id":"{ARCHIVED}{number}"}}"#),
+        };
+        http(out, "POST", "/api/rpc/", self.name(), token, &body);
+    }
+
+    /// What pgbench repeats: the statement of `sql/queries`, its parameters put together from numbers.
+    fn script(self, users: u64, clients: u64) -> String {
+        let users = self.users(users);
+        let arguments = match self {
+            Operation::Start => ":stack, :challenge",
+            Operation::Verify => "(:stock::text || :n)::uuid, :milestone",
+            Operation::End => "(:stock::text || :n)::uuid, :packages, :video",
+            Operation::Get => "(:archived::text || :n)::uuid",
+        };
+        format!(
+            "\\set turn :i * {clients} + :client_id\n\
+             \\set i :i + 1\n\
+             \\set n {FIRST} + :turn * {STRIDE} % {users}\n\
+             \\set milestone :turn / {users} + 1\n\
+             select * from private.{}((:a::text || :n || :b || :n || :c)::jsonb, {arguments});\n",
+            self.name(),
+        )
+    }
+}
+
+fn http(out: &mut Vec<u8>, method: &str, base: &str, path: &str, token: &str, body: &str) {
+    out.clear();
+    let written = write!(
+        out,
+        "{method} {base}{path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    written.expect("memory takes every write");
+}
+
+/// One who has to do the work.
+enum Contestant {
+    Service { name: String, server: Server },
+    Pgbench { name: String, clients: u64 },
+    Postrust(Server),
+}
+
+impl Contestant {
+    fn name(&self) -> &str {
+        match self {
+            Contestant::Service { name, .. } | Contestant::Pgbench { name, .. } => name,
+            Contestant::Postrust(_) => "postrust",
+        }
+    }
+}
+
+/// A server under test: a process of its own.
+struct Server {
+    port: u16,
+    pid: u32,
+    _child: Child,
+}
+
+/// What one turn gave. Times are microseconds of CPU for each request.
+#[derive(Clone, Default)]
+struct Turn {
+    per_second: f64,
+    server_us: f64,
+    postgres_us: f64,
+    client_us: f64,
+    /// The median, in milliseconds; pgbench tells the mean.
+    p50_ms: f64,
+    p99_ms: f64,
+    /// The share of the machine's CPU that others used.
+    others: f64,
+    /// All requests, also those before the measurement.
+    total: u64,
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<()> {
+    let options = Options::parse();
+    let dir = std::env::temp_dir().join(format!("speedcoding-bench-{}", std::process::id()));
+    let commit = if options.asynchronous_commit {
+        "off"
+    } else {
+        "on"
+    };
+    let embedded = Embedded::start(&dir, &[("synchronous_commit", commit)]).await?;
+    let outcome = tokio::select! {
+        outcome = compete(&options, &embedded, &dir) => outcome,
+        _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("stopped")),
+    };
+    embedded.stop().await;
+    fs::remove_dir_all(&dir).with_context(|| format!("cannot remove {}", dir.display()))?;
+    outcome
+}
+
+async fn compete(options: &Options, embedded: &Embedded, dir: &Path) -> Result<()> {
+    let bench = Bench::set_up(options, embedded, dir).await?;
+    let contestants = bench.contestants().await?;
+    println!(
+        "{CONNECTIONS} connections, {} rounds of {} s after {} s of warm-up, {} users, {} cores, {}, \
+         synchronous_commit {}",
+        options.rounds,
+        options.seconds,
+        options.warm_up,
+        options.users,
+        std::thread::available_parallelism()?,
+        bench.database_version().await?,
+        if options.asynchronous_commit {
+            "off"
+        } else {
+            "on"
+        },
+    );
+    println!(
+        "\"of pgbench\": with {CONNECTIONS} clients; the servers, and the other pgbench, have {} connections to \
+         PostgreSQL. Medians; in brackets the spread. \"by CPU\": the same ratio computed from the CPU time that a request takes \
+         of all involved, which others on the machine disturb less. CPU in µs for each request. \"others\": the share \
+         of the machine's CPU that went to unrelated processes. Load average: {}.\n",
+        bench.pool,
+        fs::read_to_string("/proc/loadavg")?.trim()
+    );
+    println!(
+        "{:<17}{:<11}{:>7} {:<13}{:>10} {:<13}{:>5} {:<13}{:>7}{:>9}{:>7}{:>8}{:>8}{:>7}",
+        "operation",
+        "",
+        "req/s",
+        "",
+        "of pgbench",
+        "",
+        "by CPU",
+        "",
+        "server",
+        "Postgres",
+        "client",
+        "p50 ms",
+        "p99 ms",
+        "others"
+    );
+    let operations = match options.operations.as_slice() {
+        [] => Operation::value_variants(),
+        chosen => chosen,
+    };
+    for operation in operations {
+        bench.reset(*operation).await?;
+        let mut turns = vec![Vec::new(); contestants.len()];
+        for round in 0..options.rounds {
+            // Each goes first once: what drifts favours nobody.
+            for place in 0..contestants.len() {
+                let index = (place + round) % contestants.len();
+                turns[index].push(bench.turn(*operation, &contestants[index]).await?);
+            }
+        }
+        report(*operation, &contestants, &turns);
+    }
+    Ok(())
+}
+
+fn report(operation: Operation, contestants: &[Contestant], turns: &[Vec<Turn>]) {
+    let reference = contestants
+        .iter()
+        .position(|contestant| matches!(contestant, Contestant::Pgbench { clients, .. } if *clients == CONNECTIONS))
+        .expect("pgbench always takes part");
+    for (contestant, own) in contestants.iter().zip(turns) {
+        let of = |value: fn(&Turn) -> f64| summary(own.iter().map(value).collect());
+        let rate = of(|turn| turn.per_second);
+        let compared = |value: fn(&Turn) -> f64| {
+            let pairs = own.iter().zip(&turns[reference]);
+            summary(pairs.map(|(own, it)| value(own) / value(it)).collect())
+        };
+        let ratio = compared(|turn| turn.per_second);
+        let by_cpu = compared(|turn| 1.0 / (turn.server_us + turn.postgres_us + turn.client_us));
+        println!(
+            "{:<17}{:<11}{:>7.0} {:<13}{:>10.2} {:<13}{:>6.2} {:<12}{:>7.0}{:>9.0}{:>7.0}{:>8.1}{:>8.1}{:>6.0}%",
+            operation.name(),
+            contestant.name(),
+            rate.1,
+            format!("({:.0}–{:.0})", rate.0, rate.2),
+            ratio.1,
+            format!("({:.2}–{:.2})", ratio.0, ratio.2),
+            by_cpu.1,
+            format!("({:.2}–{:.2})", by_cpu.0, by_cpu.2),
+            of(|turn| turn.server_us).1,
+            of(|turn| turn.postgres_us).1,
+            of(|turn| turn.client_us).1,
+            of(|turn| turn.p50_ms).1,
+            of(|turn| turn.p99_ms).1,
+            of(|turn| turn.others * 100.0).1,
+        );
+    }
+}
+
+/// The least, the median, the greatest.
+fn summary(mut values: Vec<f64>) -> (f64, f64, f64) {
+    values.sort_by(f64::total_cmp);
+    (
+        values[0],
+        values[values.len() / 2],
+        values[values.len() - 1],
+    )
+}
+
+struct Bench<'a> {
+    options: &'a Options,
+    dir: &'a Path,
+    url: &'a SecretString,
+    owner: Client,
+    postmaster: u32,
+    /// How many connections to PostgreSQL the servers may have: as many as the service has to its private one.
+    pool: u64,
+    tokens: AccessTokens,
+}
+
+impl<'a> Bench<'a> {
+    async fn set_up(options: &'a Options, embedded: &'a Embedded, dir: &'a Path) -> Result<Self> {
+        let url = embedded.url();
+        migrate(url).await?;
+        let trial = options.sql.as_ref().map(fs::read_to_string).transpose()?;
+        let (owner, connection) = tokio_postgres::connect(url.expose_secret(), NoTls).await?;
+        tokio::spawn(connection);
+        owner.batch_execute(&trial.unwrap_or_default()).await?;
+        let backend: i32 = owner
+            .query_one("select pg_backend_pid()", &[])
+            .await?
+            .get(0);
+        let bench = Bench {
+            options,
+            dir,
+            url,
+            owner,
+            postmaster: Usage::of(backend.try_into()?)?.parent,
+            pool: match std::env::var("DB_CONNECTIONS") {
+                Ok(connections) => connections.parse()?,
+                Err(_) => 4 * std::thread::available_parallelism()?.get() as u64,
+            },
+            tokens: AccessTokens::new(&SecretString::from(SECRET), ISSUER)?,
+        };
+        bench.fill().await?;
+        Ok(bench)
+    }
+
+    async fn database_version(&self) -> Result<String> {
+        let version: String = self
+            .owner
+            .query_one("show server_version", &[])
+            .await?
+            .get(0);
+        Ok(format!("PostgreSQL {version}"))
+    }
+
+    /// Users who are signed in, each with an archived session; and functions for PostgREST's way of calling.
+    async fn fill(&self) -> Result<()> {
+        let numbers = format!(
+            "generate_series({FIRST}, {}) as n",
+            FIRST + self.options.users - 1
+        );
+        let packages = PACKAGES.join(",");
+        let fill = format!(
+            "set session_replication_role = replica;
+             insert into public.users (id, username)
+             select ('{USER}' || n)::uuid, 'bench_' || n from {numbers};
+             insert into private.refresh_tokens (id, user_id, nonce_digest, key_id, idle_expires_at, expires_at)
+             select ('{SIGN_IN}' || n)::uuid, ('{USER}' || n)::uuid, sha256(n::text::bytea), '\\x00000000',
+                    now() + interval '14 days', now() + interval '30 days'
+               from {numbers};
+             insert into public.sessions
+               (id, user_id, challenge_id, tech_stack, start_time, end_time, deadline, status)
+             select ('{ARCHIVED}' || n)::uuid, ('{USER}' || n)::uuid, id, 'Rust, PostgreSQL', now() - interval '2 days',
+                    now() - interval '47 hours', now() - interval '1 day', 'completed'
+               from {numbers}, public.challenges where slug = 'slack-clone';
+             insert into public.milestones (session_id, user_id, milestone_number, passed, completed_at, attempts)
+             select id, user_id, number, true, start_time + number * interval '8 minutes', 1
+               from public.sessions, generate_series(1, 7) as number;
+             insert into public.submissions
+               (session_id, user_id, challenge_id, tech_stack_key, total_ms, end_time, packages, video_url)
+             select id, user_id, challenge_id, tech_stack_key, total_ms, end_time, '{{{packages}}}', '{VIDEO_URL}'
+               from public.sessions;
+             reset session_replication_role;"
+        );
+        self.owner.batch_execute(&fill).await?;
+        self.owner
+            .batch_execute(
+                "alter role authenticator password 'bench';
+                 create schema bench;
+                 grant usage on schema bench to authenticated, anon;
+                 create function bench.caller() returns jsonb language sql stable
+                 as $$ select current_setting('request.jwt.claims')::jsonb $$;
+                 create function bench.start_session(tech_stack text, challenge text)
+                 returns private.session_result language sql security definer
+                 as $$ select * from private.start_session(bench.caller(), $1, $2) $$;
+                 create function bench.verify_milestone(session_id uuid, milestone_number integer)
+                 returns private.milestone_result language sql security definer
+                 as $$ select * from private.verify_milestone(bench.caller(), $1, $2) $$;
+                 create function bench.end_session(session_id uuid, packages text[], video_url text)
+                 returns private.session_result language sql security definer
+                 as $$ select * from private.end_session(bench.caller(), $1, $2, $3) $$;
+                 create function bench.get_session(session_id uuid)
+                 returns private.session_result language sql security definer
+                 as $$ select * from private.get_session(bench.caller(), $1) $$;",
+            )
+            .await?;
+        Ok(())
+    }
+
+    /// Brings the tables to where every turn begins.
+    async fn reset(&self, operation: Operation) -> Result<()> {
+        self.owner
+            .batch_execute(&format!(
+                "set session_replication_role = replica;
+                 delete from public.submissions where session_id >= '{STOCK}000000000000';
+                 delete from public.milestones where session_id >= '{STOCK}000000000000';
+                 delete from public.sessions where id >= '{STOCK}000000000000';
+                 {};
+                 reset session_replication_role;",
+                operation.stock(self.options.users)
+            ))
+            .await?;
+        for statement in ["vacuum (analyze)", "checkpoint"] {
+            self.owner.batch_execute(statement).await?;
+        }
+        Ok(())
+    }
+
+    async fn contestants(&self) -> Result<Vec<Contestant>> {
+        let mut contestants = Vec::new();
+        let built = PathBuf::from(env!("CARGO_BIN_EXE_speedcoding"));
+        for binary in std::iter::once(&built).chain(&self.options.binary) {
+            let name = if *binary == built {
+                "service".to_owned()
+            } else {
+                binary
+                    .file_name()
+                    .unwrap_or_default()
+                    .to_string_lossy()
+                    .into_owned()
+            };
+            let server = self.start_service(binary, &name).await?;
+            contestants.push(Contestant::Service { name, server });
+        }
+        // As many clients as there are, and as many as the service has connections for them.
+        for clients in [CONNECTIONS, self.pool] {
+            let name = format!("pgbench {clients}");
+            contestants.push(Contestant::Pgbench { name, clients });
+        }
+        if self.options.without_postrust {
+            return Ok(contestants);
+        }
+        let cache = std::env::var_os("XDG_CACHE_HOME")
+            .map(PathBuf::from)
+            .or_else(|| std::env::home_dir().map(|home| home.join(".cache")))
+            .unwrap_or_default()
+            .join("speedcoding/postrust");
+        let postrust = cache.join("bin/postrust");
+        if postrust.is_file() {
+            contestants.push(Contestant::Postrust(self.start_postrust(&postrust).await?));
+        } else {
+            println!(
+                "postrust is not there to compare with: cargo install postrust-server --version '^3' --root {}",
+                cache.display()
+            );
+        }
+        Ok(contestants)
+    }
+
+    async fn start_service(&self, binary: &Path, name: &str) -> Result<Server> {
+        let port = free_port()?;
+        let mut command = Command::new(binary);
+        command
+            .env("DATABASE_URL", self.url.expose_secret())
+            .env("JWT_SECRET", SECRET)
+            .env("DB_CONNECTIONS", self.pool.to_string())
+            .env("BIND", format!("127.0.0.1:{port}"));
+        self.start(command, name, port, "/health/ready").await
+    }
+
+    async fn start_postrust(&self, binary: &Path) -> Result<Server> {
+        let port = free_port()?;
+        let mut url = url::Url::parse(self.url.expose_secret())?;
+        let named = url
+            .set_username("authenticator")
+            .and_then(|()| url.set_password(Some("bench")));
+        named
+            .ok()
+            .context("a PostgreSQL URL takes a user and a password")?;
+        let mut command = Command::new(binary);
+        command
+            .env("DATABASE_URL", url.as_str())
+            .env("PGRST_DB_SCHEMAS", "bench")
+            .env("PGRST_DB_ANON_ROLE", "anon")
+            .env("PGRST_DB_POOL", self.pool.to_string())
+            .env("PGRST_JWT_SECRET", SECRET)
+            .env("PGRST_SERVER_HOST", "127.0.0.1")
+            .env("PGRST_SERVER_PORT", port.to_string());
+        self.start(command, "postrust", port, "/api/").await
+    }
+
+    /// Starts a server and waits until it answers on `ready`.
+    async fn start(
+        &self,
+        mut command: Command,
+        name: &str,
+        port: u16,
+        ready: &str,
+    ) -> Result<Server> {
+        let path = self.dir.join(format!("{name}.log"));
+        let log = File::create(&path)?;
+        let mut child = command
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .kill_on_drop(true)
+            .spawn()
+            .with_context(|| format!("cannot start {name}"))?;
+        for _ in 0..600 {
+            if let Ok(mut connection) = Connection::open(port).await {
+                let mut request = Vec::new();
+                http(&mut request, "GET", "", ready, "", "");
+                if matches!(connection.exchange(&request).await, Ok(status) if status != 503) {
+                    let pid = child.id().context("it has ended")?;
+                    return Ok(Server {
+                        port,
+                        pid,
+                        _child: child,
+                    });
+                }
+            }
+            if child.try_wait()?.is_some() {
+                break;
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+        bail!("{name} does not start:\n{}", fs::read_to_string(path)?)
+    }
+
+    async fn turn(&self, operation: Operation, contestant: &Contestant) -> Result<Turn> {
+        if operation != Operation::Get {
+            self.reset(operation).await?;
+        }
+        let turn = match contestant {
+            Contestant::Pgbench { clients, .. } => self.run_pgbench(operation, *clients).await,
+            Contestant::Service { server, .. } => {
+                self.load(operation, server, Operation::request).await
+            }
+            Contestant::Postrust(server) => {
+                self.load(operation, server, Operation::remote_call).await
+            }
+        };
+        let turn = turn.with_context(|| format!("{}, {}", operation.name(), contestant.name()))?;
+        let done: i64 = self.owner.query_one(&operation.done(), &[]).await?.get(0);
+        ensure!(
+            operation == Operation::Get || u64::try_from(done)? == turn.total,
+            "{} of {} made {} requests, and {done} were found done",
+            operation.name(),
+            contestant.name(),
+            turn.total
+        );
+        Ok(turn)
+    }
+
+    /// Drives a server over HTTP. Tokens are issued anew, for they live no longer than a long benchmark.
+    async fn load(
+        &self,
+        operation: Operation,
+        server: &Server,
+        write: fn(Operation, &Item, &str, &mut Vec<u8>),
+    ) -> Result<Turn> {
+        let users = operation.users(self.options.users);
+        let tokens = (FIRST..FIRST + users)
+            .map(|number| self.token(number))
+            .collect::<Result<Vec<_>>>()?;
+        let (next, done, over) = (Cell::new(0), Cell::new(0_u64), Cell::new(false));
+        let latencies: RefCell<Option<Vec<Duration>>> = RefCell::new(None);
+        let client = || async {
+            let mut connection = Connection::open(server.port).await?;
+            let mut request = Vec::new();
+            while !over.get() {
+                let item = operation
+                    .item(next.replace(next.get() + 1), self.options.users)
+                    .context("the stock is used up: give more --users")?;
+                let token = &tokens[usize::try_from(item.number - FIRST)?];
+                write(operation, &item, token, &mut request);
+                let sent = Instant::now();
+                let status = connection.exchange(&request).await?;
+                ensure!(
+                    (200..300).contains(&status),
+                    "{}",
+                    String::from_utf8_lossy(&connection.buffer)
+                );
+                done.set(done.get() + 1);
+                if let Some(latencies) = latencies.borrow_mut().as_mut() {
+                    latencies.push(sent.elapsed());
+                }
+            }
+            Ok(())
+        };
+        let mut before = None;
+        let mut after = None;
+        let mut measured = Vec::new();
+        let clock = async {
+            sleep(Duration::from_secs(self.options.warm_up)).await;
+            before = Some(Sample::take(
+                self.postmaster,
+                Some(server.pid),
+                std::process::id(),
+            )?);
+            *latencies.borrow_mut() = Some(Vec::with_capacity(100_000));
+            sleep(Duration::from_secs(self.options.seconds)).await;
+            measured = latencies.take().unwrap_or_default();
+            after = Some(Sample::take(
+                self.postmaster,
+                Some(server.pid),
+                std::process::id(),
+            )?);
+            over.set(true);
+            Ok::<_, anyhow::Error>(())
+        };
+        let clients = futures_util::future::try_join_all((0..CONNECTIONS).map(|_| client()));
+        tokio::try_join!(clients, clock)?;
+        let (before, after) = before.zip(after).context("nothing was measured")?;
+        measured.sort();
+        let percentile = |share: usize| {
+            let index = measured.len() * share / 100;
+            measured
+                .get(index)
+                .map_or(0.0, |it| it.as_secs_f64() * 1000.0)
+        };
+        let (p50_ms, p99_ms) = (percentile(50), percentile(99));
+        Ok(Turn {
+            p50_ms,
+            p99_ms,
+            total: done.get(),
+            ..after.since(&before, measured.len() as f64)
+        })
+    }
+
+    fn token(&self, number: u64) -> Result<String> {
+        let user = Uuid::parse_str(&format!("{USER}{number}"))?;
+        let sign_in = Uuid::parse_str(&format!("{SIGN_IN}{number}"))?;
+        Ok(self.tokens.issue(user, "runner", sign_in)?)
+    }
+
+    /// Runs pgbench and measures it from outside, second by second, as it reports its progress.
+    async fn run_pgbench(&self, operation: Operation, clients: u64) -> Result<Turn> {
+        let script = self.dir.join(format!("{}.pgbench", operation.name()));
+        fs::write(&script, operation.script(self.options.users, clients))?;
+        // A caller's claims, cut where the user's number stands.
+        let claims = serde_json::to_string(&self.tokens.verify(&self.token(FIRST)?)?)?;
+        let number = FIRST.to_string();
+        let [a, b, c]: [&str; 3] = claims
+            .split(&number)
+            .collect::<Vec<_>>()
+            .try_into()
+            .ok()
+            .context("the claims name the user and the sign-in")?;
+        let packages = format!("{{{}}}", PACKAGES.join(","));
+        let variables = [
+            ("i", "0"),
+            ("a", a),
+            ("b", b),
+            ("c", c),
+            ("stock", STOCK),
+            ("archived", ARCHIVED),
+            ("stack", "Rust, PostgreSQL"),
+            ("challenge", "freestyle"),
+            ("packages", &packages),
+            ("video", VIDEO_URL),
+        ];
+        let mut command = Command::new("pgbench");
+        command
+            .args(["--protocol=prepared", "--no-vacuum", "--progress=1"])
+            .arg(format!("--client={clients}"))
+            .arg(format!(
+                "--time={}",
+                self.options.warm_up + self.options.seconds + 1
+            ))
+            .arg("--file")
+            .arg(&script);
+        for (name, value) in variables {
+            command.arg(format!("--define={name}={value}"));
+        }
+        let mut child = command
+            .arg(self.url.expose_secret())
+            .env("PGOPTIONS", OPTIONS)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .context("cannot run pgbench; `apt-get install postgresql` brings it")?;
+        let pid = child.id().context("it has ended")?;
+        let said = child.stderr.take().context("it says nothing")?;
+        let (mut before, mut after, mut told) = (None, None, String::new());
+        let (mut seconds, mut transactions, mut latency) = (0, 0.0, 0.0);
+        let mut lines = BufReader::new(said).lines();
+        while let Some(line) = lines.next_line().await? {
+            // progress: 1.0 s, 4312.9 tps, lat 7.402 ms stddev 1.205, 0 failed
+            let Some(progress) = line.strip_prefix("progress: ") else {
+                told += &line;
+                told.push('\n');
+                continue;
+            };
+            seconds += 1;
+            // The last second is not measured: its line may come when everything is over.
+            let end = self.options.warm_up + self.options.seconds;
+            if seconds > self.options.warm_up && seconds <= end {
+                let mut words = progress.split(' ');
+                transactions += words.nth(2).unwrap_or_default().parse::<f64>()?;
+                latency += words.nth(2).unwrap_or_default().parse::<f64>()?;
+            }
+            if seconds == self.options.warm_up {
+                before = Some(Sample::take(self.postmaster, None, pid)?);
+            } else if seconds == end {
+                after = Some(Sample::take(self.postmaster, None, pid)?);
+            }
+        }
+        let output = child.wait_with_output().await?;
+        let summary = String::from_utf8_lossy(&output.stdout);
+        ensure!(
+            output.status.success() && !told.contains("ERROR") && !told.contains("aborted"),
+            "pgbench failed:\n{told}{summary}"
+        );
+        let total = summary
+            .lines()
+            .find_map(|line| line.strip_prefix("number of transactions actually processed: "))
+            .and_then(|count| count.split('/').next()?.trim().parse().ok())
+            .with_context(|| format!("pgbench said:\n{summary}"))?;
+        let (before, after) = before.zip(after).context("pgbench reported no progress")?;
+        Ok(Turn {
+            total,
+            p50_ms: latency / self.options.seconds as f64,
+            ..after.since(&before, transactions)
+        })
+    }
+}
+
+/// A keep-alive connection, with no more of HTTP than it takes.
+struct Connection {
+    stream: TcpStream,
+    buffer: Vec<u8>,
+}
+
+impl Connection {
+    async fn open(port: u16) -> Result<Self> {
+        let stream = TcpStream::connect(("127.0.0.1", port)).await?;
+        stream.set_nodelay(true)?;
+        Ok(Connection {
+            stream,
+            buffer: Vec::with_capacity(16 * 1024),
+        })
+    }
+
+    /// Sends a request and reads the answer to its end, which stays in the buffer; gives its status.
+    async fn exchange(&mut self, request: &[u8]) -> Result<u16> {
+        self.stream.write_all(request).await?;
+        self.buffer.clear();
+        let mut end = None;
+        loop {
+            let read = self.stream.read_buf(&mut self.buffer).await?;
+            ensure!(read > 0, "the server closed the connection");
+            if end.is_none()
+                && let Some(head) = find(&self.buffer, b"\r\n\r\n")
+            {
+                let text = std::str::from_utf8(&self.buffer[..head])?.to_ascii_lowercase();
+                end = Some(match text.split_once("\r\ncontent-length: ") {
+                    Some((_, rest)) => {
+                        let length = rest.split("\r\n").next().unwrap_or_default();
+                        End::Length(head + 4 + length.parse::<usize>()?)
+                    }
+                    None => End::LastChunk,
+                });
+            }
+            let complete = match end {
+                None => false,
+                Some(End::Length(length)) => self.buffer.len() >= length,
+                Some(End::LastChunk) => self.buffer.ends_with(b"\r\n0\r\n\r\n"),
+            };
+            if complete {
+                // HTTP/1.1 200 OK
+                let status = self.buffer.get(9..12).context("not HTTP")?;
+                return Ok(std::str::from_utf8(status)?.parse()?);
+            }
+        }
+    }
+}
+
+/// How the end of an answer is known.
+enum End {
+    Length(usize),
+    LastChunk,
+}
+
+fn find(text: &[u8], wanted: &[u8]) -> Option<usize> {
+    text.windows(wanted.len())
+        .position(|window| window == wanted)
+}
+
+fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+}
+
+/// How much CPU everybody has used at a moment, in microseconds.
+struct Sample {
+    at: Instant,
+    server: u64,
+    postgres: u64,
+    client: u64,
+    machine: u64,
+}
+
+/// What /proc/<pid>/stat says of a process.
+struct Usage {
+    parent: u32,
+    own_us: u64,
+    /// Of its children that have ended.
+    children_us: u64,
+}
+
+/// Linux counts CPU time in hundredths of a second.
+const TICK_US: u64 = 10_000;
+
+impl Usage {
+    fn of(pid: u32) -> Result<Self> {
+        let text = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+        // The name, in brackets, may hold spaces.
+        let fields: Vec<&str> = text
+            .rsplit_once(") ")
+            .context("/proc/<pid>/stat has another form")?
+            .1
+            .split(' ')
+            .collect();
+        let field = |index: usize| -> Result<u64> {
+            Ok(fields.get(index).copied().unwrap_or_default().parse()?)
+        };
+        Ok(Usage {
+            parent: field(1)?.try_into()?,
+            own_us: (field(11)? + field(12)?) * TICK_US,
+            children_us: (field(13)? + field(14)?) * TICK_US,
+        })
+    }
+}
+
+impl Sample {
+    fn take(postmaster: u32, server: Option<u32>, client: u32) -> Result<Self> {
+        let root = Usage::of(postmaster)?;
+        let backends: u64 = fs::read_dir("/proc")?
+            .flatten()
+            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+            .filter_map(|pid| Usage::of(pid).ok())
+            .filter(|usage| usage.parent == postmaster)
+            .map(|usage| usage.own_us)
+            .sum();
+        // cpu  user nice system idle iowait irq softirq steal …
+        let machine: u64 = fs::read_to_string("/proc/stat")?
+            .split_whitespace()
+            .skip(1)
+            .take(8)
+            .enumerate()
+            .filter(|(index, _)| ![3, 4].contains(index))
+            .filter_map(|(_, ticks)| ticks.parse::<u64>().ok())
+            .sum();
+        Ok(Sample {
+            at: Instant::now(),
+            server: server.map_or(Ok(0), |pid| Usage::of(pid).map(|usage| usage.own_us))?,
+            postgres: root.own_us + root.children_us + backends,
+            client: Usage::of(client)?.own_us,
+            machine: machine * TICK_US,
+        })
+    }
+
+    /// What was used since `before`, for each of so many requests.
+    fn since(&self, before: &Sample, requests: f64) -> Turn {
+        let took = self.at - before.at;
+        let used = |of: fn(&Sample) -> u64| of(self).saturating_sub(of(before)) as f64;
+        let (server, postgres, client) = (
+            used(|it| it.server),
+            used(|it| it.postgres),
+            used(|it| it.client),
+        );
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let capacity = took.as_micros() as f64 * cores as f64;
+        Turn {
+            per_second: requests / took.as_secs_f64(),
+            server_us: server / requests,
+            postgres_us: postgres / requests,
+            client_us: client / requests,
+            others: (used(|it| it.machine) - server - postgres - client).max(0.0) / capacity,
+            ..Turn::default()
+        }
+    }
+}

@@ -1,0 +1,11 @@
+-- Function bodies use this and never auth.uid(): an owner other than Supabase's cannot use schema auth.
+create or replace function private.caller_id() returns uuid
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+  select (nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'sub')::uuid
+$$;
+
+comment on function private.caller_id() is 'The user whose verified claims are set for this transaction, or null.';
+revoke all on function private.caller_id() from public, anon, authenticated, service_role;
+grant execute on function private.caller_id() to speedcoding_writer, speedcoding_keeper;

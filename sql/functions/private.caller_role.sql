@@ -1,0 +1,16 @@
+-- Read at use, never from the token, so that a demotion or a ban counts at once. It is SECURITY DEFINER
+-- because the roles whose policies ask cannot enter this schema.
+create or replace function private.caller_role() returns text
+language sql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+  select role::text
+    from public.users
+   where id = private.caller_id()
+     and banned_at is null
+$$;
+
+comment on function private.caller_role() is 'The caller''s role now; null for nobody and for the banned.';
+revoke all on function private.caller_role() from public, anon, authenticated, service_role;
+grant execute on function private.caller_role() to anon, authenticated, speedcoding_writer;
+alter function private.caller_role() owner to speedcoding_keeper;

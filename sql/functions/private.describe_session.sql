@@ -1,0 +1,54 @@
+-- Runs with the caller's claims under the policies: what the caller may not see is not there.
+create or replace function private.describe_session(session uuid, refusal jsonb default null)
+returns private.session_result
+language sql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+  select row(
+    refusal, s.id, s.user_id, challenge.slug, s.tech_stack, s.status::text, s.start_time, s.end_time,
+    s.deadline, s.total_ms, s.total_time,
+    coalesce((
+      select jsonb_agg(jsonb_build_object(
+               'id', m.id,
+               'sessionId', m.session_id,
+               'milestoneNumber', m.milestone_number,
+               'title', definition.title,
+               'passed', m.passed,
+               'pending', m.pending,
+               'completedAt', m.completed_at,
+               'splitMs', private.elapsed_ms(s.start_time, m.completed_at),
+               'attempts', m.attempts,
+               'nextAttemptAt', m.next_attempt_at
+             ) order by m.milestone_number)
+        from public.milestones as m
+        left join public.challenge_milestones as definition
+          on definition.challenge_id = s.challenge_id and definition.number = m.milestone_number
+       where m.session_id = s.id
+    ), '[]'),
+    (
+      select jsonb_build_object(
+               'id', handed_in.id,
+               'sessionId', handed_in.session_id,
+               'packages', handed_in.packages,
+               'videoUrl', handed_in.video_url,
+               'submittedAt', handed_in.submitted_at,
+               'status', handed_in.status,
+               'revision', handed_in.revision,
+               'claimedBy', handed_in.claimed_by,
+               'reviewReason', handed_in.review_reason,
+               'reviewedAt', handed_in.reviewed_at
+             )
+        from public.submissions as handed_in
+       where handed_in.session_id = s.id
+    ),
+    private.clock()
+  )::private.session_result
+    from public.live_sessions as s
+    join public.challenges as challenge on challenge.id = s.challenge_id
+   where s.id = session
+$$;
+
+comment on function private.describe_session(uuid, jsonb) is
+  'A session with its milestones and submission, as far as the caller may see it.';
+revoke all on function private.describe_session(uuid, jsonb) from public, anon, authenticated, service_role;
+alter function private.describe_session(uuid, jsonb) owner to speedcoding_writer;

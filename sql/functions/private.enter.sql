@@ -1,0 +1,40 @@
+-- The first line of every domain function. From here on every policy sees the caller, for this transaction
+-- only: nothing of one request can stay on a pooled connection. Logout, revocation and bans count at once,
+-- whatever the access token still says.
+create or replace function private.enter(caller jsonb, anyone boolean default false) returns uuid
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  signed_in record;
+begin
+  perform set_config('request.jwt.claims', coalesce(caller, '{"role": "anon"}')::text, true);
+  if caller is null then
+    if not anyone then
+      perform private.refuse(401, 'missing_token', 'Send an access token: log in to get one.');
+    end if;
+    return null;
+  end if;
+  select account.id, account.banned_at
+    into signed_in
+    from private.refresh_tokens as token
+    join public.users as account on account.id = token.user_id
+   where token.id = (caller ->> 'session_id')::uuid
+     and token.user_id = (caller ->> 'sub')::uuid
+     and token.revoked_at is null
+     and least(token.idle_expires_at, token.expires_at) > private.clock();
+  if not found then
+    perform private.refuse(401, 'sign_in_ended', 'This sign-in has ended: log in again.');
+  end if;
+  if signed_in.banned_at is not null then
+    perform private.refuse(403, 'account_banned', 'This account is banned.');
+  end if;
+  return signed_in.id;
+end
+$$;
+
+comment on function private.enter(jsonb, boolean) is
+  'Makes the verified claims the caller of this transaction and returns the user''s id; refuses the signed-out and the banned.';
+revoke all on function private.enter(jsonb, boolean) from public, anon, authenticated, service_role;
+grant execute on function private.enter(jsonb, boolean) to speedcoding_writer;
+alter function private.enter(jsonb, boolean) owner to speedcoding_writer;

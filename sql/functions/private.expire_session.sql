@@ -1,0 +1,13 @@
+create or replace function private.expire_session(session uuid) returns void
+language sql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+  update public.sessions
+     set status = 'expired', end_time = deadline
+   where id = session
+     and status = 'running'
+$$;
+
+comment on function private.expire_session(uuid) is 'Stores what every read already computes: it ended at its deadline.';
+revoke all on function private.expire_session(uuid) from public, anon, authenticated, service_role;
+alter function private.expire_session(uuid) owner to speedcoding_writer;

@@ -1,0 +1,20 @@
+create or replace function private.guard_milestone() returns trigger
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if (new.id, new.session_id, new.user_id, new.milestone_number)
+    is distinct from (old.id, old.session_id, old.user_id, old.milestone_number)
+  then
+    perform private.refuse(409, 'milestone_fixed', 'A milestone keeps its id, its session and its number.');
+  end if;
+  if old.passed and not new.passed then
+    perform private.refuse(409, 'milestone_passed', 'A milestone that is passed stays passed.');
+  end if;
+  return new;
+end
+$$;
+
+comment on function private.guard_milestone() is 'Refuses changes to a milestone that history does not allow.';
+revoke all on function private.guard_milestone() from public, anon, authenticated, service_role;
+alter function private.guard_milestone() owner to speedcoding_keeper;

@@ -1,0 +1,13 @@
+create or replace function private.refusal(status integer, code text, explanation text, members jsonb default '{}')
+returns jsonb
+language sql immutable
+set search_path = pg_catalog, pg_temp
+as $$
+  select members || jsonb_build_object('status', status, 'code', code, 'detail', explanation)
+$$;
+
+comment on function private.refusal(integer, text, text, jsonb) is
+  'As private.refuse(), but returned, so that what was found out before is kept.';
+revoke all on function private.refusal(integer, text, text, jsonb) from
+  public, anon, authenticated, service_role;
+grant execute on function private.refusal(integer, text, text, jsonb) to speedcoding_writer;

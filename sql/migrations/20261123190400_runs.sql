@@ -1,0 +1,377 @@
+-- Sessions, their milestones and their submissions: who sees and writes which row.
+
+create type public.session_status as enum ('running', 'completed', 'incomplete', 'abandoned', 'expired');
+comment on type public.session_status is
+  'running; completed: ended with enough milestones; incomplete: without; abandoned: given up; expired: past its deadline.';
+create type public.submission_status as enum ('PENDING', 'APPROVED', 'REJECTED');
+comment on type public.submission_status is 'What moderators made of it.';
+
+create table public.sessions (
+  id uuid primary key default private.uuid_v7(),
+  user_id uuid not null references public.users (id) on delete cascade,
+  challenge_id uuid not null references public.challenges (id),
+  tech_stack text not null constraint sessions_tech_stack_length
+    check (length(tech_stack) between 1 and 100)
+    -- No control characters, and none that turns the direction of what follows.
+    constraint sessions_tech_stack_plain
+    check (tech_stack !~ '[\u0001-\u001F\u007F-\u009F\u202A-\u202E\u2066-\u2069]'),
+  tech_stack_key text not null generated always as (private.tech_stack_key(tech_stack)) stored,
+  start_time timestamptz not null default private.clock(),
+  end_time timestamptz,
+  deadline timestamptz not null,
+  status public.session_status not null default 'running',
+  total_ms bigint generated always as (private.elapsed_ms(start_time, end_time)) stored,
+  total_time text
+    generated always as (private.display_duration(private.elapsed_ms(start_time, end_time))) stored,
+  published boolean not null default false,
+  end_digest bytea,
+  -- Referenced by milestones and submissions, so that their user_id cannot differ; also serves a user's list.
+  constraint sessions_user_id_id_key unique (user_id, id),
+  -- A character may fold to many: a key must fit an index.
+  constraint sessions_tech_stack_key_length check (octet_length(tech_stack_key) between 1 and 1000),
+  constraint sessions_end_time_after_start_time check (end_time >= start_time),
+  -- Nor may an infinite time, or one that clients cannot read, get in through the dashboard.
+  constraint sessions_start_time_range
+    check (start_time between '2000-01-01 00:00:00+00' and '9000-01-01 00:00:00+00'),
+  constraint sessions_end_time_range check (end_time <= start_time + interval '31 days'),
+  constraint sessions_deadline_range check (deadline > start_time and deadline <= start_time + interval '31 days'),
+  constraint sessions_over_with_end_time check ((status = 'running') = (end_time is null))
+);
+-- One running session a user: of any number of parallel starts one wins.
+create unique index sessions_running_key on public.sessions (user_id) where status = 'running';
+create index sessions_challenge_id on public.sessions (challenge_id);
+
+comment on table public.sessions is
+  'Timed attempts. A running one past its deadline is over: the view live_sessions computes that.';
+comment on column public.sessions.id is 'UUIDv7.';
+comment on column public.sessions.user_id is 'The runner.';
+comment on column public.sessions.challenge_id is 'What is being built.';
+comment on column public.sessions.tech_stack is 'With what, in the runner''s words.';
+comment on column public.sessions.tech_stack_key is 'The stack''s board: normalised, sorted, without duplicates.';
+comment on column public.sessions.start_time is 'The server''s time of the start.';
+comment on column public.sessions.end_time is 'The server''s time of the end; null while running.';
+comment on column public.sessions.deadline is 'From then on the session has expired.';
+comment on column public.sessions.status is 'What became of it.';
+comment on column public.sessions.total_ms is 'Milliseconds from start to end: what boards rank.';
+comment on column public.sessions.total_time is 'The same for people: 45m 12s.';
+comment on column public.sessions.published is 'Whether its submission is approved, so that everyone sees it.';
+comment on column public.sessions.end_digest is 'SHA-256 of what ended it, so that a retry is told from another end.';
+
+create table public.milestones (
+  id uuid primary key default private.uuid_v7(),
+  session_id uuid not null,
+  user_id uuid not null,
+  milestone_number integer not null
+    constraint milestones_number_range check (milestone_number between 1 and 1000),
+  passed boolean not null default false,
+  pending boolean not null default false,
+  completed_at timestamptz,
+  attempts integer not null default 0 constraint milestones_attempts_count check (attempts >= 0),
+  next_attempt_at timestamptz,
+  published boolean not null default false,
+  constraint milestones_session_number_key unique (session_id, milestone_number),
+  constraint milestones_session_fkey foreign key (user_id, session_id)
+    references public.sessions (user_id, id) on delete cascade,
+  constraint milestones_passed_with_time check (passed = (completed_at is not null)),
+  constraint milestones_pending_not_passed check (not (pending and passed))
+);
+create index milestones_user_id_session_id on public.milestones (user_id, session_id);
+
+comment on table public.milestones is 'What a session passed, or tried, of its challenge''s milestones.';
+comment on column public.milestones.id is 'UUIDv7.';
+comment on column public.milestones.session_id is 'The session.';
+comment on column public.milestones.user_id is 'The session''s runner.';
+comment on column public.milestones.milestone_number is 'Which milestone of the challenge.';
+comment on column public.milestones.passed is 'Passed stays passed.';
+comment on column public.milestones.pending is 'Waiting for a verifier.';
+comment on column public.milestones.completed_at is 'The server''s time when it was passed: the split.';
+comment on column public.milestones.attempts is 'How often it was judged.';
+comment on column public.milestones.next_attempt_at is 'Before then attempts are refused unjudged.';
+comment on column public.milestones.published is 'As its session''s.';
+
+create table public.submissions (
+  id uuid primary key default private.uuid_v7(),
+  session_id uuid not null constraint submissions_session_id_key unique,
+  user_id uuid not null,
+  challenge_id uuid not null references public.challenges (id),
+  tech_stack_key text not null,
+  total_ms bigint not null,
+  end_time timestamptz not null,
+  packages text[] not null default '{}'
+    constraint submissions_packages_form check (private.packages_valid(packages)),
+  video_url text constraint submissions_video_url_form
+    check (length(video_url) <= 2048 and video_url ~ '^https://[^[:space:][:cntrl:]]+$'),
+  submitted_at timestamptz not null default private.clock(),
+  status public.submission_status not null default 'PENDING',
+  revision integer not null default 1 constraint submissions_revision_counts check (revision > 0),
+  claimed_by uuid references public.users (id) on delete set null,
+  reviewed_by uuid references public.users (id) on delete set null,
+  reviewed_at timestamptz,
+  review_reason text constraint submissions_review_reason_length check (length(review_reason) <= 2000),
+  constraint submissions_session_fkey foreign key (user_id, session_id)
+    references public.sessions (user_id, id) on delete cascade,
+  constraint submissions_approved_with_video check (status <> 'APPROVED' or video_url is not null),
+  constraint submissions_rejected_with_reason
+    check (status <> 'REJECTED' or btrim(coalesce(review_reason, '')) <> ''),
+  constraint submissions_reviewed_by_another check (reviewed_by <> user_id),
+  constraint submissions_claimed_by_another check (claimed_by <> user_id)
+);
+create index submissions_user_id_session_id on public.submissions (user_id, session_id);
+-- The review queue: by challenge and status, oldest first.
+create index submissions_queue on public.submissions (challenge_id, status, submitted_at);
+create index submissions_claimed_by on public.submissions (claimed_by);
+create index submissions_reviewed_by on public.submissions (reviewed_by);
+
+comment on table public.submissions is 'What a completed session hands in, and what moderators made of it.';
+comment on column public.submissions.id is 'UUIDv7.';
+comment on column public.submissions.session_id is 'The completed session; one submission each.';
+comment on column public.submissions.user_id is 'The session''s runner.';
+comment on column public.submissions.challenge_id is 'The session''s challenge.';
+comment on column public.submissions.tech_stack_key is 'Copied from the session by a trigger.';
+comment on column public.submissions.total_ms is 'Copied from the session by a trigger.';
+comment on column public.submissions.end_time is 'Copied from the session by a trigger.';
+comment on column public.submissions.packages is 'At most 200 names of packages used, each 1 to 214 characters.';
+comment on column public.submissions.video_url is 'The recording, https; needed for an approval.';
+comment on column public.submissions.submitted_at is 'When it was handed in.';
+comment on column public.submissions.status is 'PENDING may become APPROVED or REJECTED, and either PENDING again.';
+comment on column public.submissions.revision is 'Counts changes of packages and video: a review names the one it saw.';
+comment on column public.submissions.claimed_by is 'The moderator who has taken it.';
+comment on column public.submissions.reviewed_by is 'Who decided, where known; never the runner.';
+comment on column public.submissions.reviewed_at is 'When it was decided; set by a trigger.';
+comment on column public.submissions.review_reason is 'Why; required for a rejection.';
+
+revoke all on public.sessions, public.milestones, public.submissions from
+  public, anon, authenticated, service_role;
+alter table public.sessions enable row level security;
+alter table public.milestones enable row level security;
+alter table public.submissions enable row level security;
+grant select on public.sessions, public.milestones, public.submissions to
+  anon, authenticated, speedcoding_writer;
+grant select, insert, update, delete on public.sessions, public.milestones, public.submissions to
+  service_role;
+
+-- The domain functions (speedcoding_writer) read under the very policies of the clients: a faulty function
+-- can show nobody more than PostgREST would.
+
+-- Runners see their own sessions, moderators and verifiers all, everyone the published ones.
+create policy sessions_read on public.sessions for select to anon, authenticated, speedcoding_writer
+  using (
+    user_id = (select auth.uid())
+    or published
+    or (select private.caller_role()) in ('moderator', 'verifier', 'admin')
+  );
+-- Runners start and end their own sessions, through the functions.
+create policy sessions_start on public.sessions for insert to speedcoding_writer
+  with check (user_id = (select auth.uid()));
+create policy sessions_end on public.sessions for update to speedcoding_writer
+  using (user_id = (select auth.uid()))
+  with check (user_id = (select auth.uid()));
+grant insert (user_id, challenge_id, tech_stack, start_time, deadline) on public.sessions
+  to speedcoding_writer;
+grant update (status, end_time, end_digest) on public.sessions to speedcoding_writer;
+
+-- Milestones are seen with their session.
+create policy milestones_read on public.milestones for select to anon, authenticated, speedcoding_writer
+  using (
+    user_id = (select auth.uid())
+    or published
+    or (select private.caller_role()) in ('moderator', 'verifier', 'admin')
+  );
+-- Runners pass their own milestones, through the functions.
+create policy milestones_pass on public.milestones for insert to speedcoding_writer
+  with check (user_id = (select auth.uid()));
+grant insert (session_id, user_id, milestone_number, passed, completed_at, attempts) on public.milestones
+  to speedcoding_writer;
+
+-- Runners see their own submissions, moderators all, everyone the approved ones.
+create policy submissions_read on public.submissions for select to anon, authenticated, speedcoding_writer
+  using (
+    user_id = (select auth.uid())
+    or status = 'APPROVED'
+    or (select private.caller_role()) in ('moderator', 'admin')
+  );
+-- Runners hand in their own, through the functions.
+create policy submissions_hand_in on public.submissions for insert to speedcoding_writer
+  with check (user_id = (select auth.uid()) and status = 'PENDING');
+grant insert (session_id, user_id, challenge_id, tech_stack_key, total_ms, end_time, packages, video_url)
+  on public.submissions to speedcoding_writer;
+
+-- Triggers (speedcoding_keeper) carry what is derived, whoever writes: the API, the dashboard, a cascade.
+create policy sessions_keep on public.sessions for select to speedcoding_keeper using (true);
+create policy sessions_keep_published on public.sessions for update to speedcoding_keeper
+  using (true) with check (true);
+grant select (id), update (published) on public.sessions to speedcoding_keeper;
+create policy milestones_keep on public.milestones for select to speedcoding_keeper using (true);
+create policy milestones_keep_published on public.milestones for update to speedcoding_keeper
+  using (true) with check (true);
+grant select (session_id), update (published) on public.milestones to speedcoding_keeper;
+create policy submissions_keep on public.submissions for select to speedcoding_keeper using (true);
+create policy submissions_keep_copies on public.submissions for update to speedcoding_keeper
+  using (true) with check (true);
+grant select (session_id), update (tech_stack_key, total_ms, end_time) on public.submissions
+  to speedcoding_keeper;
+
+-- Sessions as they are at this moment: past its deadline a session has expired, whether or not a write
+-- has found and stored it yet.
+create view public.live_sessions with (security_invoker = true) as
+select s.id, s.user_id, s.challenge_id, s.tech_stack, s.tech_stack_key, s.start_time, now_.end_time,
+       s.deadline, now_.status,
+       private.elapsed_ms(s.start_time, now_.end_time) as total_ms,
+       private.display_duration(private.elapsed_ms(s.start_time, now_.end_time)) as total_time,
+       s.published
+  from public.sessions as s
+ cross join lateral (
+   select case when overdue then s.deadline else s.end_time end as end_time,
+          case when overdue then 'expired'::public.session_status else s.status end as status
+     from (select s.status = 'running' and private.clock() >= s.deadline as overdue) as clock
+ ) as now_;
+comment on view public.live_sessions is 'Sessions as they are now: one past its deadline reads as expired.';
+comment on column public.live_sessions.id is 'As in sessions.';
+comment on column public.live_sessions.user_id is 'As in sessions.';
+comment on column public.live_sessions.challenge_id is 'As in sessions.';
+comment on column public.live_sessions.tech_stack is 'As in sessions.';
+comment on column public.live_sessions.tech_stack_key is 'As in sessions.';
+comment on column public.live_sessions.start_time is 'As in sessions.';
+comment on column public.live_sessions.end_time is 'As in sessions; the deadline once that has passed.';
+comment on column public.live_sessions.deadline is 'As in sessions.';
+comment on column public.live_sessions.status is 'As in sessions; expired once the deadline has passed.';
+comment on column public.live_sessions.total_ms is 'Milliseconds from start to end; null while running.';
+comment on column public.live_sessions.total_time is 'The same for people.';
+comment on column public.live_sessions.published is 'As in sessions.';
+revoke all on public.live_sessions from public, anon, authenticated, service_role;
+grant select on public.live_sessions to anon, authenticated, service_role, speedcoding_writer;
+
+-- Handing a function over needs a new owner that may create in the schema: for the length of this migration.
+grant create on schema private to speedcoding_writer, speedcoding_keeper;
+
+create or replace function private.guard_session() returns trigger
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if (new.id, new.user_id, new.challenge_id) is distinct from (old.id, old.user_id, old.challenge_id) then
+    perform private.refuse(409, 'session_fixed', 'A session keeps its id, its runner and its challenge.');
+  end if;
+  if old.status <> 'running' and new.status = 'running' then
+    perform private.refuse(409, 'session_already_ended', 'A session that is over cannot run again.');
+  end if;
+  return new;
+end
+$$;
+
+comment on function private.guard_session() is 'Refuses changes to a session that history does not allow.';
+revoke all on function private.guard_session() from public, anon, authenticated, service_role;
+alter function private.guard_session() owner to speedcoding_keeper;
+
+-- A time or a stack corrected in the dashboard reaches the submission in the same transaction.
+create or replace function private.carry_session() returns trigger
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  update public.submissions
+     set tech_stack_key = new.tech_stack_key, total_ms = new.total_ms, end_time = new.end_time
+   where session_id = new.id;
+  return null;
+end
+$$;
+
+comment on function private.carry_session() is 'Copies a session''s stack and times to its submission.';
+revoke all on function private.carry_session() from public, anon, authenticated, service_role;
+alter function private.carry_session() owner to speedcoding_keeper;
+
+create or replace function private.guard_milestone() returns trigger
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if (new.id, new.session_id, new.user_id, new.milestone_number)
+    is distinct from (old.id, old.session_id, old.user_id, old.milestone_number)
+  then
+    perform private.refuse(409, 'milestone_fixed', 'A milestone keeps its id, its session and its number.');
+  end if;
+  if old.passed and not new.passed then
+    perform private.refuse(409, 'milestone_passed', 'A milestone that is passed stays passed.');
+  end if;
+  return new;
+end
+$$;
+
+comment on function private.guard_milestone() is 'Refuses changes to a milestone that history does not allow.';
+revoke all on function private.guard_milestone() from public, anon, authenticated, service_role;
+alter function private.guard_milestone() owner to speedcoding_keeper;
+
+create or replace function private.guard_submission() returns trigger
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if (new.id, new.session_id, new.user_id, new.challenge_id)
+    is distinct from (old.id, old.session_id, old.user_id, old.challenge_id)
+  then
+    perform private.refuse(409, 'submission_fixed',
+      'A submission keeps its id, its session, its runner and its challenge.');
+  end if;
+  if old.status = 'APPROVED'
+    and (new.packages, new.video_url) is distinct from (old.packages, old.video_url)
+  then
+    perform private.refuse(409, 'submission_approved',
+      'An approved submission cannot be edited; set it back to PENDING first.');
+  end if;
+  if new.status <> old.status then
+    if old.status <> 'PENDING' and new.status <> 'PENDING' then
+      perform private.refuse(409, 'submission_already_reviewed', format(
+        'A submission that is %s cannot become %s at once; set it back to PENDING first.',
+        old.status, new.status));
+    end if;
+    new.reviewed_at := case when new.status <> 'PENDING' then private.clock() end;
+  end if;
+  return new;
+end
+$$;
+
+comment on function private.guard_submission() is 'Refuses what a review may not do, and dates its decisions.';
+revoke all on function private.guard_submission() from public, anon, authenticated, service_role;
+alter function private.guard_submission() owner to speedcoding_keeper;
+
+-- A policy that asked another table would recurse; so whether a run is public stands on its own rows.
+create or replace function private.publish_session() returns trigger
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  subject uuid := case when tg_op = 'DELETE' then old.session_id else new.session_id end;
+  approved boolean := tg_op <> 'DELETE' and new.status = 'APPROVED';
+begin
+  update public.sessions set published = approved where id = subject;
+  update public.milestones set published = approved where session_id = subject;
+  return null;
+end
+$$;
+
+comment on function private.publish_session() is
+  'Shows a run to everyone while its submission is approved.';
+revoke all on function private.publish_session() from public, anon, authenticated, service_role;
+alter function private.publish_session() owner to speedcoding_keeper;
+
+revoke create on schema private from speedcoding_writer, speedcoding_keeper;
+
+-- Whoever edits a row, the API, the dashboard or a cascade, meets the same triggers.
+create trigger sessions_guard before update on public.sessions
+  for each row execute function private.guard_session();
+create trigger sessions_carry after update on public.sessions
+  for each row
+  when ((old.tech_stack_key, old.total_ms, old.end_time)
+    is distinct from (new.tech_stack_key, new.total_ms, new.end_time) and old.status <> 'running')
+  execute function private.carry_session();
+create trigger milestones_guard before update on public.milestones
+  for each row execute function private.guard_milestone();
+create trigger submissions_guard before update on public.submissions
+  for each row execute function private.guard_submission();
+create trigger submissions_publish_insert after insert on public.submissions
+  for each row when (new.status = 'APPROVED') execute function private.publish_session();
+create trigger submissions_publish_update after update on public.submissions
+  for each row when ((old.status = 'APPROVED') <> (new.status = 'APPROVED'))
+  execute function private.publish_session();
+create trigger submissions_publish_delete after delete on public.submissions
+  for each row when (old.status = 'APPROVED') execute function private.publish_session();

@@ -1,0 +1,1 @@
+select * from private.abandon_session($1, $2)

@@ -1,0 +1,1 @@
+select * from private.get_current_session($1)

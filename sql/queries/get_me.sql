@@ -1,0 +1,1 @@
+select * from private.get_me($1)

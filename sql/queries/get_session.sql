@@ -1,0 +1,1 @@
+select * from private.get_session($1, $2)

@@ -1,0 +1,1 @@
+select * from private.list_challenges($1, $2, $3)

@@ -1,0 +1,1 @@
+select * from private.list_sessions($1, $2, $3)

@@ -1,0 +1,1 @@
+select * from private.start_session($1, $2, $3)

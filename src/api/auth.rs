@@ -1,0 +1,239 @@
+//! Accounts and sign-ins.
+
+use std::{net::IpAddr, sync::Arc};
+
+use poem::{
+    Request,
+    http::{StatusCode, header},
+    web::{Data, RemoteAddr},
+};
+use poem_openapi::{Object, OpenApi};
+use postgres_from_row::FromRow;
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
+use tokio_postgres::types::ToSql;
+use uuid::Uuid;
+
+use super::{
+    Tag,
+    types::{Created, Timestamp},
+};
+use crate::{
+    app::State,
+    auth::bearer::SignedIn,
+    config::{ACCESS_TOKEN_LIFETIME, SIGN_IN_IDLE_LIFETIME, SIGN_IN_LIFETIME},
+    contract::{Body, Json},
+    db::query,
+    problem::Problem,
+};
+
+/// Operations under `/auth`.
+pub struct AuthApi;
+
+/// A user name and a password.
+#[derive(Object, Deserialize)]
+#[oai(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
+pub struct Credentials {
+    /// 3 to 32 letters (A to Z, a to z), digits, `_` or `-`; upper and lower case are the same name.
+    #[oai(validator(pattern = "^[A-Za-z0-9_-]{3,32}$"))]
+    pub username: String,
+    /// 8 to 128 characters of any kind; very common passwords are refused.
+    #[oai(validator(min_length = 8, max_length = 128))]
+    pub password: String,
+}
+
+/// An account.
+#[derive(Object, FromRow, Serialize)]
+#[oai(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase")]
+pub struct User {
+    pub id: Uuid,
+    pub username: String,
+    /// `runner`, `moderator`, `verifier` or `admin`
+    pub role: String,
+    pub created_at: Timestamp,
+}
+
+/// What a sign-in answers with (RFC 6749, section 5.1).
+#[derive(Object, Serialize)]
+#[oai(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase")]
+pub struct Tokens {
+    pub user: User,
+    /// Send it as `Authorization: Bearer <accessToken>`.
+    pub access_token: String,
+    /// Gets the next access token. Keep it secret, and only the newest one.
+    pub refresh_token: String,
+    /// `Bearer`
+    pub token_type: String,
+    /// How long the access token is valid, in seconds.
+    pub expires_in: u64,
+}
+
+#[derive(FromRow)]
+struct FoundCredentials {
+    #[from_row(flatten)]
+    user: User,
+    banned: bool,
+    password_hash: String,
+}
+
+#[derive(FromRow)]
+struct SignIn {
+    #[allow(dead_code, reason = "that there is a row says it all")]
+    id: Uuid,
+}
+
+#[OpenApi(prefix_path = "/auth", tag = "Tag::Auth")]
+impl AuthApi {
+    /// Register
+    ///
+    /// Creates an account and signs it in.
+    #[oai(path = "/register", method = "post", operation_id = "register")]
+    async fn register(
+        &self,
+        state: Data<&Arc<State>>,
+        request: &Request,
+        body: Body<Credentials>,
+    ) -> Result<Created<Tokens>, Problem> {
+        let Credentials { username, password } = body.0;
+        let hash = state
+            .auth
+            .passwords
+            .hash(&password.into(), &username)
+            .await?;
+        let sign_in = state.auth.refresh.open()?;
+        let device = Device::of(request);
+        let user: User = state
+            .db
+            .identity(
+                &query::REGISTER,
+                &[
+                    &username,
+                    &hash,
+                    &sign_in.id,
+                    &sign_in.nonce_digest,
+                    &sign_in.key_id,
+                    &SIGN_IN_IDLE_LIFETIME.as_secs_f64(),
+                    &SIGN_IN_LIFETIME.as_secs_f64(),
+                    &device.user_agent,
+                    &device.ip,
+                ],
+            )
+            .await?
+            .ok_or_else(|| Problem::internal("registering answered with no row"))?;
+        Ok(Created::Created(Json(tokens(
+            &state,
+            user,
+            sign_in.id,
+            sign_in.token,
+        )?)))
+    }
+
+    /// Log in
+    ///
+    /// Signs a device in. An unknown name and a wrong password are answered alike.
+    #[oai(path = "/login", method = "post", operation_id = "login")]
+    async fn login(
+        &self,
+        state: Data<&Arc<State>>,
+        request: &Request,
+        body: Body<Credentials>,
+    ) -> Result<Json<Tokens>, Problem> {
+        let Credentials { username, password } = body.0;
+        let found: Option<FoundCredentials> = state
+            .db
+            .identity(&query::FIND_CREDENTIALS, &[&username])
+            .await?;
+        let hash = found.as_ref().map(|found| found.password_hash.clone());
+        let correct = state
+            .auth
+            .passwords
+            .verify(&SecretString::from(password), hash)
+            .await?;
+        let user = match found {
+            Some(found) if correct && found.banned => return Err(banned()),
+            Some(found) if correct => found.user,
+            _ => {
+                return Err(Problem::unauthorized(
+                    "wrong_credentials",
+                    "The user name or the password is wrong.",
+                ));
+            }
+        };
+        let sign_in = state.auth.refresh.open()?;
+        let device = Device::of(request);
+        let params: [&(dyn ToSql + Sync); 8] = [
+            &user.id,
+            &sign_in.id,
+            &sign_in.nonce_digest,
+            &sign_in.key_id,
+            &SIGN_IN_IDLE_LIFETIME.as_secs_f64(),
+            &SIGN_IN_LIFETIME.as_secs_f64(),
+            &device.user_agent,
+            &device.ip,
+        ];
+        let opened: Option<SignIn> = state.db.identity(&query::OPEN_SIGN_IN, &params).await?;
+        opened.ok_or_else(banned)?;
+        Ok(Json(tokens(&state, user, sign_in.id, sign_in.token)?))
+    }
+
+    /// Who am I
+    #[oai(path = "/me", method = "get", operation_id = "get_me")]
+    async fn get_me(
+        &self,
+        state: Data<&Arc<State>>,
+        caller: SignedIn,
+    ) -> Result<Json<User>, Problem> {
+        state
+            .db
+            .call(Some(&caller.0), &query::GET_ME, &[])
+            .await
+            .map(Json)
+    }
+}
+
+fn tokens(
+    state: &State,
+    user: User,
+    sign_in: Uuid,
+    refresh_token: String,
+) -> Result<Tokens, Problem> {
+    Ok(Tokens {
+        access_token: state.auth.access.issue(user.id, &user.role, sign_in)?,
+        user,
+        refresh_token,
+        token_type: "Bearer".to_owned(),
+        expires_in: ACCESS_TOKEN_LIFETIME.as_secs(),
+    })
+}
+
+fn banned() -> Problem {
+    Problem::new(
+        StatusCode::FORBIDDEN,
+        "account_banned",
+        "This account is banned.",
+    )
+}
+
+/// The device that signs in, so that its owner recognises it in the list of sign-ins.
+struct Device {
+    user_agent: Option<String>,
+    ip: Option<IpAddr>,
+}
+
+impl Device {
+    fn of(request: &Request) -> Self {
+        let user_agent = request
+            .headers()
+            .get(header::USER_AGENT)
+            .and_then(|value| value.to_str().ok())
+            .map(|value| value.chars().take(200).collect());
+        let ip = match request.remote_addr() {
+            RemoteAddr(poem::Addr::SocketAddr(address)) => Some(address.ip()),
+            _ => None,
+        };
+        Device { user_agent, ip }
+    }
+}

@@ -1,0 +1,140 @@
+//! What is built against the clock.
+
+use std::sync::Arc;
+
+use poem::web::Data;
+use poem_openapi::{
+    Enum, Object, OpenApi,
+    param::{Header, Path, Query},
+};
+use postgres_from_row::FromRow;
+use serde::{Deserialize, Serialize};
+use tokio_postgres::{Row, types::Json as JsonColumn};
+
+use super::{
+    Tag,
+    types::{Cacheable, Page, cursor_key, page_size},
+};
+use crate::{app::State, db::query, problem::Problem};
+
+/// Operations under `/challenges`.
+pub struct ChallengesApi;
+
+/// Who judges a milestone.
+#[derive(Debug, Enum, Serialize, Deserialize)]
+#[oai(rename_all = "lowercase")]
+#[serde(rename_all = "lowercase")]
+pub enum Verification {
+    /// The runner says so.
+    Manual,
+    /// The runner's answer is compared with the right one.
+    Answer,
+    /// A verifier attests.
+    Verifier,
+}
+
+/// A milestone of a challenge.
+#[derive(Debug, Object, Serialize, Deserialize)]
+#[oai(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase")]
+pub struct MilestoneDefinition {
+    /// Its place, from 1.
+    pub number: i32,
+    /// What has been built when it is passed.
+    pub title: String,
+    /// How to tell, in Markdown.
+    pub description: String,
+    pub verification: Verification,
+}
+
+/// What is built against the clock.
+#[derive(Debug, Object, Serialize)]
+#[oai(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase")]
+pub struct Challenge {
+    /// Its name in requests and URLs.
+    pub slug: String,
+    pub title: String,
+    /// What is to be built, in Markdown.
+    pub description: String,
+    /// How many milestones a completed session has passed.
+    pub required_milestones: i32,
+    /// Whether milestone N needs all milestones before it.
+    pub ordered: bool,
+    /// Whether approved runs are ranked.
+    pub ranked: bool,
+    /// A session that runs longer, in milliseconds, has expired.
+    pub max_duration_ms: i64,
+    pub milestones: Vec<MilestoneDefinition>,
+}
+
+#[OpenApi(prefix_path = "/challenges", tag = "Tag::Challenges")]
+impl ChallengesApi {
+    /// List challenges
+    ///
+    /// What can be started, by slug.
+    #[oai(path = "/", method = "get", operation_id = "list_challenges")]
+    async fn list_challenges(
+        &self,
+        state: Data<&Arc<State>>,
+        /// At most so many.
+        #[oai(
+            default = "page_size",
+            validator(minimum(value = "1"), maximum(value = "100"))
+        )]
+        limit: Query<i32>,
+        /// `nextCursor` of the page before.
+        cursor: Query<Option<String>>,
+        /// Answers 304 if nothing has changed since that `ETag`.
+        #[oai(name = "If-None-Match")]
+        if_none_match: Header<Option<String>>,
+    ) -> Result<Cacheable<Page<Challenge>>, Problem> {
+        let after: Option<String> = cursor_key(cursor.0.as_deref())?;
+        let challenges = state
+            .db
+            .list(None, &query::LIST_CHALLENGES, &[&(limit.0 + 1), &after])
+            .await?;
+        let page = Page::cut(challenges, limit.0, |challenge: &Challenge| {
+            challenge.slug.clone()
+        });
+        Ok(Cacheable::of(page, if_none_match.0.as_deref()))
+    }
+
+    /// Get a challenge
+    #[oai(path = "/:slug", method = "get", operation_id = "get_challenge")]
+    async fn get_challenge(
+        &self,
+        state: Data<&Arc<State>>,
+        /// Such as `slack-clone`.
+        slug: Path<String>,
+        /// Answers 304 if nothing has changed since that `ETag`.
+        #[oai(name = "If-None-Match")]
+        if_none_match: Header<Option<String>>,
+    ) -> Result<Cacheable<Challenge>, Problem> {
+        let challenge: Challenge = state
+            .db
+            .call(None, &query::GET_CHALLENGE, &[&slug.0])
+            .await?;
+        Ok(Cacheable::of(challenge, if_none_match.0.as_deref()))
+    }
+}
+
+impl FromRow for Challenge {
+    // The trait asks for it; nothing here calls it.
+    fn from_row(row: &Row) -> Self {
+        Self::try_from_row(row).expect("a row of private.challenge_result")
+    }
+
+    fn try_from_row(row: &Row) -> Result<Self, tokio_postgres::Error> {
+        Ok(Challenge {
+            slug: row.try_get("slug")?,
+            title: row.try_get("title")?,
+            description: row.try_get("description")?,
+            required_milestones: row.try_get("required_milestones")?,
+            ordered: row.try_get("ordered")?,
+            ranked: row.try_get("ranked")?,
+            max_duration_ms: row.try_get("max_duration_ms")?,
+            milestones: row.try_get::<_, JsonColumn<_>>("milestones")?.0,
+        })
+    }
+}

@@ -1,0 +1,23 @@
+//! The HTTP contract: one file for each subject, its operations beside their types.
+
+pub mod auth;
+pub mod challenges;
+pub mod health;
+pub mod milestones;
+pub mod sessions;
+pub mod types;
+
+use poem_openapi::Tags;
+
+/// The subjects of the API.
+#[derive(Tags)]
+pub enum Tag {
+    /// Accounts and sign-ins.
+    Auth,
+    /// Timed attempts at a challenge.
+    Sessions,
+    /// What a session has passed.
+    Milestones,
+    /// What is built against the clock.
+    Challenges,
+}

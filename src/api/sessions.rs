@@ -1,0 +1,376 @@
+//! Timed attempts at a challenge.
+
+use std::sync::Arc;
+
+use poem::web::Data;
+use poem_openapi::{
+    Enum, Object, OpenApi,
+    param::{Path, Query},
+};
+use postgres_from_row::FromRow;
+use serde::{Deserialize, Serialize};
+use tokio_postgres::{
+    Row,
+    types::{FromSql, Json as JsonColumn, Type as SqlType},
+};
+use url::Url;
+use uuid::Uuid;
+
+use super::{
+    Tag,
+    milestones::Milestone,
+    types::{Created, Page, Timestamp, cursor_key, page_size},
+};
+use crate::{
+    app::State,
+    auth::bearer::{Anyone, SignedIn},
+    contract::{Body, Json},
+    db::query,
+    problem::Problem,
+};
+
+/// Operations under `/sessions`.
+pub struct SessionsApi;
+
+/// A session to be started.
+#[derive(Object, Deserialize)]
+#[oai(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
+pub struct StartSession {
+    /// What you build with, such as `Rust, Postgres`: 1 to 100 characters.
+    #[oai(validator(min_length = 1, max_length = 100, pattern = "\\S"))]
+    pub tech_stack: String,
+    /// The slug of what you build; `freestyle` where it is not given.
+    #[oai(
+        nullable,
+        validator(pattern = "^[a-z0-9]+(-[a-z0-9]+)*$", max_length = 64)
+    )]
+    pub challenge: Option<String>,
+}
+
+/// A session to be ended, with what is handed in if it is completed.
+#[derive(Object, Deserialize)]
+#[oai(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
+pub struct EndSession {
+    /// Your running session.
+    pub session_id: Uuid,
+    /// The packages that you used: at most 200 names of 1 to 214 characters.
+    #[oai(validator(max_items = 200, min_length = 1, max_length = 214))]
+    pub packages: Vec<String>,
+    /// The recording: https, on YouTube, Twitch or Vimeo. It can be added until the review.
+    #[oai(nullable, validator(max_length = 2048))]
+    pub video_url: Option<String>,
+}
+
+/// A session to be given up.
+#[derive(Object, Deserialize)]
+#[oai(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
+pub struct AbandonSession {
+    /// Your running session.
+    pub session_id: Uuid,
+}
+
+/// What became of a session.
+#[derive(Debug, Enum, Serialize, Deserialize)]
+#[oai(rename_all = "lowercase")]
+#[serde(rename_all = "lowercase")]
+pub enum SessionStatus {
+    /// The clock is running.
+    Running,
+    /// Ended with enough milestones passed.
+    Completed,
+    /// Ended with too few.
+    Incomplete,
+    /// Given up.
+    Abandoned,
+    /// It ran past its deadline.
+    Expired,
+}
+
+/// What moderators made of a submission.
+#[derive(Debug, Enum, Serialize, Deserialize)]
+#[oai(rename_all = "UPPERCASE")]
+#[serde(rename_all = "UPPERCASE")]
+pub enum SubmissionStatus {
+    Pending,
+    Approved,
+    Rejected,
+}
+
+/// What a completed session hands in.
+#[derive(Debug, Object, Serialize, Deserialize)]
+#[oai(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase")]
+pub struct Submission {
+    pub id: Uuid,
+    pub session_id: Uuid,
+    pub packages: Vec<String>,
+    #[oai(nullable)]
+    pub video_url: Option<String>,
+    pub submitted_at: Timestamp,
+    pub status: SubmissionStatus,
+    /// Counts changes of packages and video: a review names the one it saw.
+    pub revision: i32,
+    /// The moderator who has taken it.
+    #[oai(nullable)]
+    pub claimed_by: Option<Uuid>,
+    #[oai(nullable)]
+    pub review_reason: Option<String>,
+    #[oai(nullable)]
+    pub reviewed_at: Option<Timestamp>,
+}
+
+/// A timed attempt at a challenge.
+#[derive(Debug, Object, Serialize)]
+#[oai(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase")]
+pub struct Session {
+    pub id: Uuid,
+    pub user_id: Uuid,
+    /// The slug of what is being built.
+    pub challenge: String,
+    pub tech_stack: String,
+    pub status: SessionStatus,
+    pub start_time: Timestamp,
+    #[oai(nullable)]
+    pub end_time: Option<Timestamp>,
+    /// From then on the session has expired.
+    pub deadline: Timestamp,
+    /// Milliseconds from start to end.
+    #[oai(nullable)]
+    pub total_time_ms: Option<i64>,
+    /// The same for people, such as `45m 12s`.
+    #[oai(nullable)]
+    pub total_time: Option<String>,
+    /// Those that were passed or tried, by number.
+    pub milestones: Vec<Milestone>,
+    /// There once the session is completed.
+    #[oai(nullable)]
+    pub submission: Option<Submission>,
+    /// The server's clock, to show a running one by.
+    pub server_time: Timestamp,
+}
+
+#[OpenApi(prefix_path = "/sessions", tag = "Tag::Sessions")]
+impl SessionsApi {
+    /// Start a session
+    ///
+    /// Starts your clock. One session of yours can run at a time.
+    #[oai(path = "/start", method = "post", operation_id = "start_session")]
+    async fn start_session(
+        &self,
+        state: Data<&Arc<State>>,
+        caller: SignedIn,
+        body: Body<StartSession>,
+    ) -> Result<Created<Session>, Problem> {
+        let StartSession {
+            tech_stack,
+            challenge,
+        } = body.0;
+        let session = state
+            .db
+            .call(
+                Some(&caller.0),
+                &query::START_SESSION,
+                &[&tech_stack, &challenge],
+            )
+            .await?;
+        Ok(Created::Created(Json(session)))
+    }
+
+    /// End a session
+    ///
+    /// Stops your clock, once. With enough milestones passed the session is completed and its submission is
+    /// PENDING. Retrying with the same data is safe.
+    #[oai(path = "/end", method = "post", operation_id = "end_session")]
+    async fn end_session(
+        &self,
+        state: Data<&Arc<State>>,
+        caller: SignedIn,
+        body: Body<EndSession>,
+    ) -> Result<Json<Session>, Problem> {
+        let EndSession {
+            session_id,
+            packages,
+            video_url,
+        } = body.0;
+        if let Some(video_url) = &video_url {
+            check_video_url(video_url, &state.config.video_hosts)?;
+        }
+        state
+            .db
+            .call(
+                Some(&caller.0),
+                &query::END_SESSION,
+                &[&session_id, &packages, &video_url],
+            )
+            .await
+            .map(Json)
+    }
+
+    /// Abandon a session
+    ///
+    /// Gives your running session up. Retrying is safe.
+    #[oai(path = "/abandon", method = "post", operation_id = "abandon_session")]
+    async fn abandon_session(
+        &self,
+        state: Data<&Arc<State>>,
+        caller: SignedIn,
+        body: Body<AbandonSession>,
+    ) -> Result<Json<Session>, Problem> {
+        let AbandonSession { session_id } = body.0;
+        state
+            .db
+            .call(Some(&caller.0), &query::ABANDON_SESSION, &[&session_id])
+            .await
+            .map(Json)
+    }
+
+    /// List your sessions
+    ///
+    /// Your own, the newest first.
+    #[oai(path = "/", method = "get", operation_id = "list_sessions")]
+    async fn list_sessions(
+        &self,
+        state: Data<&Arc<State>>,
+        caller: SignedIn,
+        /// At most so many.
+        #[oai(
+            default = "page_size",
+            validator(minimum(value = "1"), maximum(value = "100"))
+        )]
+        limit: Query<i32>,
+        /// `nextCursor` of the page before.
+        cursor: Query<Option<String>>,
+    ) -> Result<Json<Page<Session>>, Problem> {
+        let before: Option<Uuid> = cursor_key(cursor.0.as_deref())?;
+        let sessions = state
+            .db
+            .list(
+                Some(&caller.0),
+                &query::LIST_SESSIONS,
+                &[&(limit.0 + 1), &before],
+            )
+            .await?;
+        Ok(Json(Page::cut(sessions, limit.0, |session: &Session| {
+            session.id.to_string()
+        })))
+    }
+
+    /// Get your running session
+    #[oai(
+        path = "/current",
+        method = "get",
+        operation_id = "get_current_session"
+    )]
+    async fn get_current_session(
+        &self,
+        state: Data<&Arc<State>>,
+        caller: SignedIn,
+    ) -> Result<Json<Session>, Problem> {
+        state
+            .db
+            .call(Some(&caller.0), &query::GET_CURRENT_SESSION, &[])
+            .await
+            .map(Json)
+    }
+
+    /// Get a session
+    ///
+    /// Your own; anybody's, once its submission is approved.
+    #[oai(path = "/:id", method = "get", operation_id = "get_session")]
+    async fn get_session(
+        &self,
+        state: Data<&Arc<State>>,
+        caller: Anyone,
+        /// The session's id.
+        id: Path<Uuid>,
+    ) -> Result<Json<Session>, Problem> {
+        state
+            .db
+            .call(caller.0.as_ref(), &query::GET_SESSION, &[&id.0])
+            .await
+            .map(Json)
+    }
+}
+
+/// https, no credentials, no port, on an allowed host or beneath one. The parser is the browsers' own
+/// (WHATWG URL), so that what is checked is what will be opened.
+fn check_video_url(video_url: &str, hosts: &[String]) -> Result<(), Problem> {
+    let refuse = |message: String| Err(Problem::invalid_field("videoUrl", "video_url", message));
+    let Ok(url) = Url::parse(video_url) else {
+        return refuse("must be a URL such as https://www.youtube.com/watch?v=…".into());
+    };
+    if url.scheme() != "https" {
+        return refuse("must begin with https://".into());
+    }
+    // The parser forgives white space, backslashes, other numbers of slashes, an empty user, the default
+    // port, and look-alikes of letters; who copies the text may not.
+    let host = url.host_str().unwrap_or_default();
+    let written = video_url
+        .strip_prefix("https://")
+        .and_then(|rest| rest.split(['/', '?', '#']).next())
+        .unwrap_or_default();
+    if written.contains(['@', ':']) {
+        return refuse("must name neither a user nor a port".into());
+    }
+    if !written.eq_ignore_ascii_case(host)
+        || host.split('.').any(str::is_empty)
+        || video_url.contains(|c: char| c.is_whitespace() || c.is_control() || c == '\\')
+    {
+        return refuse("must be a plain URL".into());
+    }
+    let allowed = hosts.iter().any(|allowed| {
+        host == allowed
+            || host
+                .strip_suffix(allowed.as_str())
+                .is_some_and(|sub| sub.ends_with('.'))
+    });
+    if allowed {
+        Ok(())
+    } else {
+        refuse(format!("must be on one of {}", hosts.join(", ")))
+    }
+}
+
+impl FromRow for Session {
+    // The trait asks for it; nothing here calls it.
+    fn from_row(row: &Row) -> Self {
+        Self::try_from_row(row).expect("a row of private.session_result")
+    }
+
+    fn try_from_row(row: &Row) -> Result<Self, tokio_postgres::Error> {
+        Ok(Session {
+            id: row.try_get("id")?,
+            user_id: row.try_get("user_id")?,
+            challenge: row.try_get("challenge")?,
+            tech_stack: row.try_get("tech_stack")?,
+            status: row.try_get("status")?,
+            start_time: row.try_get("start_time")?,
+            end_time: row.try_get("end_time")?,
+            deadline: row.try_get("deadline")?,
+            total_time_ms: row.try_get("total_ms")?,
+            total_time: row.try_get("total_time")?,
+            milestones: row.try_get::<_, JsonColumn<_>>("milestones")?.0,
+            submission: row
+                .try_get::<_, Option<JsonColumn<_>>>("submission")?
+                .map(|column| column.0),
+            server_time: row.try_get("server_time")?,
+        })
+    }
+}
+
+impl<'a> FromSql<'a> for SessionStatus {
+    fn from_sql(
+        ty: &SqlType,
+        raw: &'a [u8],
+    ) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
+        Ok(serde_json::from_value(<&str>::from_sql(ty, raw)?.into())?)
+    }
+
+    fn accepts(ty: &SqlType) -> bool {
+        *ty == SqlType::TEXT
+    }
+}

@@ -1,0 +1,192 @@
+//! What several operations share: times, pages, and answers that can be cached.
+
+use std::{borrow::Cow, str::FromStr};
+
+use aws_lc_rs::digest;
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use poem_openapi::{
+    ApiResponse, Object,
+    registry::{MetaSchema, MetaSchemaRef},
+    types::{ParseError, ParseFromJSON, ParseResult, ToJSON, Type},
+};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::Value;
+use time::{
+    OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339, macros::format_description,
+};
+use tokio_postgres::types::FromSql;
+
+use crate::{contract::Json, problem::Problem};
+
+/// A moment: RFC 3339, UTC, always with milliseconds: `2026-01-31T12:00:00.000Z`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Timestamp(OffsetDateTime);
+
+impl Timestamp {
+    fn text(&self) -> Result<String, time::error::Format> {
+        let format = format_description!(
+            "[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z"
+        );
+        self.0.to_offset(UtcOffset::UTC).format(format)
+    }
+}
+
+impl ToJSON for Timestamp {
+    fn to_json(&self) -> Option<Value> {
+        self.text().ok().map(Value::String)
+    }
+}
+
+impl Serialize for Timestamp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.text().map_err(serde::ser::Error::custom)?)
+    }
+}
+
+impl Type for Timestamp {
+    const IS_REQUIRED: bool = true;
+
+    type RawValueType = Self;
+    type RawElementValueType = Self;
+
+    fn name() -> Cow<'static, str> {
+        "timestamp".into()
+    }
+
+    fn schema_ref() -> MetaSchemaRef {
+        MetaSchemaRef::Inline(Box::new(MetaSchema {
+            example: Some("2026-01-31T12:00:00.000Z".into()),
+            ..MetaSchema::new_with_format("string", "date-time")
+        }))
+    }
+
+    fn as_raw_value(&self) -> Option<&Self> {
+        Some(self)
+    }
+
+    fn raw_element_iter<'a>(&'a self) -> Box<dyn Iterator<Item = &'a Self> + 'a> {
+        Box::new(std::iter::once(self))
+    }
+}
+
+impl ParseFromJSON for Timestamp {
+    fn parse_from_json(value: Option<Value>) -> ParseResult<Self> {
+        serde_json::from_value(value.unwrap_or_default()).map_err(ParseError::custom)
+    }
+}
+
+impl<'de> Deserialize<'de> for Timestamp {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Cow::<str>::deserialize(deserializer)?;
+        OffsetDateTime::parse(&text, &Rfc3339)
+            .map(Timestamp)
+            .map_err(serde::de::Error::custom)
+    }
+}
+
+impl<'a> FromSql<'a> for Timestamp {
+    fn from_sql(
+        ty: &tokio_postgres::types::Type,
+        raw: &'a [u8],
+    ) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
+        OffsetDateTime::from_sql(ty, raw).map(Timestamp)
+    }
+
+    fn accepts(ty: &tokio_postgres::types::Type) -> bool {
+        <OffsetDateTime as FromSql>::accepts(ty)
+    }
+}
+
+/// 201 with what was created.
+#[derive(ApiResponse)]
+pub enum Created<T: ToJSON + Serialize> {
+    /// Created.
+    #[oai(status = 201)]
+    Created(Json<T>),
+}
+
+/// A page of a list.
+#[derive(Object, Serialize)]
+#[oai(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase")]
+pub struct Page<T: ParseFromJSON + ToJSON + Type> {
+    pub items: Vec<T>,
+    /// Send it as `cursor` to get the next page; null on the last one.
+    #[oai(nullable)]
+    pub next_cursor: Option<String>,
+}
+
+impl<T: ParseFromJSON + ToJSON + Type> Page<T> {
+    /// A page of at most `limit` items out of `limit + 1` that were asked for: the one too many tells that
+    /// there are more. The cursor is the last item's key, opaque to clients.
+    pub fn cut(mut items: Vec<T>, limit: i32, key: impl Fn(&T) -> String) -> Self {
+        let limit = usize::try_from(limit).unwrap_or_default();
+        let more = items.len() > limit;
+        items.truncate(limit);
+        let next_cursor = items
+            .last()
+            .filter(|_| more)
+            .map(|last| URL_SAFE_NO_PAD.encode(key(last)));
+        Page { items, next_cursor }
+    }
+}
+
+/// The key that a cursor stands for.
+pub fn cursor_key<K: FromStr>(cursor: Option<&str>) -> Result<Option<K>, Problem> {
+    let Some(cursor) = cursor else {
+        return Ok(None);
+    };
+    URL_SAFE_NO_PAD
+        .decode(cursor)
+        .ok()
+        .and_then(|bytes| String::from_utf8(bytes).ok()?.parse().ok())
+        .map(Some)
+        .ok_or_else(|| {
+            Problem::invalid_field("cursor", "format", "is not the `nextCursor` of a page")
+        })
+}
+
+/// How many items a page has where the request does not say.
+pub fn page_size() -> i32 {
+    20
+}
+
+/// An answer that a client may keep, and ask again whether it still holds (RFC 9110, section 8.8.3).
+#[derive(ApiResponse)]
+pub enum Cacheable<T: ToJSON + Serialize> {
+    /// The current state.
+    #[oai(status = 200)]
+    Current(
+        Json<T>,
+        /// Names this state: send it as `If-None-Match`.
+        #[oai(header = "ETag")]
+        String,
+    ),
+    /// Nothing has changed since the `ETag` that was sent.
+    #[oai(status = 304)]
+    Unchanged(
+        /// Names this state: send it as `If-None-Match`.
+        #[oai(header = "ETag")]
+        String,
+    ),
+}
+
+impl<T: ToJSON + Serialize> Cacheable<T> {
+    /// The answer, or 304 where the client has it. The tag is weak: the same answer may be compressed.
+    pub fn of(value: T, if_none_match: Option<&str>) -> Self {
+        let json = value.to_json_string();
+        let digest = digest::digest(&digest::SHA256, json.as_bytes());
+        let tag = URL_SAFE_NO_PAD.encode(&digest.as_ref()[..16]);
+        let known = if_none_match.is_some_and(|tags| {
+            tags.split(',')
+                .map(|known| known.trim().trim_start_matches("W/").trim_matches('"'))
+                .any(|known| known == tag || known == "*")
+        });
+        let tag = format!("W/\"{tag}\"");
+        if known {
+            Cacheable::Unchanged(tag)
+        } else {
+            Cacheable::Current(Json(value), tag)
+        }
+    }
+}

@@ -1,0 +1,296 @@
+//! The service put together: state, routes, middleware.
+
+use std::{net::TcpListener, sync::Arc, time::Duration};
+
+use poem::{
+    Endpoint, EndpointExt, IntoResponse, Request, Response, Result, Route, Server,
+    endpoint::{BoxEndpoint, make_sync},
+    error::MethodNotAllowedError,
+    get,
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
+    listener::TcpAcceptor,
+    middleware::{CatchPanic, Compression, Cors},
+    web::Redirect,
+};
+use poem_openapi::{ContactObject, LicenseObject, OpenApi, OpenApiService};
+use secrecy::SecretString;
+use url::Url;
+
+use crate::{
+    api::{
+        auth::AuthApi, challenges::ChallengesApi, health, milestones::MilestonesApi,
+        sessions::SessionsApi,
+    },
+    auth::Auth,
+    config::Config,
+    contract::Contract,
+    db::Db,
+    problem::{Problem, REQUEST_ID},
+    telemetry,
+};
+
+/// Where the API begins.
+pub const BASE: &str = "/api/v1";
+/// Larger bodies are refused: the largest that is valid has 200 packages of 214 characters.
+const BODY_LIMIT: usize = 1024 * 1024;
+
+/// What every request may use.
+pub struct State {
+    pub auth: Auth,
+    pub db: Db,
+    pub config: Config,
+}
+
+/// The service, ready to listen.
+pub struct App {
+    endpoint: BoxEndpoint<'static>,
+    shutdown_timeout: Duration,
+    /// A connection on which nothing moves for so long is closed; longer than any request may take.
+    idle_timeout: Duration,
+}
+
+impl App {
+    /// Puts the service together on a database that is migrated.
+    pub fn build(config: &Config, jwt_secret: &SecretString, db: Db) -> anyhow::Result<Self> {
+        let state = State {
+            auth: Auth::new(config, jwt_secret)?,
+            db,
+            config: config.clone(),
+        };
+        let service = service();
+        let contract = Arc::new(Contract::of(&service)?);
+        // The page shows what is enforced.
+        let docs = service
+            .swagger_ui_html()
+            .replace(&service.spec(), &contract.json());
+        let (json, yaml) = (contract.json(), contract.yaml()?);
+
+        let routes = Route::new()
+            .nest(BASE, service.around(limit_body).around(limit_time))
+            .at("/", get(redirect_to_docs))
+            .at("/docs", get(text(docs, "text/html; charset=utf-8")))
+            .at("/openapi.json", get(text(json, "application/json")))
+            .at("/openapi.yaml", get(text(yaml, "application/yaml")))
+            .at("/health/live", get(health::live))
+            .at("/health/ready", get(health::ready))
+            .around(name_methods)
+            .data(Arc::new(state))
+            .data(contract);
+        // From the innermost layer to the outermost.
+        let answering = routes
+            .with(
+                CatchPanic::new()
+                    .with_handler(|_| Problem::internal("a handler panicked").to_response()),
+            )
+            .around(telemetry::answer_errors)
+            .with(Compression::new())
+            .around(add_security_headers);
+        let endpoint = share_with(&config.cors_origins, answering.boxed())?
+            .around(telemetry::respond)
+            .boxed();
+        Ok(App {
+            endpoint,
+            shutdown_timeout: Duration::from_secs(config.shutdown_timeout),
+            idle_timeout: Duration::from_secs(config.request_timeout + 30),
+        })
+    }
+
+    /// Serves until `shutdown`, then lets what is under way finish.
+    pub async fn serve(
+        self,
+        listener: TcpListener,
+        shutdown: impl Future<Output = ()>,
+    ) -> anyhow::Result<()> {
+        listener.set_nonblocking(true)?;
+        let acceptor = TcpAcceptor::from_std(listener)?;
+        Server::new_with_acceptor(acceptor)
+            .idle_timeout(self.idle_timeout)
+            .run_with_graceful_shutdown(self.endpoint, shutdown, Some(self.shutdown_timeout))
+            .await?;
+        Ok(())
+    }
+}
+
+/// Shows metrics at `/metrics`, for as long as the process runs.
+pub async fn serve_metrics(listener: TcpListener) -> anyhow::Result<()> {
+    let metrics = telemetry::collect_metrics()?;
+    listener.set_nonblocking(true)?;
+    let acceptor = TcpAcceptor::from_std(listener)?;
+    let show = make_sync(move |_| {
+        Response::builder()
+            .content_type("text/plain; version=0.0.4")
+            .body(metrics.render())
+    });
+    Server::new_with_acceptor(acceptor)
+        .run(Route::new().at("/metrics", get(show)))
+        .await?;
+    Ok(())
+}
+
+/// The OpenAPI document as YAML: `openapi/openapi.yaml`.
+pub fn openapi() -> anyhow::Result<String> {
+    Contract::of(&service())?.yaml()
+}
+
+fn service() -> OpenApiService<impl OpenApi, ()> {
+    let apis = (AuthApi, SessionsApi, MilestonesApi, ChallengesApi);
+    OpenApiService::new(apis, "SpeedCoding", env!("CARGO_PKG_VERSION"))
+        .description(
+            "The backend on which developers speedrun building software: start a timed session, pass its \
+             milestones, end it, hand it in.\n\n\
+             To try it here: `POST /auth/register`, copy `accessToken` from the answer, press *Authorize* and \
+             paste it. A refusal is a problem (RFC 9457): decide by its `code`. Every answer has the header \
+             `X-Request-Id`, which names the request in the log.",
+        )
+        .contact(ContactObject::new().name("The maintainers of SpeedCoding"))
+        .license(LicenseObject::new("MIT OR Apache-2.0").url("https://spdx.org/licenses/"))
+        .server(BASE)
+}
+
+#[poem::handler]
+fn redirect_to_docs() -> Response {
+    Redirect::temporary("/docs").into_response()
+}
+
+fn text(text: String, content_type: &'static str) -> impl Endpoint {
+    make_sync(move |_| {
+        Response::builder()
+            .content_type(content_type)
+            .body(text.clone())
+    })
+}
+
+/// Every 405 says which methods there are.
+async fn name_methods<E: Endpoint>(endpoint: Arc<E>, request: Request) -> Result<Response> {
+    let contract = request.data::<Arc<Contract>>().cloned();
+    let uri = request.uri().clone();
+    match endpoint.call(request).await {
+        Err(error) if error.is::<MethodNotAllowedError>() => {
+            let allowed = match uri.path().strip_prefix(BASE) {
+                Some(path) => contract.and_then(|contract| contract.allowed(path)),
+                None => Some("GET, HEAD".to_owned()),
+            };
+            Err(Problem::from(error)
+                .allowing(allowed.unwrap_or_default())
+                .into())
+        }
+        outcome => Ok(outcome?.into_response()),
+    }
+}
+
+/// Reads the body up to the limit, whether or not its length was announced, and after it is decompressed.
+async fn limit_body<E: Endpoint>(endpoint: Arc<E>, mut request: Request) -> Result<Response> {
+    let body = request.take_body().into_bytes_limit(BODY_LIMIT).await?;
+    request.set_body(body);
+    Ok(endpoint.call(request).await?.into_response())
+}
+
+/// A request that takes too long is answered all the same; PostgreSQL cancels its statement earlier.
+async fn limit_time<E: Endpoint>(endpoint: Arc<E>, request: Request) -> Result<Response> {
+    let state = request
+        .data::<Arc<State>>()
+        .ok_or_else(|| Problem::internal("the state is not among the request's data"))?;
+    let limit = Duration::from_secs(state.config.request_timeout);
+    let answer = tokio::time::timeout(limit, endpoint.call(request))
+        .await
+        .map_err(|_| {
+            Problem::new(
+                StatusCode::GATEWAY_TIMEOUT,
+                "timeout",
+                "This took too long and was given up: try again.",
+            )
+        })?;
+    Ok(answer?.into_response())
+}
+
+/// What keeps a browser from making more of an answer than it is (OWASP REST Security Cheat Sheet).
+async fn add_security_headers<E: Endpoint>(endpoint: Arc<E>, request: Request) -> Result<Response> {
+    // Swagger UI comes as one page with its script and style in it.
+    let policy = if request.uri().path() == "/docs" {
+        "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:; \
+         connect-src 'self'; frame-ancestors 'none'"
+    } else {
+        "default-src 'none'; frame-ancestors 'none'"
+    };
+    let mut response = endpoint.call(request).await?.into_response();
+    let headers: &mut HeaderMap = response.headers_mut();
+    headers.insert(
+        header::CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static(policy),
+    );
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
+    headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
+    headers.insert(
+        header::REFERRER_POLICY,
+        HeaderValue::from_static("no-referrer"),
+    );
+    headers.append(
+        header::VARY,
+        HeaderValue::from_static("Origin, Accept-Encoding"),
+    );
+    // What has a tag may be kept and asked for again; all else is one user's.
+    let kept = if headers.contains_key(header::ETAG) {
+        "no-cache"
+    } else {
+        "no-store"
+    };
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(kept));
+    Ok(response)
+}
+
+/// Lets pages of the listed origins call the API (the Fetch standard's CORS protocol). Others get no
+/// permission, which is all that it takes; our own pages need none.
+fn share_with(
+    origins: &[String],
+    endpoint: BoxEndpoint<'static>,
+) -> anyhow::Result<BoxEndpoint<'static>> {
+    let origins: Vec<_> = origins
+        .iter()
+        .map(|origin| origin.trim().trim_end_matches('/').to_owned())
+        .filter(|origin| !origin.is_empty())
+        .collect();
+    for origin in &origins {
+        // As browsers write it (RFC 6454, section 6.2): another spelling would never match.
+        let is_plain =
+            Url::parse(origin).is_ok_and(|url| url.origin().ascii_serialization() == *origin);
+        anyhow::ensure!(
+            is_plain,
+            "CORS_ORIGINS: {origin:?} is not an origin; one looks like https://speedcoding.example"
+        );
+    }
+    let endpoint = Arc::new(endpoint);
+    let exposed = [
+        REQUEST_ID,
+        header::ETAG,
+        header::RETRY_AFTER,
+        header::LOCATION,
+        header::CONTENT_RANGE,
+    ];
+    let shared = endpoint.clone().with(
+        Cors::new()
+            .allow_origins(origins.iter().map(String::as_str))
+            .expose_headers(exposed.map(|name: HeaderName| name))
+            .allow_methods([Method::GET, Method::POST, Method::PATCH, Method::DELETE])
+            .allow_credentials(false),
+    );
+    let shared = Arc::new(shared);
+    Ok(poem::endpoint::make(move |request: Request| {
+        let (endpoint, shared) = (endpoint.clone(), shared.clone());
+        let origin = request
+            .headers()
+            .get(header::ORIGIN)
+            .and_then(|origin| origin.to_str().ok());
+        let listed = origin.is_some_and(|origin| origins.iter().any(|listed| listed == origin));
+        async move {
+            if listed {
+                shared.call(request).await
+            } else {
+                endpoint.call(request).await
+            }
+        }
+    })
+    .boxed())
+}

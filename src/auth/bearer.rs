@@ -1,0 +1,114 @@
+//! The bearer of a request (RFC 6750), as a security scheme of the OpenAPI document.
+
+use std::sync::Arc;
+
+use poem::{Request, RequestBody, Result, http::header};
+use poem_openapi::{
+    ApiExtractor, ApiExtractorType, ExtractParamOptions,
+    registry::{MetaSecurityScheme, Registry},
+};
+
+use super::token::Claims;
+use crate::{app::State, problem::Problem, telemetry};
+
+const SCHEME: &str = "bearer";
+
+/// Somebody who is signed in. Put it before the body: 401 comes before 400.
+pub struct SignedIn(pub Claims);
+
+/// Anybody; known, where a token was sent. A token that is sent must be valid.
+pub struct Anyone(pub Option<Claims>);
+
+fn claims(request: &Request) -> Result<Option<Claims>, Problem> {
+    let Some(header) = request.headers().get(header::AUTHORIZATION) else {
+        return Ok(None);
+    };
+    let invalid = || {
+        Problem::unauthorized(
+            "invalid_token",
+            "Send the access token as `Authorization: Bearer <token>`.",
+        )
+    };
+    let (scheme, token) = header
+        .to_str()
+        .ok()
+        .and_then(|value| value.split_once(' '))
+        .ok_or_else(invalid)?;
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        return Err(invalid());
+    }
+    let state = request
+        .data::<Arc<State>>()
+        .ok_or_else(|| Problem::internal("the state is not among the request's data"))?;
+    let claims = state.auth.access.verify(token.trim())?;
+    telemetry::note_caller(claims.sub);
+    Ok(Some(claims))
+}
+
+fn register(registry: &mut Registry) {
+    registry.create_security_scheme(
+        SCHEME,
+        MetaSecurityScheme {
+            ty: "http",
+            description: Some("An access token, from `POST /auth/login`."),
+            name: None,
+            key_in: None,
+            scheme: Some("bearer"),
+            bearer_format: Some("JWT"),
+            flows: None,
+            openid_connect_url: None,
+        },
+    );
+}
+
+impl<'a> ApiExtractor<'a> for SignedIn {
+    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::SecurityScheme];
+
+    type ParamType = ();
+    type ParamRawType = ();
+
+    fn register(registry: &mut Registry) {
+        register(registry);
+    }
+
+    fn security_schemes() -> Vec<&'static str> {
+        vec![SCHEME]
+    }
+
+    async fn from_request(
+        request: &'a Request,
+        _body: &mut RequestBody,
+        _options: ExtractParamOptions<Self::ParamType>,
+    ) -> Result<Self> {
+        let missing =
+            || Problem::unauthorized("missing_token", "Send an access token: log in to get one.");
+        Ok(SignedIn(claims(request)?.ok_or_else(missing)?))
+    }
+}
+
+impl<'a> ApiExtractor<'a> for Anyone {
+    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::SecurityScheme];
+
+    type ParamType = ();
+    type ParamRawType = ();
+
+    fn register(registry: &mut Registry) {
+        register(registry);
+    }
+
+    fn security_schemes() -> Vec<&'static str> {
+        vec![SCHEME]
+    }
+
+    fn has_security_fallback() -> bool {
+        true
+    }
+
+    async fn from_request(
+        request: &'a Request,
+        _body: &mut RequestBody,
+        _options: ExtractParamOptions<Self::ParamType>,
+    ) -> Result<Self> {
+        Ok(Anyone(claims(request)?))
+    }
+}

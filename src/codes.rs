@@ -1,0 +1,256 @@
+//! Every code that a problem can have: its status, what it means, which operations answer with it.
+//!
+//! The document's 4xx and 5xx responses are made from this table, and the README's table is held against it.
+
+/// A problem's code.
+pub struct Code {
+    /// The HTTP status that it comes with.
+    pub status: u16,
+    /// What clients decide by.
+    pub name: &'static str,
+    /// What it means and what to do about it, in Markdown.
+    pub meaning: &'static str,
+    /// Who answers with it; nobody where no operation is reached.
+    pub answered_by: &'static [By],
+    /// What the problem says beyond the members that all have.
+    pub members: &'static [Member],
+}
+
+/// Operations, by what they have in common or by id.
+pub enum By {
+    /// Every operation.
+    Every,
+    /// Those that take parameters or a body.
+    Input,
+    /// Those that take a body.
+    Body,
+    /// Those that take a token, be it needed or not.
+    Token,
+    /// Those that need a token.
+    RequiredToken,
+    /// The one with this id.
+    Operation(&'static str),
+}
+
+/// A further member of a problem.
+pub struct Member {
+    /// Its name.
+    pub name: &'static str,
+    /// Its type and format in JSON Schema.
+    pub schema: (&'static str, &'static str),
+    /// What it says.
+    pub description: &'static str,
+}
+
+const SESSION_ID: &[Member] = &[Member {
+    name: "sessionId",
+    schema: ("string", "uuid"),
+    description: "The session that is in the way.",
+}];
+const NEXT_MILESTONE: &[Member] = &[Member {
+    name: "nextMilestone",
+    schema: ("integer", "int32"),
+    description: "The number that is next.",
+}];
+
+use By::{Body, Every, Input, Operation, RequiredToken, Token};
+
+/// By status.
+pub const CODES: &[Code] = &[
+    code(
+        400,
+        "malformed_body",
+        &[Body],
+        "The body is missing or is not JSON.",
+    ),
+    code(
+        400,
+        "invalid_request",
+        &[Input],
+        "Fields are missing, unknown or not valid: `errors` names each.",
+    ),
+    code(
+        400,
+        "invalid_value",
+        &[Input],
+        "A value cannot be stored, such as one with the character U+0000.",
+    ),
+    code(
+        400,
+        "unknown_milestone",
+        &[Operation("verify_milestone")],
+        "The challenge has no milestone of this number.",
+    ),
+    code(400, "bad_request", &[], "The request cannot be understood."),
+    code(
+        401,
+        "missing_token",
+        &[RequiredToken],
+        "No access token was sent: log in to get one.",
+    ),
+    code(
+        401,
+        "invalid_token",
+        &[Token],
+        "The access token is not one of this service: log in to get one.",
+    ),
+    code(
+        401,
+        "expired_token",
+        &[Token],
+        "The access token has expired: log in again.",
+    ),
+    code(
+        401,
+        "sign_in_ended",
+        &[Token],
+        "The sign-in that the token belongs to has ended: log in again.",
+    ),
+    code(
+        401,
+        "wrong_credentials",
+        &[Operation("login")],
+        "The user name or the password is wrong.",
+    ),
+    code(
+        403,
+        "account_banned",
+        &[Token, Operation("login")],
+        "The account is banned.",
+    ),
+    code(404, "unknown_path", &[], "There is nothing at this path."),
+    code(
+        404,
+        "challenge_not_found",
+        &[Operation("start_session"), Operation("get_challenge")],
+        "There is no such challenge: `GET /challenges` lists them.",
+    ),
+    code(
+        404,
+        "session_not_found",
+        &[
+            Operation("end_session"),
+            Operation("abandon_session"),
+            Operation("get_session"),
+            Operation("verify_milestone"),
+        ],
+        "There is no such session, or it is not yours to see.",
+    ),
+    code(
+        404,
+        "no_running_session",
+        &[Operation("get_current_session")],
+        "No session of yours is running.",
+    ),
+    code(
+        405,
+        "method_not_allowed",
+        &[],
+        "The path does not take this method; the header `Allow` names those that it takes.",
+    ),
+    code(
+        409,
+        "username_taken",
+        &[Operation("register")],
+        "Another account has this user name: choose another.",
+    ),
+    code(
+        409,
+        "session_already_running",
+        &[Operation("start_session")],
+        "A session of yours is running, `sessionId`: end or abandon it first.",
+    )
+    .with(SESSION_ID),
+    code(
+        409,
+        "session_already_ended",
+        &[
+            Operation("end_session"),
+            Operation("abandon_session"),
+            Operation("verify_milestone"),
+        ],
+        "The session has already ended; an end that is repeated must send the same data.",
+    )
+    .with(SESSION_ID),
+    code(
+        409,
+        "session_expired",
+        &[
+            Operation("end_session"),
+            Operation("abandon_session"),
+            Operation("verify_milestone"),
+        ],
+        "The session ran past its deadline.",
+    )
+    .with(SESSION_ID),
+    code(
+        409,
+        "milestone_out_of_order",
+        &[Operation("verify_milestone")],
+        "The challenge's milestones come in order: `nextMilestone` is next.",
+    )
+    .with(NEXT_MILESTONE),
+    code(
+        413,
+        "body_too_large",
+        &[Body],
+        "The body is larger than 1 MiB.",
+    ),
+    code(
+        415,
+        "unsupported_media_type",
+        &[Body],
+        "The body must be sent as `Content-Type: application/json`.",
+    ),
+    code(
+        500,
+        "internal_error",
+        &[Every],
+        "A defect of the service, logged under `requestId`.",
+    ),
+    code(
+        503,
+        "database_unavailable",
+        &[Every],
+        "The database cannot be reached: try again after `Retry-After`.",
+    ),
+    code(
+        503,
+        "overloaded",
+        &[Every],
+        "Too many requests are under way: try again after `Retry-After`.",
+    ),
+    code(
+        503,
+        "busy",
+        &[Every],
+        "Others are changing the same data: try again after `Retry-After`.",
+    ),
+    code(
+        504,
+        "timeout",
+        &[Every],
+        "It took too long and was given up: try again.",
+    ),
+];
+
+const fn code(
+    status: u16,
+    name: &'static str,
+    answered_by: &'static [By],
+    meaning: &'static str,
+) -> Code {
+    Code {
+        status,
+        name,
+        meaning,
+        answered_by,
+        members: &[],
+    }
+}
+
+impl Code {
+    const fn with(self, members: &'static [Member]) -> Self {
+        Code { members, ..self }
+    }
+}

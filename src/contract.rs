@@ -1,0 +1,433 @@
+//! The OpenAPI document, and request bodies held against it: what is published is what is enforced.
+
+use std::collections::HashMap;
+
+use jsonschema::{ValidationError, Validator, error::ValidationErrorKind};
+use poem::{FromRequest, IntoResponse, Request, RequestBody, Response, Result, http::StatusCode};
+use poem_openapi::{
+    ApiExtractor,
+    ApiExtractorType,
+    ApiResponse,
+    ExtractParamOptions,
+    OpenApi,
+    OpenApiService,
+    payload::Payload,
+    registry::{MetaMediaType, MetaRequest, MetaResponse, MetaResponses, MetaSchemaRef, Registry},
+    // Not `Type` by name: its `is_empty` would be taken for that of strings.
+    types::{self, ParseFromJSON, ToJSON},
+};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+
+use crate::{
+    document,
+    problem::{FieldError, Problem},
+};
+
+/// More mistakes than this are not listed: the answer must not outgrow the request.
+const MOST_ERRORS: usize = 100;
+
+/// Where an operation takes its JSON body from: parsed, and free of mistakes.
+///
+/// Every mistake is reported with its field, not only the first.
+pub struct Body<T>(pub T);
+
+/// What an operation answers with: the type is published by poem-openapi and written by serde, straight into
+/// text. (poem-openapi would build a tree of values first.) Debug builds, hence the tests, hold one against the other.
+pub struct Json<T>(pub T);
+
+/// The published document, and what of it is enforced.
+pub struct Contract {
+    document: Value,
+    bodies: HashMap<String, Validator>,
+}
+
+impl Contract {
+    /// Reads the document of a service, and prepares to hold bodies against it.
+    pub fn of<T: OpenApi, W: poem_openapi::Webhook>(
+        service: &OpenApiService<T, W>,
+    ) -> anyhow::Result<Self> {
+        let mut document: Value = serde_json::from_str(&service.spec())?;
+        let names = body_schemas(&document);
+        document::complete(&mut document, &names)?;
+        let bodies = names
+            .into_iter()
+            .map(|name| Ok((name.clone(), body_validator(&document, &name)?)))
+            .collect::<anyhow::Result<_>>()?;
+        Ok(Contract { document, bodies })
+    }
+
+    /// The document as JSON.
+    pub fn json(&self) -> String {
+        format!("{:#}\n", self.document)
+    }
+
+    /// The document as YAML.
+    pub fn yaml(&self) -> anyhow::Result<String> {
+        let yaml = serde_yaml_ng::to_string(&self.document)?;
+        // Readers of YAML 1.1 take a bare moment for a date, not for text.
+        let quote = |line: &str| match line.split_once(": ") {
+            Some((name, moment)) if is_moment(moment) => format!("{name}: '{moment}'\n"),
+            _ => format!("{line}\n"),
+        };
+        Ok(yaml.lines().map(quote).collect())
+    }
+
+    /// The methods that a path beneath the API's base takes, as the header `Allow` lists them.
+    pub fn allowed(&self, path: &str) -> Option<String> {
+        let paths = self.document["paths"].as_object()?;
+        // A path that is spelled out wins over one with parameters, as in the router.
+        let methods = paths.get(path).or_else(|| {
+            paths
+                .iter()
+                .find(|(template, _)| is_instance(path, template))
+                .map(|(_, methods)| methods)
+        })?;
+        let mut allowed: Vec<_> = methods
+            .as_object()?
+            .keys()
+            .map(|method| method.to_uppercase())
+            .collect();
+        if allowed.iter().any(|method| method == "GET") {
+            allowed.push("HEAD".to_owned());
+        }
+        allowed.sort();
+        Some(allowed.join(", "))
+    }
+
+    fn check(&self, schema: &str, body: &Value) -> Result<(), Problem> {
+        let Some(validator) = self.bodies.get(schema) else {
+            return Err(Problem::internal(format!(
+                "no schema {schema} in the document"
+            )));
+        };
+        let fields = &self.document["components"]["schemas"][schema]["properties"];
+        for (name, value) in body.as_object().into_iter().flatten() {
+            // Looking at each of a million items takes seconds, and changes nothing.
+            if let (Some(items), Some(most)) = (value.as_array(), fields[name]["maxItems"].as_u64())
+                && items.len() as u64 > most
+            {
+                let message = format!("must have at most {most} items");
+                return Err(Problem::invalid_field(name, "too_long", message));
+            }
+        }
+        let mut errors: Vec<_> = validator
+            .iter_errors(body)
+            .flat_map(field_errors)
+            .take(MOST_ERRORS)
+            .collect();
+        find_nul(body, "", &mut errors);
+        errors.truncate(MOST_ERRORS);
+        if errors.is_empty() {
+            Ok(())
+        } else {
+            Err(Problem::invalid(errors))
+        }
+    }
+}
+
+/// Whether `/sessions/17` is a `/sessions/{id}`.
+fn is_instance(path: &str, template: &str) -> bool {
+    path.split('/').count() == template.split('/').count()
+        && path
+            .split('/')
+            .zip(template.split('/'))
+            .all(|(part, pattern)| part == pattern || pattern.starts_with('{'))
+}
+
+fn is_moment(text: &str) -> bool {
+    text.starts_with(|first: char| first.is_ascii_digit())
+        && text.contains('T')
+        && text.ends_with('Z')
+}
+
+/// The names of the schemas that request bodies refer to.
+fn body_schemas(document: &Value) -> Vec<String> {
+    let operations = document["paths"]
+        .as_object()
+        .into_iter()
+        .flat_map(|paths| paths.values());
+    let mut names: Vec<_> = operations
+        .filter_map(Value::as_object)
+        .flat_map(|methods| methods.values())
+        .filter_map(|operation| {
+            operation
+                .pointer("/requestBody/content")?
+                .as_object()?
+                .values()
+                .next()
+        })
+        .filter_map(|media| media.pointer("/schema/$ref")?.as_str())
+        .filter_map(|reference| reference.rsplit('/').next())
+        .map(str::to_owned)
+        .collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
+fn body_validator(document: &Value, name: &str) -> anyhow::Result<Validator> {
+    // OpenAPI 3.0 schemas are JSON Schema draft 4, but for `nullable`: an optional field may be null.
+    let mut schemas = document["components"]["schemas"].clone();
+    if let Some(properties) = schemas[name]["properties"].as_object_mut() {
+        for property in properties.values_mut() {
+            if property["nullable"] != json!(true) {
+                continue;
+            }
+            if property["type"].is_string() && property["enum"].is_null() {
+                // So that the other rules speak for themselves.
+                property["type"] = json!([property["type"], "null"]);
+            } else {
+                *property = json!({ "anyOf": [property.clone(), { "type": "null" }] });
+            }
+        }
+    }
+    let schema = json!({
+        "$ref": format!("#/components/schemas/{name}"),
+        "components": { "schemas": schemas },
+    });
+    let validator = jsonschema::draft4::options()
+        .should_validate_formats(true)
+        // A format that draft 4 does not know.
+        .with_format("uuid", |text: &str| uuid::Uuid::try_parse(text).is_ok())
+        .build(&schema)
+        .map_err(|error| anyhow::anyhow!("schema {name}: {error}"))?;
+    Ok(validator)
+}
+
+fn field_errors(error: ValidationError<'_>) -> Vec<FieldError> {
+    let path = field_path(error.instance_path().as_str());
+    let beneath = |name: &str| {
+        if path.is_empty() {
+            name.to_owned()
+        } else {
+            format!("{path}.{name}")
+        }
+    };
+    let fault = |field: String, code: &str, message: String| FieldError {
+        field,
+        code: code.to_owned(),
+        message,
+    };
+    match error.kind() {
+        ValidationErrorKind::AdditionalProperties { unexpected } => unexpected
+            .iter()
+            .map(|name| {
+                fault(
+                    beneath(name),
+                    "unknown_field",
+                    "is not a field of this request".into(),
+                )
+            })
+            .collect(),
+        ValidationErrorKind::Required { property } => {
+            vec![fault(
+                beneath(property.as_str().unwrap_or_default()),
+                "required",
+                "is required".into(),
+            )]
+        }
+        kind => {
+            let field = if path.is_empty() {
+                "body".to_owned()
+            } else {
+                path.clone()
+            };
+            vec![fault(field, code_of(kind), message_of(kind, &error))]
+        }
+    }
+}
+
+fn code_of(kind: &ValidationErrorKind) -> &'static str {
+    match kind {
+        ValidationErrorKind::Type { .. } | ValidationErrorKind::AnyOf { .. } => "type",
+        ValidationErrorKind::Pattern { .. } => "pattern",
+        ValidationErrorKind::Format { .. } => "format",
+        ValidationErrorKind::Enum { .. } => "choice",
+        ValidationErrorKind::MinLength { .. } | ValidationErrorKind::MinItems { .. } => "too_short",
+        ValidationErrorKind::MaxLength { .. } | ValidationErrorKind::MaxItems { .. } => "too_long",
+        ValidationErrorKind::Minimum { .. } | ValidationErrorKind::Maximum { .. } => "range",
+        _ => "invalid",
+    }
+}
+
+/// What the field must be. What was sent is not repeated: it may be a password, or very long.
+fn message_of(kind: &ValidationErrorKind, error: &ValidationError<'_>) -> String {
+    match kind {
+        ValidationErrorKind::Type {
+            kind: jsonschema::error::TypeKind::Single(expected),
+        } => {
+            format!("must be of type {expected}")
+        }
+        ValidationErrorKind::Type {
+            kind: jsonschema::error::TypeKind::Multiple(expected),
+        } => {
+            let names: Vec<_> = expected.iter().map(|name| name.to_string()).collect();
+            format!("must be of type {}", names.join(" or "))
+        }
+        ValidationErrorKind::Pattern { pattern } => format!("must match {pattern}"),
+        ValidationErrorKind::Format { format } => format!("must be a {format}"),
+        ValidationErrorKind::Enum { options } => format!("must be one of {options}"),
+        ValidationErrorKind::MinLength { limit } => {
+            format!("must have at least {limit} characters")
+        }
+        ValidationErrorKind::MaxLength { limit } => format!("must have at most {limit} characters"),
+        ValidationErrorKind::MinItems { limit } => format!("must have at least {limit} items"),
+        ValidationErrorKind::MaxItems { limit } => format!("must have at most {limit} items"),
+        ValidationErrorKind::Minimum { limit } => format!("must be at least {limit}"),
+        ValidationErrorKind::Maximum { limit } => format!("must be at most {limit}"),
+        _ => format!("does not satisfy `{}`", error.kind().keyword()),
+    }
+}
+
+/// `/packages/3` → `packages[3]`
+fn field_path(pointer: &str) -> String {
+    let mut path = String::new();
+    for part in pointer.split('/').skip(1) {
+        if part.bytes().all(|byte| byte.is_ascii_digit()) {
+            path.push_str(&format!("[{part}]"));
+        } else {
+            if !path.is_empty() {
+                path.push('.');
+            }
+            path.push_str(&part.replace("~1", "/").replace("~0", "~"));
+        }
+    }
+    path
+}
+
+/// PostgreSQL's text cannot hold U+0000.
+fn find_nul(value: &Value, path: &str, errors: &mut Vec<FieldError>) {
+    match value {
+        Value::String(text) if text.contains('\0') => errors.push(FieldError {
+            field: field_path(path),
+            code: "nul_character".into(),
+            message: "must not contain the character U+0000".into(),
+        }),
+        Value::Array(items) => {
+            for (index, item) in items.iter().enumerate() {
+                find_nul(item, &format!("{path}/{index}"), errors);
+            }
+        }
+        Value::Object(fields) => {
+            for (name, field) in fields {
+                find_nul(field, &format!("{path}/{name}"), errors);
+            }
+        }
+        _ => {}
+    }
+}
+
+impl<'a, T: ParseFromJSON + DeserializeOwned> ApiExtractor<'a> for Body<T> {
+    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::RequestObject];
+
+    type ParamType = ();
+    type ParamRawType = ();
+
+    fn register(registry: &mut Registry) {
+        T::register(registry);
+    }
+
+    fn request_meta() -> Option<MetaRequest> {
+        Some(MetaRequest {
+            description: None,
+            content: vec![MetaMediaType {
+                content_type: "application/json",
+                schema: T::schema_ref(),
+            }],
+            required: true,
+        })
+    }
+
+    async fn from_request(
+        request: &'a Request,
+        body: &mut RequestBody,
+        _options: ExtractParamOptions<Self::ParamType>,
+    ) -> Result<Self> {
+        if !request.content_type().is_some_and(is_json) {
+            return Err(Problem::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "unsupported_media_type",
+                "Send JSON, with the header `Content-Type: application/json`.",
+            )
+            .into());
+        }
+        let bytes = <Vec<u8> as FromRequest>::from_request(request, body).await?;
+        if bytes.is_empty() {
+            return Err(Problem::malformed("Send a JSON body.").into());
+        }
+        let value: Value = serde_json::from_slice(&bytes)
+            .map_err(|error| Problem::malformed(format!("The body is not valid JSON: {error}.")))?;
+        let contract = request
+            .data::<std::sync::Arc<Contract>>()
+            .ok_or_else(|| Problem::internal("the contract is not among the request's data"))?;
+        contract.check(&T::name(), &value)?;
+        // What the document cannot say is left for the type to refuse. Not by poem-openapi's own parser: it would
+        // check once more what has just been checked, and compiles every pattern anew for that.
+        let parsed = serde_json::from_value(value).map_err(|error| {
+            Problem::new(
+                StatusCode::BAD_REQUEST,
+                "invalid_request",
+                "The body is not valid here; see /docs.",
+            )
+            .because(error)
+        })?;
+        Ok(Body(parsed))
+    }
+}
+
+/// `application/json`, with or without parameters.
+fn is_json(content_type: &str) -> bool {
+    let essence = content_type.split(';').next().unwrap_or_default().trim();
+    essence.eq_ignore_ascii_case("application/json")
+}
+
+impl<T: types::Type> Payload for Json<T> {
+    const CONTENT_TYPE: &'static str = "application/json; charset=utf-8";
+
+    fn schema_ref() -> MetaSchemaRef {
+        T::schema_ref()
+    }
+
+    fn register(registry: &mut Registry) {
+        T::register(registry);
+    }
+}
+
+impl<T: ToJSON + Serialize> IntoResponse for Json<T> {
+    fn into_response(self) -> Response {
+        debug_assert_eq!(
+            serde_json::to_value(&self.0).ok(),
+            self.0.to_json(),
+            "serde writes {} otherwise than it is published",
+            T::name()
+        );
+        match serde_json::to_vec(&self.0) {
+            Ok(json) => Response::builder()
+                .content_type(Self::CONTENT_TYPE)
+                .body(json),
+            Err(error) => Problem::internal(error).to_response(),
+        }
+    }
+}
+
+impl<T: ToJSON + Serialize> ApiResponse for Json<T> {
+    fn meta() -> MetaResponses {
+        MetaResponses {
+            responses: vec![MetaResponse {
+                description: "",
+                status: Some(200),
+                status_range: None,
+                content: vec![MetaMediaType {
+                    content_type: Self::CONTENT_TYPE,
+                    schema: Self::schema_ref(),
+                }],
+                headers: vec![],
+            }],
+        }
+    }
+
+    fn register(registry: &mut Registry) {
+        T::register(registry);
+    }
+}

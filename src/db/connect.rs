@@ -1,0 +1,251 @@
+//! Connection URLs as libpq reads them, TLS included: tokio-postgres knows neither `verify-ca` nor
+//! `verify-full` nor `sslrootcert`.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use anyhow::{Context, bail};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, Error as TlsError, RootCertStore,
+    SignatureScheme,
+    client::{
+        WebPkiServerVerifier,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
+    crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature},
+    pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject},
+};
+use secrecy::{ExposeSecret, SecretString};
+use tokio::{task::JoinHandle, time::timeout};
+use tokio_postgres::{Client, Config};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+/// A server may be far away, or waking up. `connect_timeout` in the URL says otherwise.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(30);
+
+/// A database as a connection URL names it, and how to reach it.
+pub struct PostgresUrl {
+    pub postgres: Config,
+    pub tls: MakeRustlsConnect,
+}
+
+/// What is asked of the server's certificate (PostgreSQL's documentation, section 34.19.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Check {
+    /// `prefer` and `require` without a root certificate: encrypted, but by whomever.
+    Nothing,
+    /// `verify-ca`: issued by a certificate authority that is trusted.
+    Issuer,
+    /// `verify-full`: and for this very host.
+    Host,
+}
+
+impl PostgresUrl {
+    /// Reads a connection URL. Errors never repeat it, for it may hold a password.
+    pub fn parse(url: &SecretString) -> anyhow::Result<Self> {
+        let mut url = url.expose_secret().to_owned();
+        let mode = take_parameter(&mut url, "sslmode");
+        let root = take_parameter(&mut url, "sslrootcert");
+        let mut postgres: Config = url.parse().map_err(|error| {
+            anyhow::anyhow!(
+                "this is not a PostgreSQL connection URL ({}); one looks like \
+                 postgresql://user:password@host:5432/database",
+                super::describe(&error)
+            )
+        })?;
+        use tokio_postgres::config::SslMode;
+        let (ssl_mode, check) = match (mode.as_deref(), &root) {
+            (Some("disable"), _) => (SslMode::Disable, Check::Nothing),
+            (None | Some("allow" | "prefer"), _) => (SslMode::Prefer, Check::Nothing),
+            (Some("require"), None) => (SslMode::Require, Check::Nothing),
+            (Some("require" | "verify-ca"), _) => (SslMode::Require, Check::Issuer),
+            (Some("verify-full"), _) => (SslMode::Require, Check::Host),
+            (Some(other), _) => bail!(
+                "sslmode={other} is none of disable, allow, prefer, require, verify-ca, verify-full"
+            ),
+        };
+        postgres.ssl_mode(ssl_mode);
+        Ok(PostgresUrl {
+            postgres,
+            tls: MakeRustlsConnect::new(tls(check, root.as_deref())?),
+        })
+    }
+
+    /// One connection, driven in the background until the client is dropped.
+    pub async fn connect(
+        &self,
+    ) -> anyhow::Result<(Client, JoinHandle<Result<(), tokio_postgres::Error>>)> {
+        let patience = self.postgres.get_connect_timeout().copied();
+        let patience = patience.unwrap_or(CONNECT_PATIENCE);
+        // The setting itself ends with the TCP connection: what accepts it may be no PostgreSQL.
+        let (client, connection) = timeout(patience, self.postgres.connect(self.tls.clone()))
+            .await
+            .map_err(|_| {
+                anyhow::anyhow!(
+                    "cannot connect to PostgreSQL: no answer in {} s",
+                    patience.as_secs()
+                )
+            })?
+            .map_err(|error| {
+                anyhow::anyhow!("cannot connect to PostgreSQL: {}", super::describe(&error))
+            })?;
+        Ok((client, tokio::spawn(connection)))
+    }
+}
+
+impl PostgresUrl {
+    /// Fails where an owner's URL leads through a pooler that drops the options which make it the service's
+    /// role: better before than after anything is changed there.
+    pub async fn check_options(url: &SecretString) -> anyhow::Result<()> {
+        let mut url = PostgresUrl::parse(url)?;
+        url.postgres.options("-c speedcoding.options=kept");
+        let (client, _) = url.connect().await?;
+        let kept: Option<String> = client
+            .query_typed_one("select current_setting('speedcoding.options', true)", &[])
+            .await?
+            .get(0);
+        anyhow::ensure!(
+            kept.as_deref() == Some("kept"),
+            "this is an owner's URL and leads through a pooler, which drops what makes the service \
+             its own role {}: run `speedcoding db login` with the owner's direct URL, and give the service the URL \
+             that it prints",
+            super::SERVICE_ROLE
+        );
+        Ok(())
+    }
+}
+
+/// Removes a parameter from a URL's query, and returns its value.
+fn take_parameter(url: &mut String, name: &str) -> Option<String> {
+    let (before, query) = url.split_once('?')?;
+    let (taken, kept): (Vec<_>, Vec<_>) = query
+        .split('&')
+        .partition(|pair| pair.split('=').next() == Some(name));
+    let value = taken
+        .last()
+        .and_then(|pair| url::form_urlencoded::parse(pair.as_bytes()).next());
+    let value = value.map(|(_, value)| value.into_owned());
+    *url = if kept.is_empty() {
+        before.to_owned()
+    } else {
+        format!("{before}?{}", kept.join("&"))
+    };
+    value
+}
+
+fn tls(check: Check, root: Option<&str>) -> anyhow::Result<ClientConfig> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()?;
+    let issuer = match check {
+        Check::Nothing => None,
+        Check::Issuer | Check::Host => Some(
+            WebPkiServerVerifier::builder_with_provider(Arc::new(roots(root)?), provider.clone())
+                .build()?,
+        ),
+    };
+    let verifier = Arc::new(Verifier {
+        check,
+        issuer,
+        provider,
+    });
+    Ok(config
+        .dangerous()
+        .with_custom_certificate_verifier(verifier)
+        .with_no_client_auth())
+}
+
+/// The certificate authorities of `sslrootcert`; without it, or with `system`, those of this machine.
+fn roots(root: Option<&str>) -> anyhow::Result<RootCertStore> {
+    let mut roots = RootCertStore::empty();
+    match root {
+        None | Some("system") => {
+            for certificate in rustls_native_certs::load_native_certs().certs {
+                // Machines collect odd ones; those that can be read are enough.
+                let _ = roots.add(certificate);
+            }
+            anyhow::ensure!(
+                !roots.is_empty(),
+                "this machine has no certificate authorities (`apt-get install ca-certificates`); \
+                 name a file with sslrootcert=…"
+            );
+        }
+        Some(path) => {
+            let certificates = CertificateDer::pem_file_iter(Path::new(path))
+                .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+                .map_err(|error| anyhow::anyhow!("sslrootcert: {path} cannot be read: {error}"))?;
+            anyhow::ensure!(
+                !certificates.is_empty(),
+                "sslrootcert: {path} holds no certificate in PEM form"
+            );
+            for certificate in certificates {
+                roots
+                    .add(certificate)
+                    .with_context(|| format!("sslrootcert: {path}"))?;
+            }
+        }
+    }
+    Ok(roots)
+}
+
+/// Checks a server's certificate as far as the sslmode asks. Signatures are always checked.
+#[derive(Debug)]
+struct Verifier {
+    check: Check,
+    issuer: Option<Arc<WebPkiServerVerifier>>,
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, TlsError> {
+        let Some(issuer) = &self.issuer else {
+            return Ok(ServerCertVerified::assertion());
+        };
+        match issuer.verify_server_cert(end_entity, intermediates, server_name, ocsp, now) {
+            Err(TlsError::InvalidCertificate(
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+            )) if self.check == Check::Issuer => Ok(ServerCertVerified::assertion()),
+            outcome => outcome,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, TlsError> {
+        verify_tls12_signature(
+            message,
+            certificate,
+            signature,
+            &self.provider.signature_verification_algorithms,
+        )
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, TlsError> {
+        verify_tls13_signature(
+            message,
+            certificate,
+            signature,
+            &self.provider.signature_verification_algorithms,
+        )
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider
+            .signature_verification_algorithms
+            .supported_schemes()
+    }
+}

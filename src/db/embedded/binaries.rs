@@ -1,0 +1,138 @@
+//! Where PostgreSQL's programs are: installed on this machine, or fetched into the data directory.
+
+use std::{
+    env,
+    ffi::OsString,
+    iter,
+    os::unix::ffi::OsStringExt,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context, Result, anyhow, ensure};
+use glob::{Pattern, glob};
+use tokio::runtime::Handle;
+
+use super::{account::Account, data_dir::DataDir};
+use crate::config::{Binaries, BinariesFrom};
+
+/// The oldest major version that the migrations run on.
+pub(super) const OLDEST_MAJOR: u32 = 15;
+
+/// Where packages put PostgreSQL: Debian, Red Hat, Alpine, Homebrew on three systems, Postgres.app, source builds.
+const USUAL_DIRS: [&str; 10] = [
+    "/usr/lib/postgresql/*/bin",
+    "/usr/pgsql-*/bin",
+    "/usr/libexec/postgresql*",
+    "/opt/homebrew/opt/postgresql@*/bin",
+    "/usr/local/opt/postgresql@*/bin",
+    "/home/linuxbrew/.linuxbrew/opt/postgresql@*/bin",
+    "/Applications/Postgres.app/Contents/Versions/*/bin",
+    "/usr/local/pgsql/bin",
+    "/opt/homebrew/bin",
+    "/usr/local/bin",
+];
+
+/// The directory of the first usable `postgres` and `initdb`: of the cluster's major version where there is a cluster.
+pub(super) fn find(
+    wanted: &Binaries,
+    cluster_major: Option<u32>,
+    account: &Account,
+    files: &DataDir,
+    runtime: &Handle,
+) -> Result<PathBuf> {
+    let is_usable = |major| cluster_major.map_or(major >= OLDEST_MAJOR, |needed| major == needed);
+    let mut refused = String::new();
+    let mut seen = Vec::new();
+    let fetched = Pattern::escape(&files.binaries().to_string_lossy()) + "/*/bin";
+    // Lazily: pg_config is a program to start, and mostly not needed.
+    let installed = path_dirs()
+        .chain(iter::once_with(pg_config_dir).flatten())
+        .chain(USUAL_DIRS.iter().flat_map(|pattern| matching(pattern)))
+        .filter(|_| wanted.postgresql_binaries != BinariesFrom::Fetched);
+    let fetched = matching(&fetched)
+        .into_iter()
+        .filter(|_| wanted.postgresql_binaries != BinariesFrom::Installed);
+    for dir in installed.chain(fetched) {
+        let is_complete = ["postgres", "initdb"]
+            .iter()
+            .all(|name| dir.join(name).is_file());
+        if !dir.is_absolute() || !is_complete || seen.contains(&dir) {
+            continue;
+        }
+        let reason = match major_of(account, &dir) {
+            Ok(major) if is_usable(major) => return Ok(dir),
+            Ok(major) => format!("it is version {major}"),
+            Err(error) => format!("{error:#}"),
+        };
+        refused += &format!("\n  {} is of no use: {reason}", dir.display());
+        seen.push(dir);
+    }
+    let outcome = if wanted.postgresql_binaries == BinariesFrom::Installed {
+        Err(anyhow!("POSTGRESQL_BINARIES forbids to fetch one"))
+    } else {
+        fetch(wanted, cluster_major, files, runtime).and_then(|dir| {
+            // Such as on a system whose C library is another one.
+            let works = major_of(account, &dir).map(|_| dir);
+            works.map_err(|error| anyhow!("the fetched one does not run here ({error:#})"))
+        })
+    };
+    outcome.map_err(|reason| match cluster_major {
+        None => anyhow!(
+            "there is no PostgreSQL {OLDEST_MAJOR} or newer to run: {reason:#}. Install it \
+             (`apt-get install postgresql`, `brew install postgresql`), or set DATABASE_URL to a database \
+             that you run{refused}"
+        ),
+        Some(major) => anyhow!(
+            "{} was made by PostgreSQL {major}, and there is none to run it: {reason:#}. Install it \
+             (`apt-get install postgresql-{major}`, `brew install postgresql@{major}`), or choose another \
+             DATA_DIR{refused}",
+            files.cluster().display()
+        ),
+    })
+}
+
+#[cfg(feature = "download")]
+use super::download::fetch;
+
+#[cfg(not(feature = "download"))]
+fn fetch(_: &Binaries, _: Option<u32>, _: &DataDir, _: &Handle) -> Result<PathBuf> {
+    anyhow::bail!("this speedcoding was built without the feature `download`")
+}
+
+fn path_dirs() -> impl Iterator<Item = PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path).collect::<Vec<_>>().into_iter()
+}
+
+fn pg_config_dir() -> Option<PathBuf> {
+    let output = Command::new("pg_config").arg("--bindir").output().ok()?;
+    Some(OsString::from_vec(output.stdout.trim_ascii().to_vec()).into())
+}
+
+/// The paths that a pattern matches, the highest version first.
+fn matching(pattern: &str) -> Vec<PathBuf> {
+    let mut found: Vec<PathBuf> = glob(pattern).into_iter().flatten().flatten().collect();
+    // As text: majors of one digit, which would come first, are too old anyway.
+    found.sort_unstable_by(|left, right| right.cmp(left));
+    found
+}
+
+/// Asks the program itself, under the server's account, which also shows that this account may run it.
+fn major_of(account: &Account, bin: &Path) -> Result<u32> {
+    let output = account
+        .command(&bin.join("postgres"))
+        .arg("--version")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "it says: {}", said.trim());
+    // postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1); 19beta1
+    let text = String::from_utf8_lossy(&output.stdout);
+    let version = text.split_whitespace().nth(2).unwrap_or_default();
+    let digits = version.split(|c: char| !c.is_ascii_digit()).next();
+    digits
+        .and_then(|digits| digits.parse().ok())
+        .with_context(|| format!("it calls itself \"{}\"", text.trim()))
+}

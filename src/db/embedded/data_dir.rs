@@ -1,0 +1,275 @@
+//! The data directory: what lies where in it, whose it is, and what an earlier server left there.
+
+use std::{
+    fs::{File, Permissions, TryLockError},
+    io::{self, Read, Write},
+    os::unix::{ffi::OsStrExt, fs::PermissionsExt},
+    path::{Path, PathBuf},
+    process::{self, Command},
+};
+
+use anyhow::{Context, Result, bail};
+use fs_err::{self as fs, OpenOptions, os::unix::fs::OpenOptionsExt};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+use tracing::warn;
+
+use super::account::is_root;
+
+const LOG_LIMIT_BYTES: u64 = 10 * 1024 * 1024;
+/// A Unix socket's path may be this long; the kernels differ by four bytes.
+const SOCKET_PATH_LIMIT: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
+/// The cluster belongs to another account than root's: what it may have put in a file's place is not followed.
+pub(super) const NO_LINK: i32 = nix::fcntl::OFlag::O_NOFOLLOW.bits();
+/// How the names of directories begin in which something is being made.
+const UNFINISHED: &str = "unfinished-";
+
+pub(super) struct DataDir {
+    /// Absolute and without links, so that a server's command line shows whose it is.
+    path: PathBuf,
+}
+
+impl DataDir {
+    /// A directory that is there already.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let path = fs::canonicalize(path)?;
+        Ok(Self { path })
+    }
+
+    pub fn create(path: &Path) -> io::Result<Self> {
+        if !path.is_dir() {
+            fs::create_dir_all(path)?;
+            // The server's account must pass through, whatever root's umask is.
+            let mode = if is_root() { 0o711 } else { 0o700 };
+            fs::set_permissions(path, Permissions::from_mode(mode))?;
+        }
+        let is_ours = |name: &str| path.join(name).exists();
+        if fs::read_dir(path)?.next().is_some() && !is_ours("lock") && !is_ours("embedded.env") {
+            return Err(io::Error::new(
+                io::ErrorKind::DirectoryNotEmpty,
+                format!(
+                    "{} holds other things; choose an empty DATA_DIR, or a new one",
+                    path.display()
+                ),
+            ));
+        }
+        Self::open(path)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub fn cluster(&self) -> PathBuf {
+        self.path.join("postgres")
+    }
+
+    pub fn env_file(&self) -> PathBuf {
+        self.path.join("embedded.env")
+    }
+
+    pub fn binaries(&self) -> PathBuf {
+        self.path.join("binaries")
+    }
+
+    pub fn log(&self) -> PathBuf {
+        self.path.join("postgres.log")
+    }
+
+    /// Where the server's socket goes; nowhere where the path would be too long for one.
+    pub fn socket_dir(&self) -> Option<PathBuf> {
+        let run = self.path.join("run");
+        let bytes = run.as_os_str().as_bytes();
+        // The setting is a list: these characters would split or quote it.
+        let is_plain = !bytes.iter().any(|byte| matches!(byte, b',' | b'"'));
+        let has_room = bytes.len() + "/.s.PGSQL.65535".len() <= SOCKET_PATH_LIMIT;
+        (is_plain && has_room).then_some(run)
+    }
+
+    /// A directory to make something in that is then moved to its place: a crash leaves nothing half done.
+    pub fn work_dir(&self) -> io::Result<TempDir> {
+        tempfile::Builder::new()
+            .prefix(UNFINISHED)
+            .tempdir_in(&self.path)
+    }
+
+    /// Removes what starts that were killed left. Names are never used twice, so a straggler does no harm.
+    pub fn remove_unfinished(&self) {
+        for entry in fs::read_dir(&self.path).into_iter().flatten().flatten() {
+            let is_unfinished = entry
+                .file_name()
+                .as_bytes()
+                .starts_with(UNFINISHED.as_bytes());
+            if is_unfinished && let Err(error) = fs::remove_dir_all(entry.path()) {
+                warn!("{error}");
+            }
+        }
+    }
+
+    /// Takes the directory for this process; the kernel gives it back when the file is closed, be it by a crash.
+    pub fn lock(&self) -> Result<File> {
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(self.path.join("lock"))?
+            .into_file();
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::Error(error)) => return Err(error.into()),
+            Err(TryLockError::WouldBlock) => {
+                let mut pid = String::new();
+                let _ = file.read_to_string(&mut pid);
+                bail!(
+                    "another speedcoding (process {}) already uses {}; stop it, or choose another DATA_DIR",
+                    pid.trim(),
+                    self.path.display()
+                );
+            }
+        }
+        file.set_len(0)?;
+        writeln!(file, "{}", process::id())?;
+        Ok(file)
+    }
+
+    /// The major version of the cluster, where there is one.
+    pub fn major(&self) -> Result<Option<u32>> {
+        let cluster = self.cluster();
+        let is_vacant = fs::read_dir(&cluster).map_or(true, |mut entries| entries.next().is_none());
+        if is_vacant {
+            return Ok(None);
+        }
+        let version = fs::read_to_string(cluster.join("PG_VERSION"))
+            .ok()
+            .and_then(|text| text.trim().parse().ok());
+        version.map(Some).with_context(|| {
+            format!(
+                "{} is not empty and holds no PostgreSQL cluster that can be read; move it away, \
+                 or choose another DATA_DIR",
+                cluster.display()
+            )
+        })
+    }
+
+    pub fn rotate_log(&self) -> io::Result<()> {
+        match fs::metadata(self.log()) {
+            Ok(log) if log.len() > LOG_LIMIT_BYTES => {
+                fs::rename(self.log(), self.path.join("postgres.log.1"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The log, and where in it the coming lines start. The server inherits it open, so its account needs no access.
+    pub fn open_log(&self) -> io::Result<(File, u64)> {
+        let file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .mode(0o600)
+            .open(self.log())?
+            .into_file();
+        let length = file.metadata()?.len();
+        Ok((file, length))
+    }
+
+    /// The last lines since `start`: a failed start shows its own, never what queries wrote before.
+    pub fn log_tail(&self, start: u64) -> String {
+        let log = fs::read(self.log()).unwrap_or_default();
+        let start = usize::try_from(start).unwrap_or_default().min(log.len());
+        let text = String::from_utf8_lossy(&log[start..]);
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(15)..].join("\n")
+    }
+
+    /// What the server says of itself in postmaster.pid, be it alive or not.
+    pub fn postmaster(&self) -> io::Result<Option<Postmaster>> {
+        Ok(self
+            .pid_file()?
+            .and_then(|(_, text)| Postmaster::parse(&text)))
+    }
+
+    /// The server that runs on this cluster now. A process that merely inherited its number does not count.
+    pub fn living_postmaster(&self) -> io::Result<Option<Postmaster>> {
+        let postmaster = self.postmaster()?;
+        Ok(postmaster.filter(|it| is_server_of(it.pid, &self.cluster())))
+    }
+
+    /// Keeps what a dead server left from blocking the next one when its number lives on in an unrelated process.
+    ///
+    /// PostgreSQL takes a pid file with its parent's number for stale, yet still uses the file's shared memory key to
+    /// make sure that no orphaned backend is at work, which deleting the file would prevent. Only a file that a power
+    /// failure left without content is deleted: PostgreSQL would refuse it.
+    pub fn disarm(&self) -> io::Result<()> {
+        if let Some((path, text)) = self.pid_file()? {
+            match text.split_once('\n') {
+                Some((_, rest)) => fs::OpenOptions::new()
+                    .write(true)
+                    .truncate(true)
+                    .custom_flags(NO_LINK)
+                    .open(path)?
+                    .write_all(format!("{}\n{rest}", process::id()).as_bytes())?,
+                None => fs::remove_file(path)?,
+            }
+        }
+        // A socket has a lock file of its own, with the same trouble.
+        let sockets = self.path.join("run");
+        for entry in fs::read_dir(sockets).into_iter().flatten().flatten() {
+            if entry.file_name().as_bytes().starts_with(b".s.PGSQL.") {
+                fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(())
+    }
+
+    fn pid_file(&self) -> io::Result<Option<(PathBuf, String)>> {
+        let path = self.cluster().join("postmaster.pid");
+        let mut text = String::new();
+        let file = fs::OpenOptions::new()
+            .read(true)
+            .custom_flags(NO_LINK)
+            .open(&path);
+        match file.and_then(|mut file| file.read_to_string(&mut text)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            read => read.map(|_| Some((path, text))),
+        }
+    }
+}
+
+/// The lines of postmaster.pid that matter here.
+pub(super) struct Postmaster {
+    pub pid: Pid,
+    pub port: u16,
+    /// `starting`, `ready` or `stopping`; the last of the lines, which come while the server starts.
+    pub status: String,
+}
+
+impl Postmaster {
+    fn parse(text: &str) -> Option<Self> {
+        let line = |number| text.lines().nth(number).unwrap_or_default().trim();
+        Some(Self {
+            pid: Pid::from_raw(line(0).parse().ok()?),
+            port: line(3).parse().unwrap_or(0),
+            status: line(7).to_owned(),
+        })
+    }
+}
+
+/// Whether the process is a postmaster that was started on this cluster.
+fn is_server_of(pid: Pid, cluster: &Path) -> bool {
+    // Readable for everybody, unlike cwd, which containers hide even from their root.
+    if Path::new("/proc/self/cmdline").exists() {
+        let command_line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let mut words = command_line.split(|byte| *byte == 0);
+        let is_postgres = words.next().is_some_and(|word| word.ends_with(b"postgres"));
+        return is_postgres && words.any(|word| word == cluster.as_os_str().as_bytes());
+    }
+    let output = Command::new("ps")
+        .args(["-ww", "-o", "command=", "-p", &pid.to_string()])
+        .output();
+    output.is_ok_and(|output| {
+        let text = String::from_utf8_lossy(&output.stdout);
+        text.contains("postgres -D ") && text.contains(&*cluster.to_string_lossy())
+    })
+}

@@ -1,0 +1,89 @@
+//! `embedded.env`: the secrets and the port, as lines that a shell or a `.env` reader understands.
+
+use std::{
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, ensure};
+use aws_lc_rs::rand;
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use fs_err as fs;
+use secrecy::{ExposeSecret, SecretString};
+use tempfile::NamedTempFile;
+
+pub(super) const NO_RANDOMNESS: &str = "the operating system gave no random numbers; start again";
+const HEADER: &str =
+    "# Secrets of speedcoding's embedded PostgreSQL. Delete a line to have it made anew.\n";
+
+/// The owner may edit it; lines that are none of ours are kept.
+pub(super) struct EnvFile {
+    path: PathBuf,
+    text: String,
+}
+
+impl EnvFile {
+    pub fn load(path: &Path) -> Result<Self> {
+        let text = match fs::read_to_string(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => HEADER.to_owned(),
+            text => text?,
+        };
+        // The reader's own error would quote the line, and with it the secret.
+        ensure!(
+            dotenvy::from_read_iter(text.as_bytes()).all(|line| line.is_ok()),
+            "{} cannot be read as NAME=value lines; mend it, or delete it to have new secrets made",
+            path.display()
+        );
+        let path = path.to_owned();
+        Ok(Self { path, text })
+    }
+
+    pub fn get(&self, name: &str) -> Option<SecretString> {
+        dotenvy::from_read_iter(self.text.as_bytes())
+            .flatten()
+            .filter(|(known, value)| known == name && !value.is_empty())
+            .last()
+            .map(|(_, value)| value.into())
+    }
+
+    pub fn get_or_generate(&mut self, name: &str) -> Result<SecretString> {
+        if let Some(value) = self.get(name) {
+            return Ok(value);
+        }
+        let mut bytes = [0; 36];
+        rand::fill(&mut bytes).ok().context(NO_RANDOMNESS)?;
+        // This alphabet needs no quotes in SQL, in a URL or in the file.
+        let value = BASE64_URL_SAFE_NO_PAD.encode(bytes);
+        self.set(name, &value);
+        Ok(value.into())
+    }
+
+    pub fn set(&mut self, name: &str, value: &str) {
+        let old = format!("{name}=");
+        let kept = self.text.lines().filter(|line| !line.starts_with(&old));
+        self.text = kept.map(|line| format!("{line}\n")).collect();
+        self.text += &format!("{name}={value}\n");
+    }
+
+    /// Writes beside and renames: readers and crashes see the old file or the new one, and nobody else sees either.
+    pub fn save(&self, dir: &Path) -> Result<()> {
+        if fs::read_to_string(&self.path).is_ok_and(|text| text == self.text) {
+            return Ok(());
+        }
+        let mut new = NamedTempFile::new_in(dir)?;
+        new.write_all(self.text.as_bytes())?;
+        new.as_file().sync_all()?;
+        new.persist(&self.path).map_err(|error| error.error)?;
+        Ok(())
+    }
+}
+
+/// A connection URL for the owner, with TLS off by name: on loopback it protects nothing, and some clients insist on it otherwise.
+pub(super) fn connection_url(password: &SecretString, port: u16) -> SecretString {
+    // Generated passwords need no escape; one that the owner has set may.
+    let password = percent_encoding::utf8_percent_encode(
+        password.expose_secret(),
+        percent_encoding::NON_ALPHANUMERIC,
+    );
+    format!("postgresql://postgres:{password}@127.0.0.1:{port}/speedcoding?sslmode=disable").into()
+}

@@ -1,0 +1,209 @@
+//! The embedded default: a private PostgreSQL that is found or fetched, initialised, started, watched and stopped with
+//! the service.
+//!
+//! Everything lives under one data directory: `postgres/` (the cluster), `embedded.env` (the secrets), `postgres.log`,
+//! `run/` (the socket), `binaries/` (a PostgreSQL that was fetched) and `lock` (who uses it).
+
+mod account;
+mod binaries;
+mod cluster;
+mod data_dir;
+#[cfg(feature = "download")]
+mod download;
+mod env_file;
+
+use std::{
+    env, io,
+    path::{Path, PathBuf},
+    thread,
+};
+
+use anyhow::{Context, Result, bail};
+use nix::{sys::signal::Signal, unistd::Pid};
+use secrecy::{ExposeSecret, SecretString};
+use tokio::{
+    runtime::Handle,
+    sync::{oneshot, watch},
+    time::timeout,
+};
+use tokio_postgres::{NoTls, error::SqlState};
+use tracing::{info, warn};
+
+use crate::{config::Binaries, db::describe};
+use cluster::{Cluster, REMAINS_WITHIN, STOPPED_WITHIN};
+use data_dir::DataDir;
+use env_file::{EnvFile, connection_url};
+
+/// A running private PostgreSQL. Dropping it asks the server to stop; [`Embedded::stop`] also waits for that.
+#[derive(Debug)]
+pub struct Embedded {
+    url: SecretString,
+    jwt_secret: SecretString,
+    pid: Pid,
+    ended: watch::Receiver<bool>,
+}
+
+impl Embedded {
+    /// Starts the private PostgreSQL of `data_dir` from the programs on this machine, or else from fetched ones.
+    ///
+    /// `settings` are extra server settings (`fsync`, `off`) that win over every other source.
+    pub async fn start(data_dir: &Path, settings: &[(&str, &str)]) -> Result<Self> {
+        Self::start_from(&Binaries::default(), data_dir, settings).await
+    }
+
+    /// Starts the private PostgreSQL of `data_dir`, initialising it where needed; returns when its database
+    /// accepts connections.
+    pub async fn start_from(
+        binaries: &Binaries,
+        data_dir: &Path,
+        settings: &[(&str, &str)],
+    ) -> Result<Self> {
+        let (tell, told) = oneshot::channel();
+        let (dir, binaries, runtime) = (data_dir.to_owned(), binaries.clone(), Handle::current());
+        let settings = settings
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
+        // One thread starts the server and waits for it until the end: the kernel sends a parent-death signal when the
+        // *thread* that spawned the child ends, so no pool thread may do it.
+        thread::Builder::new()
+            .name("embedded-postgres".to_owned())
+            .spawn(move || {
+                let started = Cluster::prepare(&dir, &binaries, settings, &runtime);
+                keep(started, tell);
+            })?;
+        let embedded = told
+            .await
+            .context("the thread that starts PostgreSQL ended early; the lines above say why")??;
+        if let Err(error) = create_database(&embedded.url).await {
+            embedded.stop().await;
+            bail!(
+                "PostgreSQL in {} does not let its owner in ({}); if its password was changed, write the new one \
+                 to POSTGRES_PASSWORD in embedded.env there, or delete that line",
+                data_dir.display(),
+                describe(&error)
+            );
+        }
+        Ok(embedded)
+    }
+
+    /// The owner's connection URL of the database `speedcoding`.
+    #[must_use]
+    pub fn url(&self) -> &SecretString {
+        &self.url
+    }
+
+    /// The secret that signs access tokens: generated at the first start, kept in `embedded.env`.
+    #[must_use]
+    pub fn jwt_secret(&self) -> &SecretString {
+        &self.jwt_secret
+    }
+
+    /// Resolves when PostgreSQL ends without having been asked to.
+    pub async fn ended(&self) {
+        // An error means that the watching thread is gone, and the server with it.
+        let _ = self.ended.clone().wait_for(|ended| *ended).await;
+    }
+
+    /// Ends all connections, stops PostgreSQL and waits until it is gone.
+    pub async fn stop(self) {
+        for (signal, patience) in [
+            (Signal::SIGINT, STOPPED_WITHIN),
+            (Signal::SIGQUIT, REMAINS_WITHIN),
+        ] {
+            self.send(signal);
+            if timeout(patience, self.ended()).await.is_ok() {
+                return;
+            }
+            warn!(
+                "PostgreSQL has not stopped {} s after {signal}",
+                patience.as_secs()
+            );
+        }
+    }
+
+    /// The connection URL of the embedded database that runs now on `data_dir`, for commands in another process.
+    pub fn running_url(data_dir: &Path) -> Result<SecretString> {
+        let not_running = || {
+            format!(
+                "no embedded PostgreSQL serves {}; start `speedcoding` with this DATA_DIR first",
+                data_dir.display()
+            )
+        };
+        let files = match DataDir::open(data_dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => bail!(not_running()),
+            files => files?,
+        };
+        let password = EnvFile::load(&files.env_file())?.get("POSTGRES_PASSWORD");
+        let ready = files.living_postmaster()?.filter(|it| it.status == "ready");
+        let (password, postmaster) = password.zip(ready).with_context(not_running)?;
+        Ok(connection_url(&password, postmaster.port))
+    }
+
+    fn send(&self, signal: Signal) {
+        // Once the child is reaped its number may belong to somebody else.
+        if !*self.ended.borrow() {
+            account::send(signal, self.pid);
+        }
+    }
+}
+
+impl Drop for Embedded {
+    fn drop(&mut self) {
+        self.send(Signal::SIGINT);
+    }
+}
+
+/// Where data lives by default: `/var/lib/speedcoding` for root, else `$XDG_DATA_HOME/speedcoding` or its default.
+#[must_use]
+pub fn default_data_dir() -> PathBuf {
+    if account::is_root() {
+        return PathBuf::from("/var/lib/speedcoding");
+    }
+    env::var_os("XDG_DATA_HOME")
+        .map(PathBuf::from)
+        .filter(|path| path.is_absolute())
+        .or_else(|| env::home_dir().map(|home| home.join(".local/share")))
+        .unwrap_or_default()
+        .join("speedcoding")
+}
+
+/// The life of the embedded server's thread: start, report, wait for the end.
+fn keep(prepared: Result<Cluster>, tell: oneshot::Sender<Result<Embedded>>) {
+    let started = prepared.and_then(|mut cluster| Ok((cluster.launch()?, cluster)));
+    let (mut child, cluster) = match started {
+        Ok(started) => started,
+        Err(error) => {
+            let _ = tell.send(Err(error));
+            return;
+        }
+    };
+    let (say_ended, ended) = watch::channel(false);
+    let embedded = Embedded {
+        url: connection_url(&cluster.password, cluster.port),
+        jwt_secret: cluster.jwt_secret.clone(),
+        pid: cluster::pid_of(&child),
+        ended,
+    };
+    // Where nobody waits any more, the value comes back, is dropped, and thereby stops the server.
+    drop(tell.send(Ok(embedded)));
+    match child.wait() {
+        Ok(status) => info!("PostgreSQL has ended ({status})"),
+        Err(error) => warn!("lost sight of PostgreSQL: {error}"),
+    }
+    // The lock goes first: whoever hears of the end may start again at once.
+    drop(cluster);
+    say_ended.send_replace(true);
+}
+
+/// Creates the database at the first start, and again for an owner who dropped it to begin anew.
+async fn create_database(url: &SecretString) -> Result<(), tokio_postgres::Error> {
+    let mut config: tokio_postgres::Config = url.expose_secret().parse()?;
+    match config.connect(NoTls).await {
+        Err(error) if error.code() == Some(&SqlState::INVALID_CATALOG_NAME) => {}
+        outcome => return outcome.map(drop),
+    }
+    let (client, connection) = config.dbname("postgres").connect(NoTls).await?;
+    tokio::spawn(connection);
+    client.batch_execute("create database speedcoding").await
+}

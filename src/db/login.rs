@@ -1,0 +1,40 @@
+//! A password for the service's role: so that the service need not know an owner's URL.
+
+use aws_lc_rs::rand;
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use secrecy::{ExposeSecret, SecretString};
+use url::Url;
+
+use super::{SERVICE_ROLE, connect::PostgresUrl, describe};
+
+/// Gives the service's role a new random password, and returns the URL that it logs in with.
+pub async fn give_password(owner_url: &SecretString) -> anyhow::Result<SecretString> {
+    let mut bytes = [0; 24];
+    rand::fill(&mut bytes).map_err(|_| anyhow::anyhow!("no randomness"))?;
+    let password = URL_SAFE_NO_PAD.encode(bytes);
+    let mut url = Url::parse(owner_url.expose_secret()).map_err(|_| {
+        anyhow::anyhow!(
+            "the owner's URL must be of the form postgresql://user:password@host:5432/database"
+        )
+    })?;
+    let (client, connection) = PostgresUrl::parse(owner_url)?.connect().await?;
+    // The server gets the verifier only (RFC 5803): a statement may be logged.
+    let verifier = postgres_protocol::password::scram_sha_256(password.as_bytes());
+    let altered = client
+        .batch_execute(&format!(
+            "alter role {SERVICE_ROLE} login password '{verifier}'"
+        ))
+        .await;
+    drop(client);
+    let _ = connection.await;
+    altered.map_err(|error| {
+        anyhow::anyhow!(
+            "the role {SERVICE_ROLE} could not be altered: {}",
+            describe(&error)
+        )
+    })?;
+    url.set_username(SERVICE_ROLE)
+        .and_then(|()| url.set_password(Some(&password)))
+        .map_err(|()| anyhow::anyhow!("the owner's URL names no host"))?;
+    Ok(url.to_string().into())
+}

@@ -1,0 +1,136 @@
+//! Brings a database up to date, once, however many replicas ask at the same moment.
+
+use anyhow::{Context, bail};
+use include_dir::{Dir, include_dir};
+use refinery::{Migration, Runner, Target};
+use secrecy::SecretString;
+use tokio_postgres::Client;
+
+use super::connect::PostgresUrl;
+
+static MIGRATIONS: Dir = include_dir!("$CARGO_MANIFEST_DIR/sql/migrations");
+const HISTORY: &str = "private.migration_history";
+/// Replicas of one database meet here. (Any number will do; this one spells "speedrun".)
+const LOCK: i64 = 0x7370_6565_6472_756e;
+
+/// Applies what is missing, as the owner that the URL names, and returns the names of what it applied.
+///
+/// Migrations that the Supabase CLI pushed are taken over into the history, not applied again.
+pub async fn migrate(owner_url: &SecretString) -> anyhow::Result<Vec<String>> {
+    let mut url = PostgresUrl::parse(owner_url)?;
+    url.postgres.application_name("speedcoding migrate");
+    // The lock is a transaction's, on a connection of its own: a session's would stay behind in a pooler.
+    let (mut locking, lock_connection) = url.connect().await?;
+    let lock = locking.transaction().await?;
+    lock.execute("select pg_advisory_xact_lock($1)", &[&LOCK])
+        .await?;
+    let (mut client, connection) = url.connect().await?;
+    let applied = run(&mut client).await;
+    lock.commit().await?;
+    // Whoever comes next may want the database for themselves.
+    drop((locking, client));
+    lock_connection.await??;
+    connection.await??;
+    applied
+}
+
+async fn run(client: &mut Client) -> anyhow::Result<Vec<String>> {
+    client
+        .batch_execute("create schema if not exists private")
+        .await?;
+    let migrations = list()?;
+    let pushed = versions(client, "supabase_migrations.schema_migrations").await?;
+    let recorded = versions(client, HISTORY).await?;
+    refuse_gap(&migrations, &pushed, &recorded)?;
+    let ours = migrations.iter().map(Migration::version);
+    if let Some(version) = ours.filter(|version| pushed.contains(version)).max() {
+        runner(&migrations)
+            .set_target(Target::FakeVersion(version))
+            .run_async(client)
+            .await?;
+    }
+    let report = runner(&migrations)
+        .run_async(client)
+        .await
+        .map_err(|error| {
+            anyhow::anyhow!(
+                "the database could not be migrated: {}",
+                super::describe(&error)
+            )
+        })?;
+    let applied: Vec<_> = report
+        .applied_migrations()
+        .iter()
+        .map(|migration| migration.name().to_owned())
+        .collect();
+    if !applied.is_empty() {
+        // PostgREST learns of new tables and columns.
+        client
+            .batch_execute("notify pgrst, 'reload schema'")
+            .await?;
+    }
+    Ok(applied)
+}
+
+fn runner(migrations: &[Migration]) -> Runner {
+    let mut runner = Runner::new(migrations).set_abort_missing(false);
+    runner.set_migration_table_name(HISTORY);
+    runner
+}
+
+/// The Supabase CLI's file names are `<14 digits>_<name>.sql`, refinery's `V<version>__<name>`.
+fn list() -> anyhow::Result<Vec<Migration>> {
+    MIGRATIONS
+        .files()
+        .map(|file| {
+            let path = file.path().display();
+            let (version, name) = file
+                .path()
+                .file_stem()
+                .and_then(|stem| stem.to_str()?.split_once('_'))
+                .with_context(|| format!("{path} is not named <timestamp>_<name>.sql"))?;
+            let sql = file
+                .contents_utf8()
+                .with_context(|| format!("{path} is not UTF-8"))?;
+            Ok(Migration::unapplied(&format!("V{version}__{name}"), sql)?)
+        })
+        .collect()
+}
+
+/// What one of the two histories holds, ours and the Supabase CLI's; nothing where there is none.
+async fn versions(client: &Client, history: &str) -> anyhow::Result<Vec<i64>> {
+    let known: bool = client
+        .query_one("select to_regclass($1::text) is not null", &[&history])
+        .await?
+        .get(0);
+    if !known {
+        return Ok(Vec::new());
+    }
+    let rows = client
+        .query(&format!("select version::text from {history}"), &[])
+        .await?;
+    // The CLI's are text, and people may have others than timestamps in it.
+    Ok(rows
+        .iter()
+        .filter_map(|row| row.get::<_, &str>(0).parse().ok())
+        .collect())
+}
+
+/// refinery would pass over a migration that is older than what has been applied, and adopting would record
+/// it as applied.
+fn refuse_gap(migrations: &[Migration], pushed: &[i64], recorded: &[i64]) -> anyhow::Result<()> {
+    let applied = |version: &i64| pushed.contains(version) || recorded.contains(version);
+    let ours = migrations.iter().map(Migration::version);
+    let newest = ours.filter(applied).max().unwrap_or(0);
+    let mut missing = migrations
+        .iter()
+        .filter(|migration| migration.version() < newest && !applied(&migration.version()));
+    missing.next().map_or(Ok(()), |migration| {
+        bail!(
+            "the migration {}_{} has not been applied, although the later {newest} has: `supabase db push \
+             --include-all` applies it, or whoever applied the later one by hand",
+            migration.version(),
+            migration.name()
+        )
+    })
+}

@@ -1,0 +1,45 @@
+//! Every statement that the service sends: its text from `sql/queries`, the types of its parameters.
+
+use tokio_postgres::types::Type;
+
+/// A statement. The file, the handler and the SQL function bear its name.
+pub struct Query {
+    /// The file in `sql/queries`, without its ending.
+    pub name: &'static str,
+    /// The file's text.
+    pub sql: &'static str,
+    /// The types of `$1`, `$2`, …: so that it can also be sent unnamed, in one round trip.
+    pub types: &'static [Type],
+}
+
+macro_rules! queries {
+    ($($constant:ident = $name:literal ($($ty:ident),*);)*) => {
+        $(
+            #[doc = concat!("`sql/queries/", $name, ".sql`")]
+            pub const $constant: Query = Query {
+                name: $name,
+                sql: include_str!(concat!("../../sql/queries/", $name, ".sql")),
+                types: &[$(Type::$ty),*],
+            };
+        )*
+        /// All of them: checked when the service connects.
+        pub const ALL: &[Query] = &[$($constant),*];
+    };
+}
+
+queries! {
+    READY = "ready" ();
+    REGISTER = "register" (TEXT, TEXT, UUID, BYTEA, BYTEA, FLOAT8, FLOAT8, TEXT, INET);
+    FIND_CREDENTIALS = "find_credentials" (TEXT);
+    OPEN_SIGN_IN = "open_sign_in" (UUID, UUID, BYTEA, BYTEA, FLOAT8, FLOAT8, TEXT, INET);
+    GET_ME = "get_me" (JSONB);
+    START_SESSION = "start_session" (JSONB, TEXT, TEXT);
+    VERIFY_MILESTONE = "verify_milestone" (JSONB, UUID, INT4);
+    END_SESSION = "end_session" (JSONB, UUID, TEXT_ARRAY, TEXT);
+    ABANDON_SESSION = "abandon_session" (JSONB, UUID);
+    GET_CURRENT_SESSION = "get_current_session" (JSONB);
+    LIST_SESSIONS = "list_sessions" (JSONB, INT4, UUID);
+    LIST_CHALLENGES = "list_challenges" (JSONB, INT4, TEXT);
+    GET_CHALLENGE = "get_challenge" (JSONB, TEXT);
+    GET_SESSION = "get_session" (JSONB, UUID);
+}

@@ -1,0 +1,265 @@
+//! What poem-openapi cannot say in the OpenAPI document, added to it: refusals by operation, examples, what
+//! is always there, what is public.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, ensure};
+use poem::http::StatusCode;
+use serde_json::{Map, Value, json};
+
+use crate::codes::{By, CODES, Code};
+
+/// Examples by schema, such that a request's can be pasted. Linters hold them against their schemas.
+const EXAMPLES: &str = include_str!("../openapi/examples.yaml");
+const PROBLEM: &str = "#/components/schemas/Problem";
+
+/// Completes the document that poem-openapi writes; `bodies` are the schemas of request bodies.
+pub fn complete(document: &mut Value, bodies: &[String]) -> anyhow::Result<()> {
+    tidy(document);
+    complete_schemas(&mut document["components"]["schemas"], bodies)?;
+    let described = document["components"]["schemas"].clone();
+    for operation in operations(document) {
+        complete_operation(operation, &described);
+    }
+    add_problems(document)
+}
+
+/// Takes out what says nothing, and what poem-openapi spells in its own way.
+fn tidy(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            // `default` may be anything, properties may have any name: what is taken out is in neither.
+            if fields.contains_key("in") || fields.contains_key("schema") {
+                fields.retain(|name, value| {
+                    name != "explode" && !(name == "deprecated" && *value == json!(false))
+                });
+            }
+            *fields = std::mem::take(fields)
+                .into_iter()
+                .map(|(name, mut value)| {
+                    tidy(&mut value);
+                    match name.as_str() {
+                        // Its parameter is right, but generated clients know only the bare type.
+                        "application/json; charset=utf-8" => ("application/json".to_owned(), value),
+                        "ETAG" => ("ETag".to_owned(), value),
+                        _ => (name, value),
+                    }
+                })
+                .collect();
+        }
+        Value::Array(items) => items.iter_mut().for_each(tidy),
+        Value::Number(number) => {
+            // `minimum: 1.0` of an integer
+            if let Some(float) = number.as_f64().filter(|float| float.fract() == 0.0) {
+                *number = (float as i64).into();
+            }
+        }
+        _ => {}
+    }
+}
+
+fn complete_schemas(schemas: &mut Value, bodies: &[String]) -> anyhow::Result<()> {
+    let schemas = schemas.as_object_mut().context("no schemas")?;
+    let examples: Map<String, Value> = serde_yaml_ng::from_str(EXAMPLES)?;
+    for (name, example) in examples {
+        let schema = schemas
+            .get_mut(&name)
+            .with_context(|| format!("an example of {name}, which is no schema"))?;
+        schema["example"] = example;
+    }
+    for (name, schema) in schemas {
+        let is_body = bodies.contains(name);
+        if is_body {
+            ensure!(!schema["example"].is_null(), "no example of {name}");
+            // poem-openapi enforces `deny_unknown_fields` but does not publish it.
+            schema["additionalProperties"] = json!(false);
+        }
+        let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) else {
+            continue;
+        };
+        let mut always = Vec::new();
+        for (property, schema) in properties {
+            if schema["nullable"] == json!(true) {
+                always.push(property.clone());
+            }
+            unwrap_nullable(schema);
+        }
+        // In an answer what may be null is there all the same; in a request it may be left out.
+        if !is_body && let Some(required) = schema.get_mut("required").and_then(Value::as_array_mut)
+        {
+            required.extend(always.into_iter().map(Value::String));
+        }
+    }
+    Ok(())
+}
+
+/// poem-openapi writes a reference that may be null as two schemas and no type.
+fn unwrap_nullable(schema: &mut Value) {
+    let nullable = schema["nullable"] == json!(true);
+    if let Some(parts) = schema
+        .get_mut("allOf")
+        .and_then(Value::as_array_mut)
+        .filter(|_| nullable)
+    {
+        parts.retain(|part| part.get("$ref").is_some());
+        schema["type"] = json!("object");
+    }
+}
+
+fn operations(document: &mut Value) -> impl Iterator<Item = &mut Map<String, Value>> {
+    document["paths"]
+        .as_object_mut()
+        .into_iter()
+        .flat_map(|paths| paths.values_mut())
+        .filter_map(Value::as_object_mut)
+        .flat_map(|methods| methods.values_mut())
+        .filter_map(Value::as_object_mut)
+}
+
+fn complete_operation(operation: &mut Map<String, Value>, schemas: &Value) {
+    // Without this a generated client could not tell what is public from what was forgotten.
+    operation.entry("security").or_insert_with(|| json!([]));
+    let summary = operation["summary"].clone();
+    operation
+        .entry("description")
+        .or_insert_with(|| summary.as_str().map(|text| format!("{text}.")).into());
+    let Some(responses) = operation
+        .get_mut("responses")
+        .and_then(Value::as_object_mut)
+    else {
+        return;
+    };
+    responses.retain(|status, _| !status.ends_with("XX"));
+    for response in responses.values_mut() {
+        if response["description"] == json!("") {
+            let name = response
+                .pointer("/content/application~1json/schema/$ref")
+                .and_then(Value::as_str)
+                .and_then(|reference| reference.rsplit('/').next())
+                .unwrap_or_default();
+            response["description"] = schemas[name]["description"].clone();
+        }
+    }
+}
+
+/// Says of each operation which problems it answers with, and by which codes.
+fn add_problems(document: &mut Value) -> anyhow::Result<()> {
+    let mut ids = Vec::new();
+    // What all operations that answer with a status say alike; nothing where they differ.
+    let mut shared: BTreeMap<u16, Option<Value>> = BTreeMap::new();
+    for operation in operations(document) {
+        let mut statuses: BTreeMap<u16, Vec<&Code>> = BTreeMap::new();
+        for code in CODES {
+            if code.answered_by.iter().any(|by| by.means(operation)) {
+                statuses.entry(code.status).or_default().push(code);
+            }
+        }
+        for (status, codes) in statuses {
+            let response = problem_response(status, &codes);
+            let known = shared
+                .entry(status)
+                .or_insert_with(|| Some(response.clone()));
+            if known.as_ref() != Some(&response) {
+                *known = None;
+            }
+            operation["responses"][status.to_string()] = response;
+        }
+        ids.extend(operation["operationId"].as_str().map(str::to_owned));
+    }
+    share_responses(document, shared);
+    for code in CODES {
+        for by in code.answered_by {
+            if let By::Operation(id) = by {
+                ensure!(
+                    ids.iter().any(|known| known == id),
+                    "{}: no operation {id}",
+                    code.name
+                );
+            }
+        }
+    }
+    let names: Vec<_> = CODES.iter().map(|code| code.name).collect();
+    document["components"]["schemas"]["Problem"]["properties"]["code"]["enum"] = json!(names);
+    Ok(())
+}
+
+/// Writes once, by name, what would stand in every operation.
+fn share_responses(document: &mut Value, shared: BTreeMap<u16, Option<Value>>) {
+    for (status, response) in shared {
+        let name = StatusCode::from_u16(status)
+            .ok()
+            .and_then(|status| status.canonical_reason());
+        let (Some(name), Some(response)) = (name, response) else {
+            continue;
+        };
+        let name = name.replace(' ', "");
+        for operation in operations(document) {
+            if let Some(inline) = operation["responses"].get_mut(status.to_string()) {
+                *inline = json!({ "$ref": format!("#/components/responses/{name}") });
+            }
+        }
+        document["components"]["responses"][name] = response;
+    }
+}
+
+impl By {
+    fn means(&self, operation: &Map<String, Value>) -> bool {
+        let has = |name| operation.contains_key(name);
+        let security = operation["security"]
+            .as_array()
+            .map_or(&[][..], Vec::as_slice);
+        match self {
+            By::Every => true,
+            By::Input => has("parameters") || has("requestBody"),
+            By::Body => has("requestBody"),
+            By::Token => !security.is_empty(),
+            By::RequiredToken => !security.is_empty() && !security.contains(&json!({})),
+            By::Operation(id) => operation["operationId"] == json!(id),
+        }
+    }
+}
+
+fn problem_response(status: u16, codes: &[&Code]) -> Value {
+    let names: Vec<_> = codes.iter().map(|code| code.name).collect();
+    let meanings: Vec<_> = codes
+        .iter()
+        .map(|code| format!("- `{}`: {}", code.name, code.meaning))
+        .collect();
+    let mut properties = Map::new();
+    let mut required = Vec::new();
+    properties.insert("code".into(), json!({ "type": "string", "enum": names }));
+    for member in codes.iter().flat_map(|code| code.members) {
+        let (ty, format) = member.schema;
+        let first = properties.insert(
+            member.name.into(),
+            json!({ "type": ty, "format": format, "description": member.description }),
+        );
+        let always = codes
+            .iter()
+            .all(|code| code.members.iter().any(|other| other.name == member.name));
+        if first.is_none() && always {
+            required.push(member.name);
+        }
+    }
+    let mut narrowed = json!({ "type": "object", "properties": properties });
+    if !required.is_empty() {
+        narrowed["required"] = json!(required);
+    }
+    let mut response = json!({
+        "description": meanings.join("\n"),
+        "content": { "application/problem+json": { "schema": { "allOf": [{ "$ref": PROBLEM }, narrowed] } } },
+    });
+    let header = match status {
+        401 => Some((
+            "WWW-Authenticate",
+            "string",
+            "How to authenticate (RFC 6750).",
+        )),
+        503 => Some(("Retry-After", "integer", "Seconds to wait.")),
+        _ => None,
+    };
+    if let Some((name, ty, description)) = header {
+        response["headers"] = json!({ name: { "description": description, "required": true, "schema": { "type": ty } } });
+    }
+    response
+}

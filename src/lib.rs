@@ -1,0 +1,16 @@
+//! SpeedCoding: the backend on which developers speedrun building software.
+//!
+//! A request goes straight through: `app` routes it, `auth::bearer` says who sends it, an operation in `api`
+//! says what is asked, `db` makes one round trip to a function in PostgreSQL that holds the rules, and the
+//! row comes back as the answer, or an error as a `problem`.
+
+pub mod api;
+pub mod app;
+pub mod auth;
+pub mod codes;
+pub mod config;
+pub mod contract;
+pub mod db;
+pub mod document;
+pub mod problem;
+pub mod telemetry;

@@ -1,0 +1,239 @@
+//! The command line.
+
+use std::{net::TcpListener, process::ExitCode};
+
+use anyhow::{Context, bail};
+use clap::{Parser, Subcommand};
+use secrecy::{ExposeSecret, SecretString};
+use speedcoding::{
+    app::App,
+    auth::Auth,
+    config::Config,
+    db::{self, Db, connect::PostgresUrl, embedded::Embedded},
+    telemetry,
+};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// The backend on which developers speedrun building software.
+#[derive(Parser)]
+#[command(version, args_conflicts_with_subcommands = false)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    config: Config,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serves the API; this is what happens without a command, too.
+    Serve,
+    /// Brings the database up to date, and stops.
+    Migrate,
+    /// Prints the OpenAPI document.
+    Openapi,
+    /// Connecting to the database by other means.
+    #[command(subcommand)]
+    Db(DbCommand),
+}
+
+#[derive(Subcommand)]
+enum DbCommand {
+    /// Prints the connection URL of the private PostgreSQL that is running, with its password.
+    Url,
+    /// Gives the service's role a new password, and prints the URL that it logs in with.
+    Login,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    // A variable that is set wins over the file.
+    let dotenv = dotenvy::dotenv();
+    let cli = Cli::parse();
+    if let Err(error) = telemetry::init(cli.config.log_format) {
+        eprintln!("speedcoding: {error:#}");
+        return ExitCode::FAILURE;
+    }
+    if let Err(error) = dotenv
+        && !error.not_found()
+    {
+        eprintln!(
+            "speedcoding: .env cannot be read: {}",
+            describe_dotenv(&error)
+        );
+        return ExitCode::FAILURE;
+    }
+    match run(cli.command.unwrap_or(Command::Serve), &cli.config).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("speedcoding: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What is wrong with `.env`. The reader's own words would quote the line, and with it perhaps a secret.
+fn describe_dotenv(error: &dotenvy::Error) -> String {
+    let dotenvy::Error::LineParse(line, _) = error else {
+        return error.to_string();
+    };
+    let is_name =
+        |name: &&str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_uppercase() || b == b'_');
+    let name = line.split_once('=').map(|(name, _)| name.trim());
+    name.filter(is_name).map_or_else(
+        || "a line is not of the form NAME='value'".to_owned(),
+        |name| format!("{name} is not given in the form {name}='value'"),
+    )
+}
+
+async fn run(command: Command, config: &Config) -> anyhow::Result<()> {
+    match command {
+        Command::Serve => serve(config).await,
+        Command::Migrate => migrate(config).await,
+        Command::Openapi => {
+            print!("{}", speedcoding::app::openapi()?);
+            Ok(())
+        }
+        Command::Db(DbCommand::Url) => {
+            println!(
+                "{}",
+                Embedded::running_url(&config.data_dir)?.expose_secret()
+            );
+            Ok(())
+        }
+        Command::Db(DbCommand::Login) => {
+            println!(
+                "{}",
+                blame(config, db::login::give_password(&owner_url(config)?).await)?.expose_secret()
+            );
+            Ok(())
+        }
+    }
+}
+
+/// The owner's URL of the database that is meant: the one given, or the private one that is running.
+fn owner_url(config: &Config) -> anyhow::Result<SecretString> {
+    match config.migration_url() {
+        Some(url) => Ok(url.clone()),
+        None => Ok(Embedded::running_url(&config.data_dir)?),
+    }
+}
+
+/// Says which setting an error is about, where the owner's URL comes from one.
+fn blame<T>(config: &Config, outcome: anyhow::Result<T>) -> anyhow::Result<T> {
+    match config.migration_setting() {
+        Some(setting) => outcome.context(setting),
+        None => outcome,
+    }
+}
+
+async fn migrate(config: &Config) -> anyhow::Result<()> {
+    let running = owner_url(config);
+    let (url, embedded) = match running {
+        Ok(url) => (url, None),
+        Err(_) => {
+            let embedded = Embedded::start_from(&config.binaries, &config.data_dir, &[]).await?;
+            (embedded.url().clone(), Some(embedded))
+        }
+    };
+    let outcome = db::migrate::migrate(&url).await;
+    if let Some(embedded) = embedded {
+        embedded.stop().await;
+    }
+    match blame(config, outcome)?.as_slice() {
+        [] => println!("The database is up to date."),
+        applied => println!("Migrated: {}.", applied.join(", ")),
+    }
+    Ok(())
+}
+
+async fn serve(config: &Config) -> anyhow::Result<()> {
+    // Before anything is started: a taken port is told at once.
+    if let Some(address) = config.metrics_bind {
+        let listener = TcpListener::bind(address).with_context(|| {
+            format!("cannot listen on {address}: choose another address with METRICS_BIND")
+        })?;
+        tokio::spawn(speedcoding::app::serve_metrics(listener));
+    }
+    let listener = TcpListener::bind(config.bind).with_context(|| {
+        format!(
+            "cannot listen on {}: choose another address with BIND, such as BIND=127.0.0.1:8081",
+            config.bind
+        )
+    })?;
+    // Nor is anything started with keys that will not do.
+    if let Some(jwt_secret) = config.jwt_secret() {
+        Auth::new(config, jwt_secret)?;
+    }
+    let Some(url) = config.database_url() else {
+        return serve_embedded(config, listener).await;
+    };
+    let jwt_secret = config.jwt_secret().context(
+        "JWT_SECRET is needed with DATABASE_URL: at least 32 bytes; on Supabase the project's JWT secret, \
+         elsewhere `openssl rand -base64 32` makes one",
+    )?;
+    if !db::logs_in_as_service(url).context("DATABASE_URL")? {
+        PostgresUrl::check_options(url)
+            .await
+            .context("DATABASE_URL")?;
+    }
+    if let Some(owner) = config.migration_url()
+        && !blame(config, db::logs_in_as_service(owner))?
+    {
+        blame(config, db::migrate::migrate(owner).await)?;
+    }
+    let db = Db::connect(url, config).await.context("DATABASE_URL")?;
+    let app = App::build(config, jwt_secret, db)?;
+    announce(&listener, "as DATABASE_URL says")?;
+    app.serve(listener, stop_signal()?).await
+}
+
+async fn serve_embedded(config: &Config, listener: TcpListener) -> anyhow::Result<()> {
+    let embedded = Embedded::start_from(&config.binaries, &config.data_dir, &[]).await?;
+    let served = async {
+        db::migrate::migrate(embedded.url()).await?;
+        let jwt_secret = config.jwt_secret().unwrap_or(embedded.jwt_secret());
+        let app = App::build(
+            config,
+            jwt_secret,
+            Db::connect(embedded.url(), config).await?,
+        )?;
+        announce(
+            &listener,
+            &format!("private, in {}", config.data_dir.display()),
+        )?;
+        let stop = stop_signal()?;
+        tokio::select! {
+            served = app.serve(listener, stop) => served,
+            () = embedded.ended() => bail!(
+                "PostgreSQL has ended by itself; {}/postgres.log says why. The next start recovers",
+                config.data_dir.display()
+            ),
+        }
+    };
+    let outcome = served.await;
+    embedded.stop().await;
+    outcome
+}
+
+fn announce(listener: &TcpListener, database: &str) -> anyhow::Result<()> {
+    let address = listener.local_addr()?;
+    eprintln!(
+        "SpeedCoding {}\n  API         http://{address}{}\n  Swagger UI  http://{address}/docs\n  PostgreSQL  {database}\nCtrl-C stops it.",
+        env!("CARGO_PKG_VERSION"),
+        speedcoding::app::BASE,
+    );
+    Ok(())
+}
+
+/// Resolves at Ctrl-C or SIGTERM.
+fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
+}

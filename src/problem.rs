@@ -1,0 +1,464 @@
+//! The one error type, and every mapping from an error to what a client is told (RFC 9457).
+
+use std::{borrow::Cow, error::Error as StdError, fmt};
+
+use poem::{
+    Response,
+    error::{MethodNotAllowedError, NotFoundError, ReadBodyError, ResponseError},
+    http::{HeaderName, HeaderValue, StatusCode, header},
+};
+use poem_openapi::{
+    ApiResponse, Object,
+    error::{ParseParamError, ParsePathError},
+    registry::{MetaMediaType, MetaResponse, MetaResponses, Registry},
+    types::{self, ToJSON},
+};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use tokio_postgres::error::SqlState;
+
+use crate::telemetry;
+
+/// Names a request in answers, in problems and in the log.
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const PROBLEM_JSON: &str = "application/problem+json";
+
+/// Why a request was refused. What the client is told and what the log is told are kept apart:
+/// the source never reaches the client.
+pub struct Problem(Box<Parts>);
+
+struct Parts {
+    status: StatusCode,
+    code: Cow<'static, str>,
+    detail: Cow<'static, str>,
+    errors: Vec<FieldError>,
+    members: Map<String, Value>,
+    retry_after: Option<u32>,
+    allow: Option<String>,
+    source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+/// What is wrong with one field of a request.
+#[derive(Debug, Clone, Object, Deserialize)]
+pub struct FieldError {
+    /// The field: a name, or a path such as `packages[3]`.
+    pub field: String,
+    /// What kind of mistake it is, stable.
+    pub code: String,
+    /// The same for people.
+    pub message: String,
+}
+
+/// A problem (RFC 9457). Some codes add further members, such as the `sessionId` of the running session.
+#[derive(Object)]
+#[oai(
+    rename = "Problem",
+    rename_all = "camelCase",
+    skip_serializing_if_is_none
+)]
+pub struct ProblemDocument {
+    /// The problem's type as a URI: `urn:speedcoding:problem:` and the code.
+    #[oai(rename = "type")]
+    pub kind: String,
+    /// The type for people.
+    pub title: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// What happened here, and what to do.
+    pub detail: String,
+    /// Stable: decide by this.
+    pub code: String,
+    /// Names the request; the same as the header `X-Request-Id`.
+    pub request_id: String,
+    /// What is wrong with which field, where fields are at fault.
+    pub errors: Option<Vec<FieldError>>,
+}
+
+impl Problem {
+    /// A refusal with a stable code and a sentence that says what to do.
+    pub fn new(
+        status: StatusCode,
+        code: impl Into<Cow<'static, str>>,
+        detail: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        Problem(Box::new(Parts {
+            status,
+            code: code.into(),
+            detail: detail.into(),
+            errors: Vec::new(),
+            members: Map::new(),
+            retry_after: None,
+            allow: None,
+            source: None,
+        }))
+    }
+
+    /// 400: one or more fields are at fault.
+    pub fn invalid(errors: Vec<FieldError>) -> Self {
+        let detail = match errors.as_slice() {
+            [only] => format!("{} {}.", only.field, only.message),
+            several => format!("{} fields are not valid.", several.len()),
+        };
+        let mut problem = Problem::new(StatusCode::BAD_REQUEST, "invalid_request", detail);
+        problem.0.errors = errors;
+        problem
+    }
+
+    /// 400: one field is at fault.
+    pub fn invalid_field(field: &str, code: &str, message: impl Into<String>) -> Self {
+        Problem::invalid(vec![FieldError {
+            field: field.into(),
+            code: code.into(),
+            message: message.into(),
+        }])
+    }
+
+    /// 400: the body is no JSON.
+    pub fn malformed(detail: impl Into<Cow<'static, str>>) -> Self {
+        Problem::new(StatusCode::BAD_REQUEST, "malformed_body", detail)
+    }
+
+    /// 401 with a challenge (RFC 6750).
+    pub fn unauthorized(code: &'static str, detail: &'static str) -> Self {
+        Problem::new(StatusCode::UNAUTHORIZED, code, detail)
+    }
+
+    /// Names the methods that the path takes, as every 405 must (RFC 9110, section 15.5.6).
+    pub fn allowing(mut self, methods: String) -> Self {
+        self.0.allow = Some(methods);
+        self
+    }
+
+    /// 503: come back in a moment.
+    pub fn unavailable(code: &'static str, detail: &'static str) -> Self {
+        let mut problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, code, detail);
+        problem.0.retry_after = Some(1);
+        problem
+    }
+
+    /// 500: a defect of ours; the source is logged under the request id.
+    pub fn internal(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Problem::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "internal_error",
+            "Something went wrong here. It has been logged under this request id.",
+        )
+        .because(source)
+    }
+
+    /// Keeps the cause for the log.
+    pub fn because(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        self.0.source = Some(source.into());
+        self
+    }
+
+    /// What a database function returned as `refusal`: a problem's members, among them its status and code.
+    pub fn from_refusal(mut refusal: Map<String, Value>) -> Self {
+        let status = refusal
+            .remove("status")
+            .and_then(|status| status.as_u64())
+            .and_then(|status| StatusCode::from_u16(u16::try_from(status).ok()?).ok())
+            .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut text = |name| match refusal.remove(name) {
+            Some(Value::String(text)) => text,
+            _ => String::new(),
+        };
+        let (code, detail) = (text("code"), text("detail"));
+        Problem::refused(status, code, detail, refusal)
+    }
+
+    fn refused(
+        status: StatusCode,
+        code: String,
+        detail: String,
+        mut members: Map<String, Value>,
+    ) -> Self {
+        let mut problem = Problem::new(status, code, detail);
+        problem.0.errors = members
+            .remove("errors")
+            .and_then(|errors| serde_json::from_value(errors).ok())
+            .unwrap_or_default();
+        problem.0.members = members;
+        problem
+    }
+
+    fn away() -> Self {
+        Problem::unavailable(
+            "database_unavailable",
+            "The database cannot be reached: try again in a moment.",
+        )
+    }
+
+    /// The HTTP status that it is answered with.
+    pub fn http_status(&self) -> StatusCode {
+        self.0.status
+    }
+
+    /// The answer to the request that is being served; its id ties it to the log.
+    pub fn to_response(&self) -> Response {
+        let document = ProblemDocument {
+            kind: format!("urn:speedcoding:problem:{}", self.0.code),
+            title: title(&self.0.code),
+            status: self.0.status.as_u16(),
+            detail: self.0.detail.to_string(),
+            code: self.0.code.to_string(),
+            request_id: telemetry::request_id(),
+            errors: (!self.0.errors.is_empty()).then(|| self.0.errors.clone()),
+        };
+        let mut body = document.to_json().unwrap_or_default();
+        if let Value::Object(body) = &mut body {
+            for (name, value) in &self.0.members {
+                body.entry(name.clone()).or_insert_with(|| value.clone());
+            }
+        }
+        let mut response = Response::builder()
+            .status(self.0.status)
+            .content_type(PROBLEM_JSON)
+            .body(body.to_string());
+        if self.0.status == StatusCode::UNAUTHORIZED {
+            // RFC 6750, section 3: no error code where no token was sent.
+            let challenge = match self.0.code.as_ref() {
+                "missing_token" | "wrong_credentials" => "Bearer",
+                _ => r#"Bearer error="invalid_token""#,
+            };
+            response.headers_mut().insert(
+                header::WWW_AUTHENTICATE,
+                HeaderValue::from_static(challenge),
+            );
+        }
+        if let Some(seconds) = self.0.retry_after {
+            response
+                .headers_mut()
+                .insert(header::RETRY_AFTER, seconds.into());
+        }
+        if let Some(methods) = &self.0.allow
+            && let Ok(methods) = HeaderValue::from_str(methods)
+        {
+            response.headers_mut().insert(header::ALLOW, methods);
+        }
+        response
+    }
+}
+
+/// `session_already_running` → `Session already running`.
+fn title(code: &str) -> String {
+    let mut title = code.replace('_', " ");
+    if let Some(first) = title.get_mut(..1) {
+        first.make_ascii_uppercase();
+    }
+    title
+}
+
+impl fmt::Debug for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} {}: {}",
+            self.0.status.as_u16(),
+            self.0.code,
+            self.0.detail
+        )
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+impl StdError for Problem {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0
+            .source
+            .as_ref()
+            .map(|source| &**source as &(dyn StdError + 'static))
+    }
+}
+
+impl ResponseError for Problem {
+    fn status(&self) -> StatusCode {
+        self.0.status
+    }
+
+    fn as_response(&self) -> Response {
+        self.to_response()
+    }
+}
+
+impl ApiResponse for Problem {
+    fn meta() -> MetaResponses {
+        let problem = |range: &str, description| MetaResponse {
+            description,
+            status: None,
+            status_range: Some(range.to_owned()),
+            content: vec![MetaMediaType {
+                content_type: PROBLEM_JSON,
+                schema: <ProblemDocument as types::Type>::schema_ref(),
+            }],
+            headers: vec![],
+        };
+        MetaResponses {
+            responses: vec![
+                problem("4XX", "Refused: decide by `code`."),
+                problem(
+                    "5XX",
+                    "Not possible now: try again, after `Retry-After` where it is given.",
+                ),
+            ],
+        }
+    }
+
+    fn register(registry: &mut Registry) {
+        <ProblemDocument as types::Type>::register(registry);
+    }
+}
+
+/// What the framework rejects is a problem too.
+impl From<poem::Error> for Problem {
+    fn from(error: poem::Error) -> Self {
+        let error = match error.downcast::<Problem>() {
+            Ok(problem) => return problem,
+            Err(error) => error,
+        };
+        if error.is::<NotFoundError>() {
+            return Problem::new(
+                StatusCode::NOT_FOUND,
+                "unknown_path",
+                "There is nothing at this path; see /docs.",
+            );
+        }
+        if error.is::<MethodNotAllowedError>() {
+            return Problem::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "method_not_allowed",
+                "This path does not take this method; the header `Allow` names those that it takes.",
+            );
+        }
+        if let Some(path) = error.downcast_ref::<ParsePathError>() {
+            // poem-openapi numbers the parameters of a path; ours are named after what they identify.
+            let field = if path.name == "param0" {
+                "id"
+            } else {
+                path.name
+            };
+            return Problem::invalid_field(field, "format", "is not valid here");
+        }
+        if let Some(parameter) = error.downcast_ref::<ParseParamError>() {
+            return match parameter.reason.strip_prefix("verification failed. ") {
+                Some(rule) => {
+                    let message = format!("does not satisfy {}", rule.trim_end_matches('.'));
+                    Problem::invalid_field(parameter.name, "range", message)
+                }
+                None => Problem::invalid_field(parameter.name, "format", "is not valid here"),
+            };
+        }
+        match error.downcast_ref::<ReadBodyError>() {
+            Some(ReadBodyError::PayloadTooLarge) => {
+                return Problem::new(
+                    StatusCode::PAYLOAD_TOO_LARGE,
+                    "body_too_large",
+                    "The body is larger than 1 MiB.",
+                );
+            }
+            Some(_) => {
+                return Problem::malformed("The body cannot be read.").because(error.to_string());
+            }
+            None => {}
+        }
+        match error.status() {
+            status if status.is_client_error() => Problem::new(
+                status,
+                "bad_request",
+                "This request cannot be understood; see /docs.",
+            )
+            .because(error.to_string()),
+            _ => Problem::internal(error.to_string()),
+        }
+    }
+}
+
+/// The one place where SQLSTATEs become HTTP.
+impl From<tokio_postgres::Error> for Problem {
+    fn from(error: tokio_postgres::Error) -> Self {
+        let Some(database) = error.as_db_error() else {
+            return Problem::away().because(error);
+        };
+        let state = database.code().code();
+        // Raised by private.refuse().
+        if let Some(status) = state
+            .strip_prefix("PT")
+            .and_then(|status| status.parse().ok())
+        {
+            let members = database
+                .detail()
+                .and_then(|detail| serde_json::from_str(detail).ok());
+            return Problem::refused(
+                status,
+                database.hint().unwrap_or("refused").to_owned(),
+                database.message().to_owned(),
+                members.unwrap_or_default(),
+            );
+        }
+        if database.constraint() == Some("users_username_key") {
+            return Problem::new(
+                StatusCode::CONFLICT,
+                "username_taken",
+                "This user name is taken: choose another.",
+            );
+        }
+        if database
+            .constraint()
+            .is_some_and(|name| name.starts_with("sessions_tech_stack"))
+        {
+            return Problem::invalid_field(
+                "techStack",
+                "invalid",
+                "must be visible text without control characters, and not too long when it is normalised",
+            );
+        }
+        // Class 22, data exception: a NUL in a path, for instance. 23514: a check constraint.
+        if state.starts_with("22") || *database.code() == SqlState::CHECK_VIOLATION {
+            return Problem::new(
+                StatusCode::BAD_REQUEST,
+                "invalid_value",
+                "A value of this request cannot be stored.",
+            )
+            .because(error);
+        }
+        match state {
+            state if state.starts_with("08") || state.starts_with("53") => Problem::away(),
+            "57P01" | "57P02" | "57P03" => Problem::away(),
+            _ if *database.code() == SqlState::QUERY_CANCELED => Problem::new(
+                StatusCode::GATEWAY_TIMEOUT,
+                "timeout",
+                "This took too long and was cancelled: try again.",
+            ),
+            _ if [
+                SqlState::LOCK_NOT_AVAILABLE,
+                SqlState::T_R_DEADLOCK_DETECTED,
+                SqlState::T_R_SERIALIZATION_FAILURE,
+            ]
+            .contains(database.code()) =>
+            {
+                Problem::unavailable("busy", "Others are changing the same data: try again.")
+            }
+            _ => return Problem::internal(error),
+        }
+        .because(error)
+    }
+}
+
+impl From<deadpool_postgres::PoolError> for Problem {
+    fn from(error: deadpool_postgres::PoolError) -> Self {
+        match error {
+            deadpool_postgres::PoolError::Timeout(_) => Problem::unavailable(
+                "overloaded",
+                "Too many requests are under way: try again in a moment.",
+            )
+            .because(error),
+            // No connection could be made, whatever the reason: nothing of the request has run.
+            _ => Problem::away().because(error),
+        }
+    }
+}

@@ -1,0 +1,418 @@
+//! Registering, logging in, and what ends a sign-in.
+
+use reqwest::{Method, header};
+use serde_json::{Value, json};
+
+use crate::support::{
+    actor::{Actor, Answer, PASSWORD, text},
+    app::TestApp,
+    race::race,
+};
+
+fn credentials(username: &str, password: &str) -> Value {
+    json!({ "username": username, "password": password })
+}
+
+async fn register(visitor: &Actor, username: &str, password: &str) -> Answer {
+    visitor
+        .post("/auth/register", credentials(username, password))
+        .await
+}
+
+async fn log_in(visitor: &Actor, username: &str, password: &str) -> Answer {
+    visitor
+        .post("/auth/login", credentials(username, password))
+        .await
+}
+
+async fn execute(app: &TestApp, sql: &str) {
+    app.sql().await.batch_execute(sql).await.expect("SQL");
+}
+
+#[tokio::test]
+async fn whoever_registers_is_signed_in_as_a_runner() {
+    let app = TestApp::start().await;
+    let tokens = register(&app.visitor(), "Ada_L-1815", PASSWORD)
+        .await
+        .ok(201);
+    assert_eq!(tokens["user"]["username"], "Ada_L-1815");
+    assert_eq!(tokens["user"]["role"], "runner");
+    assert_eq!(tokens["tokenType"], "Bearer");
+    assert_eq!(tokens["expiresIn"], 900);
+
+    let ada = app.visitor().with_tokens(&tokens);
+    assert_eq!(ada.get("/auth/me").await.ok(200), tokens["user"]);
+}
+
+#[tokio::test]
+async fn times_are_utc_with_milliseconds() {
+    let app = TestApp::start().await;
+    let me = app.runner("ada").await.get("/auth/me").await.ok(200);
+    let created_at = text(&me, "/createdAt");
+    let shape: String = created_at
+        .chars()
+        .map(|c| if c.is_ascii_digit() { '0' } else { c })
+        .collect();
+    assert_eq!(shape, "0000-00-00T00:00:00.000Z", "{created_at}");
+}
+
+#[tokio::test]
+async fn a_name_logs_in_whatever_its_case_and_shows_as_it_was_registered() {
+    let app = TestApp::start().await;
+    let registered = app.runner("Grace-Hopper").await;
+    for name in ["Grace-Hopper", "grace-hopper", "GRACE-HOPPER"] {
+        let tokens = log_in(&app.visitor(), name, PASSWORD).await.ok(200);
+        assert_eq!(tokens["user"]["id"], registered.id);
+        assert_eq!(tokens["user"]["username"], "Grace-Hopper");
+    }
+}
+
+#[tokio::test]
+async fn each_login_is_a_sign_in_of_its_own_that_knows_its_device() {
+    let app = TestApp::start().await;
+    app.runner("ada").await;
+    let login = app
+        .visitor()
+        .request(Method::POST, "/auth/login")
+        .header(header::USER_AGENT, "Difference Engine/2")
+        .json(&credentials("ada", PASSWORD));
+    crate::support::actor::answer(login).await.ok(200);
+    let devices = app
+        .sql()
+        .await
+        .query(
+            "select user_agent, host(ip) from private.refresh_tokens order by created_at",
+            &[],
+        )
+        .await
+        .expect("sign-ins");
+    assert_eq!(devices.len(), 2);
+    assert_eq!(devices[1].get::<_, &str>(0), "Difference Engine/2");
+    assert_eq!(devices[1].get::<_, &str>(1), "127.0.0.1");
+}
+
+#[tokio::test]
+async fn a_name_is_taken_in_every_case() {
+    let app = TestApp::start().await;
+    app.runner("Linus").await;
+    for name in ["Linus", "linus", "LINUS"] {
+        register(&app.visitor(), name, "another good passphrase")
+            .await
+            .problem(409, "username_taken");
+    }
+    log_in(&app.visitor(), "linus", "another good passphrase")
+        .await
+        .problem(401, "wrong_credentials");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_twenty_parallel_registrations_of_one_name_one_wins() {
+    let app = TestApp::start_wide().await;
+    let gate = app.hold("lock table public.users in exclusive mode").await;
+    let registrations = race((0..20).map(|number| {
+        let visitor = app.visitor();
+        // The case differs too.
+        let name = if number % 2 == 0 {
+            "margaret"
+        } else {
+            "MARGARET"
+        };
+        async move { register(&visitor, name, PASSWORD).await }
+    }));
+    gate.until_waiting(20).await;
+    gate.release().await;
+    let (won, lost): (Vec<_>, Vec<_>) = registrations
+        .answers()
+        .await
+        .into_iter()
+        .partition(|answer| answer.status == 201);
+    assert_eq!((won.len(), lost.len()), (1, 19));
+    for answer in lost {
+        answer.problem(409, "username_taken");
+    }
+    let rows = app
+        .sql()
+        .await
+        .query_one(
+            "select (select count(*) from public.users), (select count(*) from private.credentials),
+                    (select count(*) from private.refresh_tokens)",
+            &[],
+        )
+        .await
+        .expect("counts");
+    assert_eq!(
+        (
+            rows.get::<_, i64>(0),
+            rows.get::<_, i64>(1),
+            rows.get::<_, i64>(2)
+        ),
+        (1, 1, 1),
+        "a refused registration leaves nothing behind"
+    );
+}
+
+#[tokio::test]
+async fn a_name_that_is_not_plain_is_refused() {
+    let app = TestApp::start().await;
+    let visitor = app.visitor();
+    let too_long = "a".repeat(33);
+    for name in [
+        "",
+        "ab",
+        &too_long,
+        "ada lovelace",
+        " ada",
+        "ada ",
+        "ada\n",
+        "ada\u{0}x",
+        "🦀🦀🦀",
+        "adá",
+        "аdа",
+        "ada.l",
+        "ada@example.org",
+        "../ada",
+        "ada'--",
+    ] {
+        let faults = register(&visitor, name, PASSWORD).await.faults();
+        assert!(
+            faults.iter().all(|(field, _)| field == "username"),
+            "{name:?}: {faults:?}"
+        );
+    }
+    for name in ["a-b", "___", "123", &"a".repeat(32)] {
+        register(&visitor, name, PASSWORD).await.ok(201);
+    }
+}
+
+#[tokio::test]
+async fn a_password_has_eight_to_128_characters_of_any_kind() {
+    let app = TestApp::start().await;
+    let visitor = app.visitor();
+    let code = |answer: Answer| answer.faults();
+    let fault = |code: &str| vec![("password".to_owned(), code.to_owned())];
+    // Four bytes each, none twice, in no order that a guesser knows.
+    let emoji: String = (0..129)
+        .filter_map(|n| char::from_u32(0x1F300 + n * 37 % 256))
+        .collect();
+    let (longest, _) = emoji.split_at(128 * 4);
+
+    assert_eq!(
+        code(register(&visitor, "seven", "kT9#vQz").await),
+        fault("too_short")
+    );
+    assert_eq!(
+        code(register(&visitor, "empty", "").await),
+        fault("too_short")
+    );
+    assert_eq!(
+        code(register(&visitor, "longest", &"kT9#vQz!".repeat(17)[..129]).await),
+        fault("too_long")
+    );
+    assert_eq!(
+        code(register(&visitor, "emoji129", &emoji).await),
+        fault("too_long")
+    );
+
+    for (name, password) in [
+        ("eight", "kT9#vQzW"),
+        ("emoji128", longest),
+        ("spaces", "  x9 q  7v z  "),
+        ("ascii128", &"kT9#vQz!".repeat(16)),
+        ("quotes", "\"';--\\\t\u{1}é"),
+    ] {
+        register(&visitor, name, password).await.ok(201);
+        log_in(&visitor, name, password).await.ok(200);
+        log_in(
+            &visitor,
+            name,
+            &format!("{}_", &password[..password.len() - last_length(password)]),
+        )
+        .await
+        .problem(401, "wrong_credentials");
+    }
+}
+
+/// The length of the last character in bytes.
+fn last_length(text: &str) -> usize {
+    text.chars().next_back().map_or(0, char::len_utf8)
+}
+
+#[tokio::test]
+async fn a_common_password_is_refused_with_a_way_out() {
+    let app = TestApp::start().await;
+    for password in [
+        "password",
+        "Password",
+        "12345678",
+        "qwertyuiop",
+        "iloveyou",
+        "aaaaaaaaaaaa",
+        "11111111",
+        "abcdefgh",
+        "letmein1",
+        "drowssap",
+    ] {
+        let problem = register(&app.visitor(), "ada", password)
+            .await
+            .problem(400, "invalid_request");
+        let error = &problem["errors"][0];
+        assert_eq!(
+            (&error["field"], &error["code"]),
+            (&json!("password"), &json!("common_password"))
+        );
+        let message = text(error, "/message");
+        assert!(message.contains("choose"), "{password}: {message}");
+        assert!(
+            password.eq_ignore_ascii_case("password") || !message.contains(password),
+            "what was sent is not repeated: {message}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_password_that_is_the_user_name_is_refused() {
+    let app = TestApp::start().await;
+    for (name, password) in [
+        ("Xk29Vqpz7W", "Xk29Vqpz7W"),
+        ("Xk29Vqpz7W", "xk29vqpz7w"),
+        ("xk29vqpz7w", "XK29VQPZ7W"),
+        ("Xk29Vqpz7W", "W7zpqV92kX"),
+        ("ada", "speedcoding"),
+    ] {
+        let faults = register(&app.visitor(), name, password).await.faults();
+        assert_eq!(
+            faults,
+            [("password".to_owned(), "common_password".to_owned())],
+            "{password}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_password_is_the_same_composed_or_decomposed() {
+    let app = TestApp::start().await;
+    let (composed, decomposed) = (
+        "p\u{e2}t\u{e9} de campa\u{f1}a",
+        "pa\u{302}te\u{301} de campan\u{303}a",
+    );
+    for (name, registered) in [("composed", composed), ("decomposed", decomposed)] {
+        register(&app.visitor(), name, registered).await.ok(201);
+        for typed in [composed, decomposed] {
+            log_in(&app.visitor(), name, typed).await.ok(200);
+        }
+        log_in(&app.visitor(), name, "pate de campana")
+            .await
+            .problem(401, "wrong_credentials");
+    }
+}
+
+#[tokio::test]
+async fn an_unknown_user_and_a_wrong_password_are_answered_alike() {
+    let app = TestApp::start().await;
+    app.runner("ada").await;
+    let answer = async |name: &str| {
+        let response = app
+            .visitor()
+            .request(Method::POST, "/auth/login")
+            .json(&credentials(name, "not the right passphrase"))
+            .send()
+            .await
+            .expect("an answer");
+        let status = response.status();
+        let mut headers = response.headers().clone();
+        let request_id = headers.remove("x-request-id").expect("a request id");
+        headers.remove("date");
+        let body = response.text().await.expect("a body");
+        let request_id = request_id.to_str().expect("text");
+        assert!(body.contains(request_id), "{body}");
+        (status, headers, body.replace(request_id, ""))
+    };
+    let (known, unknown) = (answer("ada").await, answer("bob").await);
+    assert_eq!(known.0, 401);
+    assert_eq!(known, unknown);
+}
+
+#[tokio::test]
+async fn a_banned_user_cannot_log_in_and_a_live_token_ends_at_once() {
+    let app = TestApp::start().await;
+    let ada = app.runner("ada").await;
+    ada.get("/auth/me").await.ok(200);
+    let session = ada.start("freestyle").await;
+    execute(&app, "update public.users set banned_at = now()").await;
+    ada.get("/auth/me").await.problem(403, "account_banned");
+    ada.verify(&session, 1).await.problem(403, "account_banned");
+    ada.end(&session).await.problem(403, "account_banned");
+    ada.get(&format!("/sessions/{session}"))
+        .await
+        .problem(403, "account_banned");
+    log_in(&app.visitor(), "ada", PASSWORD)
+        .await
+        .problem(403, "account_banned");
+    // Only who knows the password learns of the ban.
+    log_in(&app.visitor(), "ada", "not the right passphrase")
+        .await
+        .problem(401, "wrong_credentials");
+
+    execute(&app, "update public.users set banned_at = null").await;
+    ada.verify(&session, 1).await.ok(200);
+    log_in(&app.visitor(), "ada", PASSWORD).await.ok(200);
+}
+
+#[tokio::test]
+async fn a_revoked_sign_in_ends_at_once_and_alone() {
+    let app = TestApp::start().await;
+    let phone = app.runner("ada").await;
+    execute(
+        &app,
+        "update private.refresh_tokens set revoked_at = now(), revoked_reason = 'logout'",
+    )
+    .await;
+    let laptop = app
+        .visitor()
+        .with_tokens(&log_in(&app.visitor(), "ada", PASSWORD).await.ok(200));
+    phone.get("/auth/me").await.problem(401, "sign_in_ended");
+    phone
+        .post("/sessions/start", json!({ "techStack": "Rust" }))
+        .await
+        .problem(401, "sign_in_ended");
+    laptop.get("/auth/me").await.ok(200);
+}
+
+#[tokio::test]
+async fn a_sign_in_that_nobody_refreshed_ends_by_itself() {
+    let app = TestApp::start().await;
+    let ada = app.runner("ada").await;
+    app.travel("13 days 23 hours").await;
+    ada.get("/auth/me").await.ok(200);
+    app.travel("1 hour").await;
+    ada.get("/auth/me").await.problem(401, "sign_in_ended");
+}
+
+#[tokio::test]
+async fn a_sign_in_ends_after_thirty_days_in_any_case() {
+    let app = TestApp::start().await;
+    let ada = app.runner("ada").await;
+    // As if it had been refreshed all along.
+    execute(
+        &app,
+        "update private.refresh_tokens set idle_expires_at = idle_expires_at + interval '90 days'",
+    )
+    .await;
+    app.travel("29 days 23 hours").await;
+    ada.get("/auth/me").await.ok(200);
+    app.travel("2 hours").await;
+    ada.get("/auth/me").await.problem(401, "sign_in_ended");
+}
+
+#[tokio::test]
+async fn a_deleted_users_token_says_nothing() {
+    let app = TestApp::start().await;
+    let ada = app.runner("ada").await;
+    execute(&app, "delete from public.users").await;
+    ada.get("/auth/me").await.problem(401, "sign_in_ended");
+    log_in(&app.visitor(), "ada", PASSWORD)
+        .await
+        .problem(401, "wrong_credentials");
+    app.runner("ada").await;
+    ada.get("/auth/me").await.problem(401, "sign_in_ended");
+}

@@ -1,0 +1,269 @@
+//! What the service says about itself: the OpenAPI document, the page that shows it, its health.
+
+use serde_json::Value;
+
+use crate::support::{
+    actor::text,
+    app::{TestApp, setting_names},
+};
+
+const COMMITTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/openapi/openapi.yaml");
+
+fn document() -> Value {
+    let yaml = speedcoding::app::openapi().expect("a document");
+    serde_yaml_ng::from_str(&yaml).expect("YAML")
+}
+
+/// Every operation with its method and path.
+fn operations(document: &Value) -> Vec<(String, &Value)> {
+    let paths = document["paths"].as_object().expect("paths");
+    paths
+        .iter()
+        .flat_map(|(path, methods)| {
+            let methods = methods.as_object().expect("methods");
+            methods
+                .iter()
+                .map(move |(method, operation)| (format!("{method} {path}"), operation))
+        })
+        .collect()
+}
+
+#[test]
+fn the_committed_document_is_what_the_code_says() {
+    let committed = std::fs::read_to_string(COMMITTED).unwrap_or_default();
+    assert!(
+        committed == speedcoding::app::openapi().expect("a document"),
+        "openapi/openapi.yaml is out of date; run\n    cargo run -- openapi > openapi/openapi.yaml\n\
+         (or target/debug/speedcoding openapi > openapi/openapi.yaml after cargo build)"
+    );
+}
+
+#[tokio::test]
+async fn the_service_publishes_the_same_document_as_json_and_as_yaml() {
+    let app = TestApp::start().await;
+    let json = app.visitor().get("/openapi.json").await;
+    assert_eq!(json.headers["content-type"], "application/json");
+    assert_eq!(json.ok(200), document());
+    let yaml = app.visitor().get("/openapi.yaml").await;
+    assert_eq!(yaml.headers["content-type"], "application/yaml");
+    assert_eq!(
+        yaml.ok(200),
+        speedcoding::app::openapi().expect("a document")
+    );
+}
+
+#[test]
+fn every_operation_has_a_name_a_summary_a_subject_and_its_failures() {
+    let document = document();
+    let operations = operations(&document);
+    assert!(!operations.is_empty());
+    for (name, operation) in &operations {
+        assert!(operation["operationId"].is_string(), "{name}: operationId");
+        assert!(!text(operation, "/summary").is_empty(), "{name}: summary");
+        assert_eq!(
+            operation["tags"].as_array().map(Vec::len),
+            Some(1),
+            "{name}: tag"
+        );
+        let responses = operation["responses"].as_object().expect("responses");
+        assert!(
+            responses.keys().any(|status| status.starts_with('2')),
+            "{name}: success"
+        );
+        for class in ['4', '5'] {
+            let mut failures = responses.keys().filter(|status| status.starts_with(class));
+            assert!(failures.next().is_some(), "{name}: {class}xx");
+        }
+    }
+    let mut names: Vec<_> = operations
+        .iter()
+        .map(|(_, operation)| text(operation, "/operationId"))
+        .collect();
+    names.sort();
+    let all = names.len();
+    names.dedup();
+    assert_eq!(names.len(), all, "operation ids are unique: {names:?}");
+}
+
+#[test]
+fn the_document_says_who_must_be_signed_in() {
+    let document = document();
+    let open: Vec<_> = operations(&document)
+        .into_iter()
+        .filter(|(_, operation)| operation["security"].as_array().is_none_or(Vec::is_empty))
+        .map(|(_, operation)| text(operation, "/operationId"))
+        .collect();
+    assert_eq!(
+        open,
+        ["register", "login", "list_challenges", "get_challenge"]
+    );
+    let scheme = &document["components"]["securitySchemes"]["bearer"];
+    assert_eq!(
+        (&scheme["type"], &scheme["scheme"]),
+        (&"http".into(), &"bearer".into())
+    );
+    // Anonymous or signed in: an empty requirement beside the bearer's.
+    let read = &document["paths"]["/sessions/{id}"]["get"]["security"];
+    assert!(
+        read.as_array()
+            .is_some_and(|ways| ways.iter().any(|way| way == &serde_json::json!({}))),
+        "{read}"
+    );
+}
+
+#[test]
+fn what_is_enforced_is_published() {
+    let schemas = &document()["components"]["schemas"];
+    for body in [
+        "Credentials",
+        "StartSession",
+        "EndSession",
+        "VerifyMilestone",
+    ] {
+        assert_eq!(schemas[body]["additionalProperties"], false, "{body}");
+    }
+    assert_eq!(
+        schemas["Credentials"]["properties"]["password"]["minLength"],
+        8
+    );
+    assert_eq!(
+        schemas["Credentials"]["properties"]["password"]["maxLength"],
+        128
+    );
+    assert_eq!(
+        schemas["EndSession"]["properties"]["packages"]["maxItems"],
+        200
+    );
+    assert_eq!(
+        schemas["EndSession"]["properties"]["packages"]["items"]["maxLength"],
+        214
+    );
+    assert_eq!(
+        schemas["EndSession"]["required"],
+        serde_json::json!(["sessionId", "packages"])
+    );
+}
+
+#[tokio::test]
+async fn the_root_leads_to_the_documentation() {
+    let app = TestApp::start().await;
+    let client = reqwest::Client::builder()
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .build()
+        .expect("a client");
+    let root = client.get(&app.base).send().await.expect("an answer");
+    assert!(root.status().is_redirection(), "{}", root.status());
+    assert_eq!(root.headers()["location"], "/docs");
+    let docs = app.visitor().get("/").await;
+    assert_eq!(docs.headers["content-type"], "text/html; charset=utf-8");
+    let page = docs.ok(200);
+    assert!(
+        page.as_str()
+            .is_some_and(|page| page.contains("SwaggerUIBundle("))
+    );
+}
+
+#[tokio::test]
+async fn the_documentation_loads_nothing_from_elsewhere() {
+    let app = TestApp::start().await;
+    let page = app.visitor().get("/docs").await.ok(200);
+    let page = page.as_str().expect("HTML");
+    for (_, operation) in operations(&document()) {
+        let id = text(operation, "/operationId");
+        assert!(
+            page.contains(&format!("\"operationId\": \"{id}\"")),
+            "{id} is shown"
+        );
+    }
+    assert!(
+        page.contains("\"additionalProperties\": false"),
+        "the page shows what is enforced"
+    );
+    for reference in ["src=", "href=", "@import", "url("] {
+        for (at, _) in page.match_indices(reference) {
+            let target: String = page[at + reference.len()..].chars().take(80).collect();
+            let target = target.trim_start_matches(['"', '\'', '\\', '`', ' ', '(']);
+            let target = target.strip_prefix("url(").unwrap_or(target);
+            assert!(
+                !["http:", "https:", "//"]
+                    .iter()
+                    .any(|far| target.starts_with(far)),
+                "{reference}{target}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_service_says_that_it_lives_and_is_ready() {
+    let app = TestApp::start().await;
+    assert_eq!(
+        app.visitor().get("/health/live").await.ok(200)["status"],
+        "live"
+    );
+    assert_eq!(
+        app.visitor().get("/health/ready").await.ok(200)["status"],
+        "ready"
+    );
+}
+
+#[tokio::test]
+async fn every_answer_bears_an_id_of_its_own() {
+    let app = TestApp::start().await;
+    let mut ids = std::collections::BTreeSet::new();
+    for path in [
+        "/health/live",
+        "/docs",
+        "/openapi.json",
+        "/auth/me",
+        "/nope",
+        "/auth/me",
+    ] {
+        let answer = app.visitor().get(path).await;
+        ids.insert(
+            answer.headers["x-request-id"]
+                .to_str()
+                .expect("text")
+                .to_owned(),
+        );
+    }
+    assert_eq!(ids.len(), 6);
+}
+
+#[test]
+fn the_readme_lists_every_code() {
+    let readme = std::fs::read_to_string("README.md").expect("README.md");
+    let rows: Vec<_> = speedcoding::codes::CODES
+        .iter()
+        .map(|code| format!("| {} | `{}` | {} |", code.status, code.name, code.meaning))
+        .collect();
+    let table = format!(
+        "| status | code | means |\n|---|---|---|\n{}\n",
+        rows.join("\n")
+    );
+    assert!(
+        readme.contains(&table),
+        "README.md, under \"What went wrong\", should have:\n{table}"
+    );
+}
+
+#[test]
+fn the_readme_and_the_example_name_every_setting() {
+    let readme = std::fs::read_to_string("README.md").expect("README.md");
+    let example = std::fs::read_to_string(".env.example").expect(".env.example");
+    let names = setting_names();
+    assert!(names.contains(&"DATABASE_URL".to_owned()));
+    for name in names {
+        assert!(
+            readme.contains(&format!("`{name}`")),
+            "README.md, under Configuration: {name}"
+        );
+        assert!(
+            example
+                .lines()
+                .any(|line| line.starts_with(&format!("#{name}="))),
+            ".env.example: {name}"
+        );
+    }
+}

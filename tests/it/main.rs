@@ -1,0 +1,18 @@
+//! Stories told through the public door: HTTP, SQL as a role, the program itself.
+
+mod accounts;
+mod documents;
+#[cfg(feature = "download")]
+mod download;
+mod lookalike;
+mod migrations;
+mod operation;
+mod program;
+mod races;
+mod refusals;
+mod roles;
+mod round_trips;
+mod runs;
+mod schema;
+mod support;
+mod tokens;

@@ -1,0 +1,275 @@
+//! Migrating: many at once, what Supabase's CLI has applied, replicas of several ages.
+
+use std::{fs, path::Path};
+
+use secrecy::SecretString;
+use speedcoding::db::{embedded::Embedded, migrate::migrate};
+use tokio_postgres::Client;
+
+use crate::support::{
+    actor::Actor,
+    app::TestApp,
+    cluster::{Database, connect, with_database},
+    program::Scratch,
+};
+
+/// The migrations in the repository: version, name, text.
+pub fn files() -> Vec<(String, String, String)> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("sql/migrations");
+    let mut files: Vec<_> = fs::read_dir(directory)
+        .expect("migrations")
+        .map(|entry| {
+            let path = entry.expect("a file").path();
+            let stem = path.file_stem().expect("a name").to_string_lossy();
+            let (version, name) = stem.split_once('_').expect("<timestamp>_<name>.sql");
+            let text = fs::read_to_string(&path).expect("a text");
+            (version.to_owned(), name.to_owned(), text)
+        })
+        .collect();
+    files.sort();
+    files
+}
+
+fn names(files: &[(String, String, String)]) -> Vec<String> {
+    files.iter().map(|(_, name, _)| name.clone()).collect()
+}
+
+/// Versions and names that the history holds, in order.
+async fn history(owner: &Client) -> Vec<(String, String)> {
+    owner
+        .query(
+            "select version::text, name from private.migration_history order by version",
+            &[],
+        )
+        .await
+        .expect("a history")
+        .iter()
+        .map(|row| (row.get(0), row.get(1)))
+        .collect()
+}
+
+fn versions_and_names(files: &[(String, String, String)]) -> Vec<(String, String)> {
+    files
+        .iter()
+        .map(|(version, name, _)| (version.clone(), name.clone()))
+        .collect()
+}
+
+/// Applies migrations as `supabase db push` does: each with its row in the CLI's own history.
+async fn push(owner: &Client, files: &[(String, String, String)]) {
+    owner
+        .batch_execute(
+            "create schema if not exists supabase_migrations;
+             create table if not exists supabase_migrations.schema_migrations (version text not null primary key);
+             alter table supabase_migrations.schema_migrations
+               add column if not exists statements text[], add column if not exists name text;",
+        )
+        .await
+        .expect("the CLI's history");
+    for (version, name, text) in files {
+        owner.batch_execute(text).await.expect(name);
+        owner
+            .execute(
+                "insert into supabase_migrations.schema_migrations (version, statements, name) values ($1, $2, $3)",
+                &[version, &vec![text], name],
+            )
+            .await
+            .expect("a row of history");
+    }
+}
+
+async fn serves(database: Database) {
+    let app = TestApp::start_on(database, |_| {}).await;
+    let ended = app.runner("alice").await.complete_run().await;
+    assert_eq!(ended["status"], "completed");
+}
+
+#[tokio::test]
+async fn eight_databases_of_a_fresh_cluster_migrate_at_once() {
+    let scratch = Scratch::new();
+    let embedded = Embedded::start(&scratch.path("data"), &[("fsync", "off")])
+        .await
+        .expect("a PostgreSQL");
+    let owner = connect(embedded.url()).await;
+    let mut urls: Vec<SecretString> = Vec::new();
+    for number in 0..8 {
+        let name = format!("project_{number}");
+        owner
+            .batch_execute(&format!("create database {name}"))
+            .await
+            .expect("a database");
+        urls.push(with_database(embedded.url(), &name));
+    }
+    // Twice each: replicas of one database meet, and so do databases of one cluster.
+    let runs: Vec<_> = urls
+        .iter()
+        .chain(&urls)
+        .cloned()
+        .map(|url| tokio::spawn(async move { migrate(&url).await }))
+        .collect();
+    let mut applied = Vec::new();
+    for run in runs {
+        applied.push(run.await.expect("a task").expect("a migration"));
+    }
+    let all = names(&files());
+    let (mut first, mut second) = (0, 0);
+    for names in &applied {
+        match names.as_slice() {
+            [] => second += 1,
+            names => {
+                assert_eq!(names, all);
+                first += 1;
+            }
+        }
+    }
+    assert_eq!((first, second), (8, 8), "each database exactly once");
+    for url in &urls {
+        assert_eq!(
+            history(&connect(url).await).await,
+            versions_and_names(&files())
+        );
+    }
+    drop(owner);
+    embedded.stop().await;
+}
+
+#[tokio::test]
+async fn migrating_again_is_quiet() {
+    let database = Database::empty().await;
+    assert_eq!(
+        migrate(database.url()).await.expect("first"),
+        names(&files())
+    );
+    let owner = database.owner().await;
+    let before = history(&owner).await;
+    assert_eq!(migrate(database.url()).await.expect("second"), [""; 0]);
+    assert_eq!(history(&owner).await, before);
+}
+
+#[tokio::test]
+async fn what_supabase_pushed_is_adopted_and_nothing_is_applied_twice() {
+    let database = Database::empty().await;
+    let owner = database.owner().await;
+    push(&owner, &files()).await;
+    assert_eq!(migrate(database.url()).await.expect("adopted"), [""; 0]);
+    assert_eq!(history(&owner).await, versions_and_names(&files()));
+    assert_eq!(migrate(database.url()).await.expect("quiet"), [""; 0]);
+    serves(database).await;
+}
+
+#[tokio::test]
+async fn after_a_partial_push_the_rest_is_applied() {
+    let database = Database::empty().await;
+    let owner = database.owner().await;
+    let files = files();
+    let (pushed, rest) = files.split_at(3);
+    push(&owner, pushed).await;
+    assert_eq!(
+        migrate(database.url()).await.expect("the rest"),
+        names(rest)
+    );
+    assert_eq!(history(&owner).await, versions_and_names(&files));
+    assert_eq!(migrate(database.url()).await.expect("quiet"), [""; 0]);
+    serves(database).await;
+}
+
+#[tokio::test]
+async fn push_and_migrate_may_take_turns() {
+    let database = Database::empty().await;
+    let owner = database.owner().await;
+    let files = files();
+    push(&owner, &files[..2]).await;
+    // An older release, which knows only these: its history is what ours would be.
+    assert_eq!(
+        migrate(database.url()).await.expect("the rest"),
+        names(&files[2..])
+    );
+    // The CLI is told what was applied without it (`supabase migration repair`), as its users do.
+    for (version, name, _) in &files[2..] {
+        owner
+            .execute(
+                "insert into supabase_migrations.schema_migrations (version, name) values ($1, $2)",
+                &[version, name],
+            )
+            .await
+            .expect("a repaired history");
+    }
+    assert_eq!(migrate(database.url()).await.expect("quiet"), [""; 0]);
+    assert_eq!(history(&owner).await, versions_and_names(&files));
+}
+
+#[tokio::test]
+async fn a_push_with_a_gap_is_refused_and_nothing_is_recorded_that_was_not_applied() {
+    let database = Database::empty().await;
+    let owner = database.owner().await;
+    let files = files();
+    push(&owner, &files[..3]).await;
+    // The newest is recorded, as by `supabase migration repair`, and those before it are not.
+    let (version, name, _) = files.last().expect("a migration");
+    owner
+        .execute(
+            "insert into supabase_migrations.schema_migrations (version, name) values ($1, $2)",
+            &[version, name],
+        )
+        .await
+        .expect("a row");
+    let refusal = migrate(database.url()).await.expect_err("a refusal");
+    let said = format!("{refusal:#}");
+    assert!(
+        said.contains(&files[3].1) && said.contains("supabase"),
+        "{said}"
+    );
+    let recorded = owner
+        .query_one(
+            "select to_regclass('private.migration_history') is not null",
+            &[],
+        )
+        .await
+        .expect("an answer");
+    if recorded.get(0) {
+        assert!(history(&owner).await.len() <= 3);
+    }
+}
+
+#[tokio::test]
+async fn an_older_replica_still_starts_on_a_newer_database() {
+    let database = Database::empty().await;
+    migrate(database.url()).await.expect("migrations");
+    let owner = database.owner().await;
+    owner
+        .batch_execute(
+            "insert into private.migration_history
+             select 99990101000000, 'from_the_future', applied_on, '42' from private.migration_history limit 1",
+        )
+        .await
+        .expect("a newer history");
+    assert_eq!(migrate(database.url()).await.expect("quiet"), [""; 0]);
+    assert_eq!(history(&owner).await.len(), files().len() + 1);
+
+    let scratch = Scratch::new();
+    use secrecy::ExposeSecret;
+    let program = scratch
+        .program(&["serve"])
+        .on(database.url().expose_secret())
+        .serve()
+        .await;
+    Actor::new(&program.base).register("alice").await;
+    program.stop().await.well();
+}
+
+#[tokio::test]
+async fn a_migration_that_was_changed_after_it_was_applied_is_refused_by_name() {
+    let database = Database::empty().await;
+    migrate(database.url()).await.expect("migrations");
+    database
+        .owner()
+        .await
+        .batch_execute(
+            "update private.migration_history set checksum = '42' where name = 'roles_and_schemas'",
+        )
+        .await
+        .expect("another checksum");
+    let refusal = migrate(database.url()).await.expect_err("a refusal");
+    let said = format!("{refusal:#}");
+    assert!(said.contains("roles_and_schemas"), "{said}");
+}

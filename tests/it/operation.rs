@@ -1,0 +1,177 @@
+//! What an operator relies on: time limits, an orderly end, headers, limits on what is sent.
+
+use reqwest::{Method, header};
+use serde_json::json;
+use tokio::sync::oneshot;
+
+use crate::support::{
+    actor::{Actor, answer},
+    app::TestApp,
+};
+
+/// Holds the row of a session, so that whoever ends it waits; released when the connection is dropped.
+async fn hold(app: &TestApp, session: &str) -> tokio_postgres::Client {
+    let client = app.sql().await;
+    client
+        .batch_execute(&format!(
+            "begin; select from public.sessions where id = '{session}' for update"
+        ))
+        .await
+        .expect("the lock");
+    client
+}
+
+/// Returns once somebody waits for a lock in this database.
+async fn until_somebody_waits(app: &TestApp) {
+    let client = app.sql().await;
+    let waiting = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+    while client
+        .query_one(waiting, &[])
+        .await
+        .expect("activity")
+        .get::<_, i64>(0)
+        == 0
+    {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_statement_that_waits_too_long_is_cancelled_and_answered_with_504() {
+    let app = TestApp::start_with(|config| config.statement_timeout = 1).await;
+    let runner = app.runner("alice").await;
+    let session = runner.start("slack-clone").await;
+    let held = hold(&app, &session).await;
+    runner.end(&session).await.problem(504, "timeout");
+    drop(held);
+    assert_eq!(
+        runner.end(&session).await.ok(200)["status"],
+        "incomplete",
+        "nothing had happened"
+    );
+}
+
+#[tokio::test]
+async fn a_request_that_takes_too_long_is_given_up() {
+    let app = TestApp::start_with(|config| config.request_timeout = 1).await;
+    let runner = app.runner("alice").await;
+    let session = runner.start("slack-clone").await;
+    let _held = hold(&app, &session).await;
+    runner.end(&session).await.problem(504, "timeout");
+}
+
+#[tokio::test]
+async fn a_shutdown_lets_requests_under_way_finish() {
+    let (stop, stopped) = oneshot::channel::<()>();
+    let (app, serving) = TestApp::start_until(async { stopped.await.expect("a signal") }).await;
+    let runner = app.runner("alice").await;
+    let session = runner.start("slack-clone").await;
+    let held = hold(&app, &session).await;
+    let ending = tokio::spawn({
+        let (runner, session) = (runner.clone(), session.clone());
+        async move { runner.end(&session).await }
+    });
+    until_somebody_waits(&app).await;
+    stop.send(()).expect("a service");
+    drop(held);
+    assert_eq!(
+        ending.await.expect("an answer").ok(200)["status"],
+        "incomplete"
+    );
+    serving.await.expect("a task").expect("an orderly end");
+}
+
+#[tokio::test]
+async fn browsers_are_told_to_make_no_more_of_an_answer_than_it_is() {
+    let app = TestApp::start().await;
+    for path in ["/challenges", "/auth/me", "/nothing-here"] {
+        let headers = app.visitor().get(path).await.headers;
+        assert_eq!(headers["x-content-type-options"], "nosniff", "{path}");
+        assert_eq!(
+            headers["content-security-policy"], "default-src 'none'; frame-ancestors 'none'",
+            "{path}"
+        );
+        assert_eq!(headers["x-frame-options"], "DENY", "{path}");
+        assert_eq!(headers["referrer-policy"], "no-referrer", "{path}");
+        let kept = if path == "/challenges" {
+            "no-cache"
+        } else {
+            "no-store"
+        };
+        assert_eq!(headers["cache-control"], kept, "{path}");
+    }
+}
+
+async fn with_origin(actor: &Actor, method: Method, origin: &str) -> reqwest::header::HeaderMap {
+    let request = actor
+        .request(method, "/challenges")
+        .header(header::ORIGIN, origin)
+        .header(header::ACCESS_CONTROL_REQUEST_METHOD, "GET");
+    answer(request).await.headers
+}
+
+#[tokio::test]
+async fn only_pages_of_listed_origins_may_call_the_api() {
+    let closed = TestApp::start().await;
+    let open =
+        TestApp::start_with(|config| config.cors_origins = vec!["https://app.example".into()])
+            .await;
+    for (app, origin, allowed) in [
+        (&closed, "https://app.example", false),
+        (&open, "https://app.example", true),
+        (&open, "https://evil.example", false),
+        (&open, "https://app.example.evil.example", false),
+        (&open, "null", false),
+    ] {
+        for method in [Method::GET, Method::OPTIONS] {
+            let headers = with_origin(&app.visitor(), method, origin).await;
+            let permission = headers.get(header::ACCESS_CONTROL_ALLOW_ORIGIN);
+            assert_eq!(
+                permission.map(|value| value.as_bytes()),
+                allowed.then_some(origin.as_bytes()),
+                "{origin}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_small_body_that_unpacks_to_a_large_one_is_refused() {
+    let app = TestApp::start().await;
+    let bomb = gzip(&vec![b' '; 64 * 1024 * 1024]);
+    assert!(bomb.len() < 100_000);
+    let request = app
+        .visitor()
+        .request(Method::POST, "/auth/login")
+        .header(header::CONTENT_TYPE, "application/json")
+        .header(header::CONTENT_ENCODING, "gzip")
+        .body(bomb);
+    answer(request).await.problem(413, "body_too_large");
+
+    let request = app
+        .visitor()
+        .request(Method::POST, "/auth/login")
+        .header(header::CONTENT_TYPE, "application/json")
+        .header(header::CONTENT_ENCODING, "gzip")
+        .body("this is no gzip");
+    answer(request).await.problem(400, "malformed_body");
+
+    let request = app
+        .visitor()
+        .request(Method::POST, "/auth/login")
+        .header(header::CONTENT_TYPE, "application/json")
+        .header(header::CONTENT_ENCODING, "gzip")
+        .body(gzip(
+            json!({ "username": "nobody", "password": "some password" })
+                .to_string()
+                .as_bytes(),
+        ));
+    answer(request).await.problem(401, "wrong_credentials");
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    use std::io::Write;
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    encoder.write_all(bytes).expect("memory");
+    encoder.finish().expect("memory")
+}

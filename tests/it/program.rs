@@ -1,0 +1,780 @@
+//! The program as people run it: starting, stopping, crashing, and what it says when something is wrong.
+
+use std::{
+    fs,
+    net::{SocketAddr, TcpListener},
+    os::unix::fs::{MetadataExt, PermissionsExt, chown},
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::json;
+
+use crate::support::{
+    actor::{Actor, PASSWORD, text},
+    app::JWT_SECRET,
+    cluster::{Database, connect},
+    program::{Program, Scratch, is_alive, is_root, postmaster, send, tell_untold, until},
+};
+
+/// The sentence with which each of these stories begins.
+const SERVES: &[&str] = &["serve"];
+
+fn url_of(database: &Database) -> String {
+    database.url().expose_secret().to_owned()
+}
+
+/// A URL with something else in it.
+fn changed(url: &str, change: impl FnOnce(&mut url::Url)) -> String {
+    let mut url = url::Url::parse(url).expect("a URL");
+    change(&mut url);
+    url.to_string()
+}
+
+/// Somebody who comes with an access token from before.
+fn returning(program: &Program, actor: &Actor) -> Actor {
+    let mut returned = program.visitor();
+    returned.token = actor.token.clone();
+    returned
+}
+
+async fn log_in(program: &Program, username: &str) -> Actor {
+    let visitor = program.visitor();
+    let tokens = visitor
+        .post(
+            "/auth/login",
+            json!({ "username": username, "password": PASSWORD }),
+        )
+        .await
+        .ok(200);
+    visitor.with_tokens(&tokens)
+}
+
+#[tokio::test]
+async fn the_first_start_serves_a_whole_run_and_sigterm_stops_both_processes() {
+    let scratch = Scratch::new();
+    // Without any argument, as the README says.
+    let program = scratch.program(&[]).serve().await;
+    let postmaster = program.postmaster();
+    assert!(is_alive(postmaster));
+
+    let visitor = program.visitor();
+    visitor.get("/health/ready").await.ok(200);
+    let ended = visitor.register("alice").await.complete_run().await;
+    assert_eq!(ended["status"], "completed");
+    assert_eq!(ended["submission"]["status"], "PENDING");
+
+    program.stop().await.well();
+    assert!(!is_alive(postmaster), "PostgreSQL has stopped before it");
+    assert!(!scratch.path("data/postgres/postmaster.pid").exists());
+}
+
+#[tokio::test]
+async fn ctrl_c_stops_both_processes_although_a_client_stays_connected() {
+    let scratch = Scratch::new();
+    let program = scratch.program(SERVES).serve().await;
+    let postmaster = program.postmaster();
+    // The client keeps its connection for the next request, which never comes.
+    let idle = program.visitor();
+    idle.get("/health/live").await.ok(200);
+
+    let began = Instant::now();
+    program.signal("INT");
+    program.ended().await.well();
+    assert!(
+        began.elapsed() < Duration::from_secs(8),
+        "an idle connection does not use up the time that is for requests under way"
+    );
+    assert!(!is_alive(postmaster));
+    drop(idle);
+}
+
+#[tokio::test]
+async fn data_and_secrets_survive_a_restart_and_are_nobody_elses() {
+    let scratch = Scratch::new();
+    let program = scratch.program(SERVES).serve().await;
+    let alice = program.visitor().register("alice").await;
+    let session = alice.start("freestyle").await;
+    let secrets = fs::read_to_string(scratch.path("data/embedded.env")).expect("secrets");
+    program.stop().await.well();
+
+    let program = scratch.program(SERVES).serve().await;
+    let before = returning(&program, &alice);
+    before.get("/auth/me").await.ok(200);
+    let running = before.get("/sessions/current").await.ok(200);
+    assert_eq!(text(&running, "/id"), session);
+    log_in(&program, "alice").await;
+
+    let kept = fs::read_to_string(scratch.path("data/embedded.env")).expect("secrets");
+    assert_eq!(kept, secrets);
+    for name in ["embedded.env", "postgres.log", "lock"] {
+        let mode = fs::metadata(scratch.path("data").join(name))
+            .expect(name)
+            .mode();
+        assert_eq!(mode & 0o777, 0o600, "{name}");
+    }
+    let cluster = fs::metadata(scratch.path("data/postgres")).expect("a cluster");
+    assert_eq!(cluster.mode() & 0o777, 0o700);
+    let data_dir = fs::metadata(scratch.path("data")).expect("a directory");
+    assert_eq!(data_dir.mode() & 0o066, 0, "nobody else can list it");
+    program.stop().await.well();
+}
+
+#[tokio::test]
+async fn after_a_kill_of_the_service_the_next_start_recovers() {
+    let scratch = Scratch::new();
+    let program = scratch.program(SERVES).serve().await;
+    let alice = program.visitor().register("alice").await;
+    let session = alice.start("freestyle").await;
+    let orphan = program.postmaster();
+    program.signal("KILL");
+    assert_eq!(program.ended().await.status.code(), None);
+
+    // At once: the orphaned server may still be there.
+    let program = scratch.program(SERVES).serve().await;
+    let alice = log_in(&program, "alice").await;
+    let running = alice.get("/sessions/current").await.ok(200);
+    assert_eq!(text(&running, "/id"), session);
+    assert!(!is_alive(orphan));
+    program.stop().await.well();
+}
+
+#[tokio::test]
+async fn when_postgresql_is_killed_the_service_says_so_and_the_next_start_recovers() {
+    let scratch = Scratch::new();
+    let program = scratch.program(SERVES).serve().await;
+    let alice = program.visitor().register("alice").await;
+    let session = alice.start("freestyle").await;
+    send(program.postmaster(), "KILL");
+    let said = program
+        .ended()
+        .await
+        .told(&["PostgreSQL has ended by itself", "postgres.log says why"]);
+    assert!(
+        said.contains(&scratch.path("data").display().to_string()),
+        "{said}"
+    );
+
+    let program = scratch.program(SERVES).serve().await;
+    let alice = log_in(&program, "alice").await;
+    let running = alice.get("/sessions/current").await.ok(200);
+    assert_eq!(text(&running, "/id"), session);
+    program.stop().await.well();
+}
+
+#[tokio::test]
+async fn a_first_start_that_is_killed_half_way_is_done_anew() {
+    let scratch = Scratch::new();
+    let program = scratch.program(SERVES).start();
+    until("initdb is under way", async || {
+        let entries = fs::read_dir(scratch.path("data")).ok()?;
+        entries.flatten().find(|entry| {
+            let name = entry.file_name();
+            name.to_string_lossy().starts_with("unfinished-")
+                && entry.path().join("cluster").exists()
+        })
+    })
+    .await;
+    program.signal("KILL");
+    program.ended().await;
+
+    let program = scratch.program(SERVES).serve().await;
+    program.visitor().register("alice").await;
+    program.stop().await.well();
+    let names = fs::read_dir(scratch.path("data")).expect("a directory");
+    let left: Vec<_> = names
+        .flatten()
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .filter(|name| name.contains("unfinished"))
+        .collect();
+    assert_eq!(left, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_second_instance_and_a_taken_port_are_told_and_harm_nobody() {
+    let scratch = Scratch::new();
+    let first = scratch.program(SERVES).serve().await;
+    let alice = first.visitor().register("alice").await;
+    let postmaster = first.postmaster();
+
+    let data_dir = scratch.path("data").display().to_string();
+    let process = format!("another speedcoding (process {})", first.pid());
+    scratch
+        .program(SERVES)
+        .finish()
+        .await
+        .told(&[&process, &data_dir, "choose another DATA_DIR"]);
+
+    let address = first.base.trim_start_matches("http://").to_owned();
+    scratch
+        .program(SERVES)
+        .env("BIND", &address)
+        .env("DATA_DIR", scratch.path("other"))
+        .finish()
+        .await
+        .told(&[&format!("cannot listen on {address}"), "BIND=", "in use"]);
+    assert!(
+        !scratch.path("other").exists(),
+        "told before anything is made"
+    );
+
+    alice.get("/auth/me").await.ok(200);
+    assert_eq!(first.postmaster(), postmaster);
+    assert!(is_alive(postmaster));
+    first.stop().await.well();
+}
+
+#[tokio::test]
+async fn without_a_postgresql_the_remedies_are_named() {
+    // The machine's own binaries, hidden behind an empty directory.
+    let isolation = ["--mount", "sh", "-c"];
+    let hide = r#"for dir in /usr/lib/postgresql /usr/local/pgsql /usr/libexec/postgresql; do
+        if [ -d "$dir" ]; then mount --bind empty "$dir" || exit 99; fi
+      done
+      for file in /usr/local/bin/postgres /usr/bin/postgres; do
+        if [ -f "$file" ]; then mount --bind /dev/null "$file" || exit 99; fi
+      done
+      exec "$@""#;
+    let can_isolate = std::process::Command::new("unshare")
+        .args(["--mount", "true"])
+        .output()
+        .is_ok_and(|output| output.status.success());
+    if !can_isolate {
+        tell_untold(
+            "a machine without PostgreSQL",
+            "root, who may mount and unshare",
+        );
+        return;
+    }
+    let scratch = Scratch::new();
+    for name in ["empty", "old"] {
+        fs::create_dir(scratch.path(name)).expect("a directory");
+    }
+    let wrapper = [&isolation[..], &[hide, "sh"]].concat();
+    let launch = || {
+        scratch
+            .program(SERVES)
+            .env("POSTGRESQL_BINARIES", "installed")
+            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+            .through("unshare", &wrapper)
+    };
+    launch()
+        .finish()
+        .await
+        .told(&["no PostgreSQL 15 or newer", "DATABASE_URL"]);
+
+    for name in ["postgres", "initdb"] {
+        let program = scratch.path("old").join(name);
+        fs::write(&program, "#!/bin/sh\necho 'postgres (PostgreSQL) 14.9'\n").expect("a script");
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("permissions");
+    }
+    let old = scratch.path("old").display().to_string();
+    let ended = launch()
+        .env("PATH", format!("{old}:/usr/sbin:/usr/bin:/sbin:/bin"))
+        .finish()
+        .await;
+    let too_old = format!("{old} is of no use: it is version 14");
+    assert!(ended.stderr.contains(&too_old), "{}", ended.stderr);
+    ended.told(&["no PostgreSQL 15 or newer"]);
+}
+
+#[tokio::test]
+async fn a_normal_user_needs_no_root() {
+    let scratch = Scratch::new();
+    if !is_root() {
+        // The other stories are told as a normal user, then; nothing is special about this one.
+        let program = scratch.program(SERVES).serve().await;
+        program.visitor().register("alice").await;
+        program.stop().await.well();
+        return;
+    }
+    let (uid, gid) = nobody();
+    let home = scratch.path("home");
+    fs::create_dir(&home).expect("a directory");
+    chown(&home, Some(uid), Some(gid)).expect("an owner");
+    let launch = || {
+        scratch
+            .program(SERVES)
+            .env("DATA_DIR", home.join("data"))
+            .under_account(uid, gid, &scratch.path("speedcoding"))
+    };
+
+    let program = launch().serve().await;
+    let server = format!("/proc/{}", program.postmaster());
+    assert_eq!(fs::metadata(server).expect("a process").uid(), uid);
+    program
+        .visitor()
+        .register("alice")
+        .await
+        .complete_run()
+        .await;
+    program.stop().await.well();
+    let mode = fs::metadata(home.join("data")).expect("a directory").mode();
+    assert_eq!(mode & 0o777, 0o700);
+
+    let program = launch().serve().await;
+    log_in(&program, "alice").await;
+    program.stop().await.well();
+}
+
+/// The account that owns nothing.
+fn nobody() -> (u32, u32) {
+    let passwd = fs::read_to_string("/etc/passwd").expect("accounts");
+    let line = passwd.lines().find(|line| line.starts_with("nobody:"));
+    let fields: Vec<_> = line.expect("nobody").split(':').collect();
+    let number = |at: usize| fields[at].parse().expect("a number");
+    (number(2), number(3))
+}
+
+#[tokio::test]
+async fn as_root_the_server_runs_under_an_account_without_rights() {
+    if !is_root() {
+        tell_untold("PostgreSQL under an account of its own", "root");
+        return;
+    }
+    let scratch = Scratch::new();
+    let program = scratch.program(SERVES).serve().await;
+    let server = format!("/proc/{}", program.postmaster());
+    assert_ne!(fs::metadata(server).expect("a process").uid(), 0);
+    let secrets = fs::metadata(scratch.path("data/embedded.env")).expect("secrets");
+    assert_eq!(secrets.uid(), 0);
+    program.stop().await.well();
+
+    // A data directory that this account cannot enter is named, with the remedy.
+    let closed = scratch.path("closed");
+    fs::create_dir(&closed).expect("a directory");
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o700)).expect("permissions");
+    scratch
+        .program(SERVES)
+        .env("DATA_DIR", closed.join("data"))
+        .finish()
+        .await
+        .told(&["cannot enter", "choose a DATA_DIR", "/var/lib/speedcoding"]);
+}
+
+#[tokio::test]
+async fn migrate_works_on_a_database_at_rest_and_on_one_that_is_served() {
+    let scratch = Scratch::new();
+    let first = scratch.program(&["migrate"]).finish().await.well();
+    assert!(first.stdout.starts_with("Migrated: "), "{}", first.stdout);
+    assert!(
+        first.stdout.contains("roles_and_schemas"),
+        "{}",
+        first.stdout
+    );
+    assert_eq!(
+        postmaster(&scratch.path("data")).filter(|pid| is_alive(*pid)),
+        None
+    );
+
+    let again = scratch.program(&["migrate"]).finish().await.well();
+    assert_eq!(again.stdout, "The database is up to date.\n");
+
+    let program = scratch.program(SERVES).serve().await;
+    let meanwhile = scratch.program(&["migrate"]).finish().await.well();
+    assert_eq!(meanwhile.stdout, "The database is up to date.\n");
+    program.visitor().register("alice").await;
+    program.stop().await.well();
+}
+
+#[tokio::test]
+async fn db_url_lets_other_programs_join_while_it_runs() {
+    let scratch = Scratch::new();
+    scratch
+        .program(&["db", "url"])
+        .finish()
+        .await
+        .told(&["no embedded PostgreSQL serves", "start `speedcoding`"]);
+    assert!(!scratch.path("data").exists(), "asking makes nothing");
+
+    let program = scratch.program(SERVES).serve().await;
+    program.visitor().register("alice").await;
+    let printed = scratch.program(&["db", "url"]).finish().await.well().stdout;
+    let url = SecretString::from(printed.trim_end());
+    let count: i64 = connect(&url)
+        .await
+        .query_one("select count(*) from public.users", &[])
+        .await
+        .expect("an answer")
+        .get(0);
+    assert_eq!(count, 1);
+
+    // Nobody gets in without the password.
+    let guessed = changed(url.expose_secret(), |url| {
+        url.set_password(Some("postgres")).expect("a password");
+    });
+    let refused = tokio_postgres::connect(&guessed, tokio_postgres::NoTls).await;
+    assert!(refused.is_err());
+
+    program.stop().await.well();
+    scratch
+        .program(&["db", "url"])
+        .finish()
+        .await
+        .told(&["no embedded PostgreSQL serves"]);
+}
+
+#[tokio::test]
+async fn db_login_gives_a_url_that_serves_and_owns_nothing() {
+    let scratch = Scratch::new();
+    let program = scratch.program(SERVES).serve().await;
+    let alice = program.visitor().register("alice").await;
+    let printed = scratch
+        .program(&["db", "login"])
+        .finish()
+        .await
+        .well()
+        .stdout;
+    let url = printed.trim_end();
+    assert!(url.starts_with("postgresql://speedcoding_api:"));
+
+    let replica = scratch.program(SERVES).on(url).serve().await;
+    log_in(&replica, "alice").await.complete_run().await;
+    let refused = connect(&SecretString::from(url))
+        .await
+        .batch_execute("delete from public.users")
+        .await
+        .expect_err("a refusal");
+    assert_eq!(refused.code().map(|code| code.code()), Some("42501"));
+    replica.stop().await.well();
+
+    // A new password: the old URL no longer logs in, those who are connected go on.
+    scratch.program(&["db", "login"]).finish().await.well();
+    alice.get("/auth/me").await.ok(200);
+    scratch
+        .program(SERVES)
+        .on(url)
+        .finish()
+        .await
+        .told(&["DATABASE_URL", "password authentication failed"]);
+    program.stop().await.well();
+}
+
+#[tokio::test]
+async fn openapi_prints_the_document_that_is_served() {
+    let scratch = Scratch::new();
+    let printed = scratch.program(&["openapi"]).finish().await.well().stdout;
+    let document: serde_json::Value = serde_yaml_ng::from_str(&printed).expect("YAML");
+    assert_eq!(
+        document["openapi"].as_str().map(|version| &version[..2]),
+        Some("3.")
+    );
+    assert!(!scratch.path("data").exists(), "it needs no database");
+
+    let database = Database::empty().await;
+    let program = scratch.program(SERVES).on(&url_of(&database)).serve().await;
+    let served = program.visitor().get("/openapi.json").await.ok(200);
+    assert_eq!(served, document);
+    program.stop().await.well();
+}
+
+#[tokio::test]
+async fn help_names_every_command_and_setting_and_no_secret() {
+    let scratch = Scratch::new();
+    let help = scratch
+        .program(&["--help"])
+        .on("postgresql://owner:hunter22222@db.example/speedcoding")
+        .env("REFRESH_SECRETS", "a refresh secret of more than 32 bytes")
+        .finish()
+        .await
+        .well()
+        .stdout;
+    for word in [
+        "serve",
+        "migrate",
+        "openapi",
+        "db",
+        "DATABASE_URL",
+        "MIGRATION_DATABASE_URL",
+        "DATA_DIR",
+        "JWT_SECRET",
+        "REFRESH_SECRETS",
+        "BIND",
+        "METRICS_BIND",
+        "CORS_ORIGINS",
+        "VIDEO_HOSTS",
+    ] {
+        assert!(help.contains(word), "{word} in\n{help}");
+    }
+    let version = scratch.program(&["--version"]).finish().await.well().stdout;
+    assert_eq!(
+        version,
+        format!("speedcoding {}\n", env!("CARGO_PKG_VERSION"))
+    );
+}
+
+#[tokio::test]
+async fn each_wrong_setting_is_named_in_one_line() {
+    let database = Database::empty().await;
+    let good = url_of(&database);
+    let scratch = Scratch::new();
+    let external = || scratch.program(SERVES).on(&good);
+
+    scratch
+        .program(SERVES)
+        .env("BIND", "xyz")
+        .finish()
+        .await
+        .told(&["xyz", "BIND"]);
+    external()
+        .env("JWT_SECRET", "too short")
+        .finish()
+        .await
+        .told(&["JWT_SECRET has 9 bytes", "at least 32"]);
+    scratch
+        .program(SERVES)
+        .env("DATABASE_URL", &good)
+        .finish()
+        .await
+        .told(&["JWT_SECRET is needed with DATABASE_URL"]);
+    external()
+        .env(
+            "REFRESH_SECRETS",
+            "a long one, with more than 32 bytes,short",
+        )
+        .finish()
+        .await
+        .told(&["REFRESH_SECRETS", "32"]);
+    external()
+        .env("CORS_ORIGINS", "not an origin\u{7f}")
+        .finish()
+        .await
+        .told(&["CORS_ORIGINS"]);
+    external()
+        .env("DB_STATEMENTS", "some")
+        .finish()
+        .await
+        .told(&["some", "DB_STATEMENTS"]);
+
+    // Whatever is wrong with a URL: which one, and why; never the password in it.
+    let url = |change: fn(&mut url::Url)| changed(&good, change);
+    let nobody_listens = url(|url| url.set_port(Some(1)).expect("a port"));
+    let wrong_password = url(|url| url.set_password(Some("a wrong one")).expect("a password"));
+    let no_such_database = url(|url| url.set_path("nowhere"));
+    let no_such_host = url(|url| url.set_host(Some("database.invalid")).expect("a host"));
+    let odd_mode = url(|url| url.set_query(Some("sslmode=perhaps")));
+    for (url, why) in [
+        (
+            "mysql://root:sesame-sesame@localhost/app",
+            "not a PostgreSQL connection URL",
+        ),
+        ("sesame-sesame", "not a PostgreSQL connection URL"),
+        (&nobody_listens, "Connection refused"),
+        (&wrong_password, "password authentication failed"),
+        (&no_such_database, "does not exist"),
+        (&no_such_host, "cannot connect"),
+        (&odd_mode, "sslmode=perhaps"),
+    ] {
+        for name in ["DATABASE_URL", "MIGRATION_DATABASE_URL"] {
+            let said = external().env(name, url).finish().await.told(&[name, why]);
+            assert!(!said.contains("sesame"), "{said}");
+            // The other setting is not blamed.
+            assert_eq!(
+                said.contains("MIGRATION"),
+                name.contains("MIGRATION"),
+                "{said}"
+            );
+        }
+        let said = scratch
+            .program(&["migrate"])
+            .env("DATABASE_URL", url)
+            .finish()
+            .await
+            .told(&["DATABASE_URL", why]);
+        assert!(!said.contains("sesame"), "{said}");
+    }
+    assert!(
+        !scratch.path("data").exists(),
+        "nothing was made on the way"
+    );
+}
+
+#[tokio::test]
+async fn a_database_that_never_answers_is_given_up() {
+    // It accepts connections, and that is all.
+    let mute = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address: SocketAddr = mute.local_addr().expect("an address");
+    let url = format!(
+        "postgresql://postgres:sesame@{address}/speedcoding?sslmode=disable&connect_timeout=1"
+    );
+    let scratch = Scratch::new();
+    let began = Instant::now();
+    scratch.program(SERVES).on(&url).finish().await.told(&[
+        "DATABASE_URL",
+        "cannot connect to PostgreSQL",
+        "no answer in 1 s",
+    ]);
+    assert!(began.elapsed() < Duration::from_secs(25));
+}
+
+#[tokio::test]
+async fn an_empty_setting_counts_as_none() {
+    let scratch = Scratch::new();
+    let program = scratch
+        .program(SERVES)
+        .env("DATABASE_URL", "")
+        .env("MIGRATION_DATABASE_URL", "")
+        .serve()
+        .await;
+    assert!(is_alive(program.postmaster()), "the private one serves");
+    program.visitor().register("alice").await;
+    program.stop().await.well();
+}
+
+#[tokio::test]
+async fn a_dotenv_file_is_read_the_environment_wins_and_a_broken_one_is_not_quoted() {
+    let database = Database::empty().await;
+    let scratch = Scratch::new();
+    let dotenv = scratch.path(".env");
+    let from_file = format!(
+        "DATABASE_URL={}\nJWT_SECRET='{JWT_SECRET}'\nBIND=nonsense\n",
+        url_of(&database)
+    );
+    fs::write(&dotenv, from_file).expect("a file");
+    let program = scratch.program(SERVES).serve().await;
+    assert!(!scratch.path("data").exists(), "DATABASE_URL was read");
+    program.visitor().register("alice").await;
+    program.stop().await.well();
+
+    fs::write(&dotenv, "JWT_SECRET='sesame-sesame-sesame\n").expect("a file");
+    let said = scratch.program(SERVES).finish().await.told(&[
+        ".env",
+        "JWT_SECRET is not given in the form JWT_SECRET='value'",
+    ]);
+    assert!(!said.contains("sesame"), "{said}");
+}
+
+#[tokio::test]
+async fn an_owners_url_is_migrated_and_then_served_as_the_service_role() {
+    let database = Database::empty().await;
+    let scratch = Scratch::new();
+    let program = scratch.program(SERVES).on(&url_of(&database)).serve().await;
+    let alice = program.visitor().register("alice").await;
+    alice.complete_run().await;
+    assert!(!scratch.path("data").exists(), "no private one beside it");
+
+    let owner = database.owner().await;
+    let roles = owner
+        .query(
+            "select distinct application_name from pg_stat_activity
+              where datname = current_database() and pid <> pg_backend_pid()",
+            &[],
+        )
+        .await
+        .expect("connections");
+    let names: Vec<String> = roles.iter().map(|row| row.get(0)).collect();
+    assert_eq!(names, ["speedcoding"], "who migrated has left");
+    program.stop().await.well();
+
+    // The database alone makes an account: another replica knows alice.
+    let program = scratch.program(SERVES).on(&url_of(&database)).serve().await;
+    log_in(&program, "alice").await;
+    program.stop().await.well();
+}
+
+#[tokio::test]
+async fn the_service_roles_url_is_served_once_an_owner_has_migrated() {
+    let scratch = Scratch::new();
+    let program = scratch.program(SERVES).serve().await;
+    let owner = scratch.program(&["db", "url"]).finish().await.well().stdout;
+    let service = scratch
+        .program(&["db", "login"])
+        .finish()
+        .await
+        .well()
+        .stdout;
+    connect(&SecretString::from(owner.trim_end()))
+        .await
+        .batch_execute("create database fresh")
+        .await
+        .expect("a database");
+    let fresh = |url: &str| changed(url.trim_end(), |url| url.set_path("fresh"));
+    let (owner, service) = (fresh(&owner), fresh(&service));
+
+    // It cannot migrate, and says who can.
+    scratch
+        .program(SERVES)
+        .on(&service)
+        .finish()
+        .await
+        .told(&["speedcoding migrate", "owner"]);
+    // With the owner's URL beside it, it can.
+    let replica = scratch
+        .program(SERVES)
+        .on(&service)
+        .env("MIGRATION_DATABASE_URL", &owner)
+        .serve()
+        .await;
+    replica.visitor().register("alice").await;
+    replica.stop().await.well();
+    // And from then on without.
+    let replica = scratch.program(SERVES).on(&service).serve().await;
+    log_in(&replica, "alice").await.complete_run().await;
+    replica.stop().await.well();
+    program.stop().await.well();
+}
+
+#[tokio::test]
+async fn four_replicas_started_at_once_migrate_once_and_all_serve() {
+    let database = Database::empty().await;
+    let scratch = Scratch::new();
+    let started: Vec<_> = (0..4)
+        .map(|_| scratch.program(SERVES).on(&url_of(&database)).start())
+        .collect();
+    let mut replicas = Vec::new();
+    for replica in started {
+        replicas.push(replica.announced().await);
+    }
+
+    // A token of one is good for all.
+    let alice = replicas[0].visitor().register("alice").await;
+    for replica in &replicas {
+        let alice = returning(replica, &alice);
+        alice.get("/auth/me").await.ok(200);
+        log_in(replica, "alice").await;
+    }
+    let files = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("sql/migrations"));
+    let recorded: i64 = database
+        .owner()
+        .await
+        .query_one("select count(*) from private.migration_history", &[])
+        .await
+        .expect("a history")
+        .get(0);
+    assert_eq!(recorded as usize, files.expect("migrations").count());
+    for replica in replicas {
+        replica.stop().await.well();
+    }
+}
+
+#[tokio::test]
+async fn the_most_talkative_log_tells_no_secret() {
+    let scratch = Scratch::new();
+    let program = scratch
+        .program(SERVES)
+        .env("RUST_LOG", "trace")
+        .serve()
+        .await;
+    let alice = program.visitor().register("alice").await;
+    alice.complete_run().await;
+    log_in(&program, "alice").await;
+    // Refusals are logged, too.
+    let visitor = program.visitor();
+    let twice = json!({ "username": "alice", "password": PASSWORD });
+    visitor
+        .post("/auth/register", twice)
+        .await
+        .problem(409, "username_taken");
+    let wrong = json!({ "username": "alice", "password": PASSWORD.to_uppercase() });
+    visitor
+        .post("/auth/login", wrong)
+        .await
+        .problem(401, "wrong_credentials");
+    let ended = program.stop().await.well();
+    assert!(
+        ended.stderr.contains("verify_milestone"),
+        "it was talkative"
+    );
+    assert!(!ended.stderr.contains(&PASSWORD.to_uppercase()));
+}

@@ -1,0 +1,534 @@
+//! Who may do what in the database, asked as each role. Tables, columns and functions come from the catalog: a
+//! new one that nobody thought of is found here.
+
+use serde_json::{Value, json};
+use speedcoding::db::query;
+use tokio_postgres::Client;
+
+use crate::support::{actor::Actor, app::TestApp, cluster::Database};
+
+const CLIENTS: [&str; 2] = ["anon", "authenticated"];
+const REFUSED: &str = "42501";
+
+/// Tables, views and the like that are ours, as `schema.name`, with their kinds.
+async fn relations(owner: &Client) -> Vec<(String, String)> {
+    let rows = owner
+        .query(
+            "select format('%I.%I', n.nspname, c.relname), c.relkind::text
+               from pg_class as c
+               join pg_namespace as n on n.oid = c.relnamespace
+              where n.nspname in ('public', 'private') and c.relkind in ('r', 'p', 'v', 'm', 'f', 'S')
+              order by 1",
+            &[],
+        )
+        .await
+        .expect("relations");
+    rows.iter().map(|row| (row.get(0), row.get(1))).collect()
+}
+
+async fn columns(owner: &Client, relation: &str) -> Vec<String> {
+    let rows = owner
+        .query(
+            "select quote_ident(attname) from pg_attribute
+              where attrelid = $1::text::regclass and attnum > 0 and not attisdropped",
+            &[&relation],
+        )
+        .await
+        .expect("columns");
+    rows.iter().map(|row| row.get(0)).collect()
+}
+
+/// What a role may do with which relation of ours, such as `public.users INSERT(username)`.
+async fn may(owner: &Client, role: &str) -> Vec<String> {
+    let rows = owner
+        .query(
+            "with relations as (
+               select c.oid, format('%I.%I', n.nspname, c.relname) as name
+                 from pg_class as c
+                 join pg_namespace as n on n.oid = c.relnamespace
+                where n.nspname in ('public', 'private') and c.relkind in ('r', 'p', 'v', 'm', 'f')
+             )
+             select name || ' ' || privilege as what
+               from relations,
+                    unnest('{SELECT,INSERT,UPDATE,DELETE,TRUNCATE,REFERENCES,TRIGGER}'::text[]) as privilege
+              where has_table_privilege($1, oid, privilege)
+              union all
+             select format('%s %s(%I)', name, privilege, a.attname)
+               from relations
+               join pg_attribute as a on a.attrelid = relations.oid and a.attnum > 0 and not a.attisdropped,
+                    unnest('{SELECT,INSERT,UPDATE,REFERENCES}'::text[]) as privilege
+              where has_column_privilege($1, relations.oid, a.attnum, privilege)
+                and not has_table_privilege($1, relations.oid, privilege)
+              union all
+             select format('%I.%I %s', n.nspname, c.relname, privilege)
+               from pg_class as c
+               join pg_namespace as n on n.oid = c.relnamespace,
+                    unnest('{SELECT,UPDATE,USAGE}'::text[]) as privilege
+              where n.nspname in ('public', 'private') and c.relkind = 'S'
+                and has_sequence_privilege($1, c.oid, privilege)
+              order by 1",
+            &[&role],
+        )
+        .await
+        .expect("privileges");
+    rows.iter().map(|row| row.get(0)).collect()
+}
+
+/// The functions of ours that a role may execute, as far as their grants go.
+async fn may_execute(owner: &Client, role: &str) -> Vec<String> {
+    let rows = owner
+        .query(
+            "select format('%I.%I', n.nspname, p.proname)
+               from pg_proc as p
+               join pg_namespace as n on n.oid = p.pronamespace
+              where n.nspname in ('public', 'private') and has_function_privilege($1, p.oid, 'EXECUTE')
+              order by 1",
+            &[&role],
+        )
+        .await
+        .expect("privileges");
+    rows.iter().map(|row| row.get(0)).collect()
+}
+
+/// The SQLSTATE with which a statement fails; none where it succeeds.
+async fn sqlstate(client: &Client, sql: &str) -> Option<String> {
+    let error = client.batch_execute(sql).await.err()?;
+    Some(
+        error
+            .code()
+            .map_or_else(|| error.to_string(), |code| code.code().to_owned()),
+    )
+}
+
+async fn number(client: &Client, sql: &str) -> i64 {
+    client.query_one(sql, &[]).await.expect(sql).get(0)
+}
+
+/// What PostgREST makes of somebody's access token.
+fn claims(of: &Actor) -> Value {
+    json!({ "sub": of.id, "role": "authenticated" })
+}
+
+#[tokio::test]
+async fn clients_write_no_table_whatever_they_try() {
+    let database = Database::migrated().await;
+    let owner = database.owner().await;
+    let relations = relations(&owner).await;
+    assert!(relations.len() >= 9, "{relations:?}");
+    for role in CLIENTS {
+        let claims = json!({ "sub": "00000000-0000-7000-8000-000000000001", "role": role });
+        let client = database.role(role, Some(&claims)).await;
+        for (name, kind) in &relations {
+            let mut tries = vec![
+                format!("insert into {name} default values"),
+                format!("delete from {name}"),
+                format!("truncate {name}"),
+                format!("truncate {name} cascade"),
+                format!("lock table {name} in share row exclusive mode"),
+                format!("create index on {name} ((1))"),
+                format!("drop table {name}"),
+                format!("alter table {name} disable row level security"),
+                format!("create policy mine on {name} using (true)"),
+            ];
+            for column in columns(&owner, name).await {
+                tries.push(format!("update {name} set {column} = default where false"));
+            }
+            for statement in tries {
+                let refused = sqlstate(&client, &statement).await;
+                // A view of several tables, or no table at all, cannot be written by anybody.
+                let is_table = matches!(kind.as_str(), "r" | "p");
+                let impossible = refused
+                    .as_deref()
+                    .is_some_and(|code| ["55000", "42809", "25P01"].contains(&code));
+                assert!(
+                    refused.as_deref() == Some(REFUSED)
+                        || refused.as_deref() == Some("25P01") && statement.starts_with("lock")
+                        || !is_table && impossible,
+                    "{role}: {statement}: {refused:?}"
+                );
+            }
+        }
+        let writes: Vec<_> = may(&owner, role)
+            .await
+            .into_iter()
+            .filter(|what| !(what.starts_with("public.") && what.ends_with(" SELECT")))
+            .collect();
+        assert_eq!(writes, [""; 0], "{role}");
+        for statement in [
+            "create table public.mine ()",
+            "create schema mine",
+            "create table private.mine ()",
+        ] {
+            assert_eq!(
+                sqlstate(&client, statement).await.as_deref(),
+                Some(REFUSED),
+                "{role}: {statement}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn clients_read_nothing_in_private_and_call_nothing_there() {
+    let database = Database::migrated().await;
+    let owner = database.owner().await;
+    for role in CLIENTS {
+        let client = database.role(role, None).await;
+        for (name, _) in relations(&owner).await {
+            let refused = sqlstate(&client, &format!("select * from {name} limit 0")).await;
+            let expected = name.starts_with("private.").then_some(REFUSED);
+            assert_eq!(refused.as_deref(), expected, "{role}: {name}");
+        }
+        // What policies and views need, by its grant; by its name it cannot be called.
+        assert_eq!(
+            may_execute(&owner, role).await,
+            [
+                "private.caller_role",
+                "private.clock",
+                "private.display_duration",
+                "private.elapsed_ms"
+            ],
+            "{role}"
+        );
+        assert_eq!(
+            sqlstate(&client, "select private.clock()").await.as_deref(),
+            Some(REFUSED)
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_strangers_run_is_invisible_until_it_is_published() {
+    let app = TestApp::start().await;
+    let alice = app.runner("alice").await;
+    let ended = alice.complete_run().await;
+    let running = alice.start("freestyle").await;
+    let bob = app.runner("bob").await;
+    let moderator = app.user_with_role("mona", "moderator").await;
+    let banned = app.user_with_role("bert", "moderator").await;
+    let owner = app.sql().await;
+    owner
+        .batch_execute("update public.users set banned_at = now() where username = 'bert'")
+        .await
+        .expect("a ban");
+
+    // Whatever has a user in it, found in the catalog.
+    let rows = owner
+        .query(
+            "select format('%I.%I', n.nspname, c.relname)
+               from pg_attribute as a
+               join pg_class as c on c.oid = a.attrelid
+               join pg_namespace as n on n.oid = c.relnamespace
+              where n.nspname = 'public' and a.attname = 'user_id' and c.relkind in ('r', 'p', 'v')
+              order by 1",
+            &[],
+        )
+        .await
+        .expect("relations");
+    let with_user: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+    for name in [
+        "public.live_sessions",
+        "public.milestones",
+        "public.sessions",
+        "public.submissions",
+    ] {
+        assert!(with_user.contains(&name.to_owned()), "{name}");
+    }
+
+    let sees = async |role: &str, actor: Option<&Actor>| {
+        let claims = actor.map(claims);
+        let client = app.database.role(role, claims.as_ref()).await;
+        let mut seen = Vec::new();
+        for name in &with_user {
+            let of_alice = format!("select count(*) from {name} where user_id = '{}'", alice.id);
+            if number(&client, &of_alice).await > 0 {
+                seen.push(name.clone());
+            }
+        }
+        seen
+    };
+    let nothing: [String; 0] = [];
+    assert!(sees("authenticated", Some(&alice)).await.len() >= 4);
+    assert!(sees("authenticated", Some(&moderator)).await.len() >= 4);
+    assert_eq!(sees("authenticated", Some(&bob)).await, nothing);
+    assert_eq!(sees("authenticated", Some(&banned)).await, nothing);
+    assert_eq!(sees("authenticated", None).await, nothing);
+    assert_eq!(sees("anon", None).await, nothing);
+    // A stranger's claims as PostgREST would never set them: still nobody else.
+    assert_eq!(sees("anon", Some(&bob)).await, nothing);
+
+    owner
+        .execute(
+            "update public.submissions set status = 'APPROVED' where user_id = $1::text::uuid",
+            &[&alice.id],
+        )
+        .await
+        .expect("an approval");
+    for (role, actor) in [("anon", None), ("authenticated", Some(&bob))] {
+        let seen = sees(role, actor).await;
+        assert!(seen.len() >= 4, "{role}: {seen:?}");
+        // Only what was approved.
+        let claims = actor.map(claims);
+        let client = app.database.role(role, claims.as_ref()).await;
+        let ids = client
+            .query("select id::text from public.sessions", &[])
+            .await
+            .expect("sessions");
+        let ids: Vec<String> = ids.iter().map(|row| row.get(0)).collect();
+        assert_eq!(ids, [ended["id"].as_str().expect("an id")], "{role}");
+        assert!(!ids.contains(&running));
+    }
+}
+
+#[tokio::test]
+async fn the_service_uses_the_identity_tables_and_nothing_else() {
+    let database = Database::migrated().await;
+    let owner = database.owner().await;
+    assert_eq!(
+        may(&owner, "speedcoding_api").await,
+        [
+            "private.credentials DELETE",
+            "private.credentials INSERT",
+            "private.credentials SELECT",
+            "private.credentials UPDATE",
+            "private.refresh_tokens DELETE",
+            "private.refresh_tokens INSERT",
+            "private.refresh_tokens SELECT",
+            "private.refresh_tokens UPDATE",
+            "public.users INSERT(username)",
+            "public.users SELECT",
+        ]
+    );
+    let service = database.role("speedcoding_api", None).await;
+    let mut refused = 0;
+    for (name, _) in relations(&owner).await {
+        let state = sqlstate(&service, &format!("select * from {name} limit 0")).await;
+        if [
+            "private.credentials",
+            "private.refresh_tokens",
+            "public.users",
+        ]
+        .contains(&name.as_str())
+        {
+            assert_eq!(state, None, "{name}");
+        } else {
+            assert_eq!(state.as_deref(), Some(REFUSED), "{name}");
+            refused += 1;
+        }
+    }
+    assert!(refused >= 6);
+    for statement in [
+        "insert into public.users (username, role) values ('mallory', 'admin')",
+        "update public.users set role = 'admin'",
+        "delete from public.users",
+        "create table public.mine ()",
+        "create table private.mine ()",
+        "create schema mine",
+    ] {
+        assert_eq!(
+            sqlstate(&service, statement).await.as_deref(),
+            Some(REFUSED),
+            "{statement}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_service_executes_what_its_statements_call_and_no_more() {
+    let database = Database::migrated().await;
+    let owner = database.owner().await;
+    // The defaults of the rows that it writes call these.
+    let mut called = vec!["private.clock".to_owned(), "private.uuid_v7".to_owned()];
+    for query in query::ALL {
+        for (at, _) in query.sql.match_indices("private.") {
+            let rest = &query.sql[at..];
+            let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '.'));
+            let end = end.unwrap_or(rest.len());
+            if rest[end..].starts_with('(') {
+                called.push(rest[..end].to_owned());
+            }
+        }
+    }
+    called.sort_unstable();
+    called.dedup();
+    assert!(called.len() >= 6, "{called:?}");
+    assert_eq!(may_execute(&owner, "speedcoding_api").await, called);
+}
+
+#[tokio::test]
+async fn no_role_of_ours_can_bypass_the_policies_or_become_another() {
+    let database = Database::migrated().await;
+    let owner = database.owner().await;
+    let rows = owner
+        .query(
+            "select rolname || case when rolcanlogin then ' may log in' else '' end
+               from pg_roles
+              where (rolname like 'speedcoding%' or rolname in ('anon', 'authenticated', 'authenticator'))
+                and not rolsuper and not rolbypassrls and not rolcreaterole and not rolcreatedb and not rolreplication
+              order by 1",
+            &[],
+        )
+        .await
+        .expect("roles");
+    let roles: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+    assert_eq!(
+        roles,
+        [
+            "anon",
+            "authenticated",
+            "authenticator may log in",
+            "speedcoding_api may log in",
+            "speedcoding_keeper",
+            "speedcoding_writer",
+        ]
+    );
+    assert_eq!(
+        number(
+            &owner,
+            "select count(*) from pg_auth_members
+              where member in (select oid from pg_roles where rolname like 'speedcoding%')
+                 or member in ('anon'::regrole, 'authenticated'::regrole)",
+        )
+        .await,
+        0,
+        "memberships"
+    );
+    // Nor may any of them make objects, in which names could be shadowed.
+    assert_eq!(
+        number(
+            &owner,
+            "select count(*) from pg_roles as r, pg_namespace as n
+              where (r.rolname like 'speedcoding%' or r.rolname in ('anon', 'authenticated', 'service_role'))
+                and n.nspname !~ '^pg_'
+                and has_schema_privilege(r.oid, n.oid, 'CREATE')",
+        )
+        .await,
+        0,
+        "CREATE on a schema"
+    );
+}
+
+/// Domain functions such as somebody may write by mistake: they trust the id that they are given.
+const FAULTY: &str = "
+    create function private.show_faultily(caller jsonb, whose uuid) returns bigint
+    language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+    begin
+      perform private.enter(caller);
+      return (select count(*) from public.sessions where user_id = whose);
+    end
+    $$;
+    create function private.start_faultily(caller jsonb, whose uuid) returns bigint
+    language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+    begin
+      perform private.enter(caller);
+      insert into public.sessions (user_id, challenge_id, tech_stack, start_time, deadline)
+      select whose, id, 'Forgery', private.clock(), private.clock() + max_duration
+        from public.challenges where slug = 'freestyle';
+      return 1;
+    end
+    $$;
+    create function private.pass_faultily(caller jsonb, whose uuid) returns bigint
+    language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+    begin
+      perform private.enter(caller);
+      insert into public.milestones (session_id, user_id, milestone_number, passed, completed_at, attempts)
+      values ((nullif(current_setting('test.session', true), ''))::uuid, whose, 5, true, private.clock(), 1);
+      return 1;
+    end
+    $$;
+    create function private.end_faultily(caller jsonb, whose uuid) returns bigint
+    language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+    declare
+      changed bigint;
+    begin
+      perform private.enter(caller);
+      update public.sessions set status = 'incomplete', end_time = private.clock() where user_id = whose;
+      get diagnostics changed = row_count;
+      return changed;
+    end
+    $$;
+    do $$
+    declare
+      faulty regprocedure;
+    begin
+      for faulty in select oid from pg_proc where proname like '%_faultily' loop
+        execute format('alter function %s owner to speedcoding_writer', faulty);
+        execute format('revoke all on function %s from public', faulty);
+        execute format('grant execute on function %s to speedcoding_api', faulty);
+      end loop;
+    end
+    $$;";
+
+#[tokio::test]
+async fn a_faulty_domain_function_can_neither_show_nor_write_a_strangers_row() {
+    let app = TestApp::start().await;
+    let (alice, bob) = (app.runner("alice").await, app.runner("bob").await);
+    let session = alice.start("freestyle").await;
+    let owner = app.sql().await;
+    owner.batch_execute(FAULTY).await.expect("faulty functions");
+    let service = app.database.role("speedcoding_api", None).await;
+    service
+        .batch_execute(&format!("set test.session = '{session}'"))
+        .await
+        .expect("a setting");
+
+    let sign_in = async |actor: &Actor| -> Value {
+        let row = owner
+            .query_one(
+                "select id::text from private.refresh_tokens where user_id = $1::text::uuid",
+                &[&actor.id],
+            )
+            .await
+            .expect("a sign-in");
+        json!({ "sub": actor.id, "role": "authenticated", "session_id": row.get::<_, String>(0) })
+    };
+    let call = async |function: &str, caller: &Value| -> Result<i64, String> {
+        let statement = format!("select private.{function}($1, $2::text::uuid)");
+        let row = service
+            .query_one(&statement, &[caller, &alice.id])
+            .await
+            .map_err(|error| {
+                error
+                    .as_db_error()
+                    .expect("PostgreSQL's error")
+                    .message()
+                    .to_owned()
+            })?;
+        Ok(row.get(0))
+    };
+    let state = async || -> String {
+        owner
+            .query_one(
+                "select (select json_agg(s order by id) from public.sessions as s)::text
+                     || (select count(*) from public.milestones)",
+                &[],
+            )
+            .await
+            .expect("the rows")
+            .get(0)
+    };
+
+    let stranger = sign_in(&bob).await;
+    let before = state().await;
+    assert_eq!(call("show_faultily", &stranger).await, Ok(0));
+    assert_eq!(call("end_faultily", &stranger).await, Ok(0));
+    for (function, table) in [
+        ("start_faultily", "sessions"),
+        ("pass_faultily", "milestones"),
+    ] {
+        assert_eq!(
+            call(function, &stranger).await,
+            Err(format!(
+                "new row violates row-level security policy for table \"{table}\""
+            ))
+        );
+    }
+    assert_eq!(state().await, before);
+
+    // For their own user the same functions work: it is the policies that stop them.
+    let herself = sign_in(&alice).await;
+    assert_eq!(call("show_faultily", &herself).await, Ok(1));
+    assert_eq!(call("pass_faultily", &herself).await, Ok(1));
+    assert_eq!(call("end_faultily", &herself).await, Ok(1));
+    assert_eq!(call("start_faultily", &herself).await, Ok(1));
+}

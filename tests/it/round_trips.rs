@@ -1,0 +1,171 @@
+//! How often a request goes to the database: an edge may be far away from it.
+
+use serde_json::json;
+use speedcoding::config::Statements;
+
+use crate::support::{
+    actor::{Actor, Answer, PASSWORD},
+    app::TestApp,
+    cluster::Database,
+    proxy::Proxy,
+};
+
+/// An app with one connection to the database, which is counted.
+async fn counted_app(statements: Statements) -> (TestApp, Proxy) {
+    let database = Database::migrated().await;
+    let proxy = Proxy::before(database.url()).await;
+    let app = TestApp::start_on(database, |config| {
+        config.database_url = Some(proxy.url().clone());
+        config.db_statements = statements;
+        config.db_connections = Some(1);
+    })
+    .await;
+    (app, proxy)
+}
+
+/// What is answered, and how many round trips that took.
+async fn count(proxy: &Proxy, request: impl Future<Output = Answer>) -> (Answer, usize) {
+    let before = proxy.trips();
+    let answer = request.await;
+    (answer, proxy.trips() - before)
+}
+
+async fn log_in(app: &TestApp) -> Answer {
+    let credentials = json!({ "username": "alice", "password": PASSWORD });
+    app.visitor().post("/auth/login", credentials).await
+}
+
+/// A run, with the trips of each request: start, verify, get, get own account, end.
+async fn trips_of_a_run(proxy: &Proxy, runner: &Actor) -> Vec<usize> {
+    let stack = json!({ "techStack": "Rust, Postgres" });
+    let (session, start) = count(proxy, runner.post("/sessions/start", stack)).await;
+    let id = session.ok(201)["id"].as_str().expect("an id").to_owned();
+    let (milestone, verify) = count(proxy, runner.verify(&id, 1)).await;
+    milestone.ok(200);
+    let (read, get) = count(proxy, runner.get(&format!("/sessions/{id}"))).await;
+    read.ok(200);
+    let (me, get_me) = count(proxy, runner.get("/auth/me")).await;
+    me.ok(200);
+    let (ended, end) = count(proxy, runner.end(&id)).await;
+    ended.ok(200);
+    vec![start, verify, get, get_me, end]
+}
+
+#[tokio::test]
+async fn a_warm_request_makes_one_round_trip_in_both_statement_modes() {
+    for statements in [Statements::Prepared, Statements::Unnamed] {
+        let (app, proxy) = counted_app(statements).await;
+        let runner = app.runner("alice").await;
+        let cold = trips_of_a_run(&proxy, &runner).await;
+        match statements {
+            // That the proxy counts at all: preparing is a trip of its own.
+            Statements::Prepared => assert_eq!(cold, [2, 2, 2, 2, 2]),
+            Statements::Unnamed => assert_eq!(cold, [1, 1, 1, 1, 1]),
+        }
+        let warm = trips_of_a_run(&proxy, &runner).await;
+        assert_eq!(warm, [1, 1, 1, 1, 1], "{statements:?}");
+
+        // A refusal is no exception.
+        let gone = runner.get("/sessions/00000000-0000-7000-8000-000000000000");
+        let (refused, trips) = count(&proxy, gone).await;
+        refused.problem(404, "session_not_found");
+        assert_eq!(trips, 1, "{statements:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_login_makes_two_round_trips_and_a_refused_one_no_more() {
+    for statements in [Statements::Prepared, Statements::Unnamed] {
+        let (app, proxy) = counted_app(statements).await;
+        app.runner("alice").await;
+        log_in(&app).await.ok(200);
+        // One before the hash, one after it.
+        let (tokens, trips) = count(&proxy, log_in(&app)).await;
+        tokens.ok(200);
+        assert_eq!(trips, 2, "{statements:?}");
+
+        let wrong = json!({ "username": "alice", "password": "not the password" });
+        let (refused, trips) = count(&proxy, app.visitor().post("/auth/login", wrong)).await;
+        refused.problem(401, "wrong_credentials");
+        assert!(trips <= 2, "{statements:?}: {trips}");
+
+        let (registered, trips) = count(&proxy, async {
+            let credentials = json!({ "username": "bob", "password": PASSWORD });
+            app.visitor().post("/auth/register", credentials).await
+        })
+        .await;
+        registered.ok(201);
+        assert_eq!(trips, 1, "{statements:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_needs_no_database_makes_no_round_trip() {
+    let (app, proxy) = counted_app(Statements::Prepared).await;
+    // The first request comes after the last word of connecting.
+    let visitor = app.visitor();
+    visitor.get("/health/ready").await.ok(200);
+    let (live, trips) = count(&proxy, visitor.get("/health/live")).await;
+    live.ok(200);
+    assert_eq!(trips, 0);
+    let (refused, trips) = count(&proxy, visitor.get("/auth/me")).await;
+    refused.problem(401, "missing_token");
+    assert_eq!(trips, 0);
+}
+
+/// What a later migration may do to functions whose statements every connection has prepared.
+const LATER_MIGRATION: &str = "
+    -- One more column in the result: drop and create.
+    do $$
+    declare
+      old_definition text := pg_get_functiondef('private.get_me(jsonb)'::regprocedure);
+      new_definition text := replace(old_definition,
+        'OUT created_at timestamp with time zone', 'OUT created_at timestamp with time zone, OUT motto text');
+    begin
+      assert new_definition <> old_definition;
+      drop function private.get_me(jsonb);
+      execute new_definition;
+      alter function private.get_me(jsonb) owner to speedcoding_writer;
+      revoke all on function private.get_me(jsonb) from public;
+      grant execute on function private.get_me(jsonb) to speedcoding_api;
+    end
+    $$;
+    -- One more member of a composite type that many functions return.
+    alter type private.session_result add attribute weather text;
+    do $$
+    declare
+      old_definition text := pg_get_functiondef('private.describe_session(uuid, jsonb)'::regprocedure);
+      new_definition text := regexp_replace(old_definition,
+        'private\\.clock\\(\\)\\s*\\)::private\\.session_result', 'private.clock(), ''fair'')::private.session_result');
+    begin
+      assert new_definition <> old_definition;
+      execute new_definition;
+    end
+    $$;";
+
+#[tokio::test]
+async fn a_statement_that_a_migration_made_stale_is_prepared_again_once() {
+    for statements in [Statements::Prepared, Statements::Unnamed] {
+        let (app, proxy) = counted_app(statements).await;
+        let runner = app.runner("alice").await;
+        trips_of_a_run(&proxy, &runner).await;
+        app.sql()
+            .await
+            .batch_execute(LATER_MIGRATION)
+            .await
+            .expect("a migration");
+
+        // Every request succeeds: the stale try, the preparation, the new try. That the old statement is given
+        // up may be a burst of its own, for which nobody waits.
+        let after = trips_of_a_run(&proxy, &runner).await;
+        assert!(
+            after.iter().all(|trips| *trips <= 4),
+            "{statements:?}: {after:?}"
+        );
+        if statements == Statements::Prepared {
+            assert!(after[3] >= 3, "the statement was stale indeed: {after:?}");
+        }
+        let warm = trips_of_a_run(&proxy, &runner).await;
+        assert_eq!(warm, [1, 1, 1, 1, 1], "{statements:?}");
+    }
+}

@@ -1,0 +1,208 @@
+//! Somebody who makes requests, and what was answered.
+
+use reqwest::{Client, Method, StatusCode, header::HeaderMap};
+use serde_json::{Value, json};
+
+/// A password that is not common.
+pub const PASSWORD: &str = "correct horse battery staple";
+
+/// Somebody who makes requests, with an access token once they have signed in.
+#[derive(Clone)]
+pub struct Actor {
+    client: Client,
+    base: String,
+    pub token: Option<String>,
+    pub id: String,
+}
+
+/// An answer: JSON, or nothing.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: Value,
+}
+
+impl Actor {
+    pub fn new(base: &str) -> Self {
+        let client = Client::builder().no_proxy().build().expect("a client");
+        Actor {
+            client,
+            base: base.to_owned(),
+            token: None,
+            id: String::new(),
+        }
+    }
+
+    /// Registers, and signs in by that.
+    pub async fn register(self, username: &str) -> Self {
+        let tokens = self
+            .post(
+                "/auth/register",
+                json!({ "username": username, "password": PASSWORD }),
+            )
+            .await
+            .ok(201);
+        self.with_tokens(&tokens)
+    }
+
+    /// Goes on with the tokens of an answer.
+    pub fn with_tokens(self, tokens: &Value) -> Self {
+        Actor {
+            token: Some(text(tokens, "/accessToken")),
+            id: text(tokens, "/user/id"),
+            ..self
+        }
+    }
+
+    /// Goes on with a token of whatever kind.
+    pub fn with_token(self, token: impl Into<String>) -> Self {
+        Actor {
+            token: Some(token.into()),
+            ..self
+        }
+    }
+
+    pub async fn get(&self, path: &str) -> Answer {
+        self.send(Method::GET, path, None).await
+    }
+
+    pub async fn post(&self, path: &str, body: Value) -> Answer {
+        self.send(Method::POST, path, Some(body)).await
+    }
+
+    async fn send(&self, method: Method, path: &str, body: Option<Value>) -> Answer {
+        let mut request = self.request(method, path);
+        if let Some(body) = body {
+            request = request.json(&body);
+        }
+        answer(request).await
+    }
+
+    /// For what is unusual: a request under the API's base, to be changed and then sent with `answer`.
+    pub fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        let path = if path.starts_with("/health")
+            || path == "/"
+            || path.starts_with("/docs")
+            || path.starts_with("/openapi")
+        {
+            path.to_owned()
+        } else {
+            format!("/api/v1{path}")
+        };
+        let request = self.client.request(method, format!("{}{path}", self.base));
+        match &self.token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        }
+    }
+
+    /// Starts a session and returns its id.
+    pub async fn start(&self, challenge: &str) -> String {
+        let session = self
+            .post(
+                "/sessions/start",
+                json!({ "techStack": "Rust, Postgres", "challenge": challenge }),
+            )
+            .await
+            .ok(201);
+        text(&session, "/id")
+    }
+
+    pub async fn verify(&self, session: &str, number: i64) -> Answer {
+        self.post(
+            "/milestones/verify",
+            json!({ "sessionId": session, "milestoneNumber": number }),
+        )
+        .await
+    }
+
+    pub async fn end(&self, session: &str) -> Answer {
+        self.post(
+            "/sessions/end",
+            json!({ "sessionId": session, "packages": ["poem", "tokio"], "videoUrl": "https://youtu.be/abc" }),
+        )
+        .await
+    }
+
+    /// A whole run of `slack-clone`; the ended session.
+    pub async fn complete_run(&self) -> Value {
+        let session = self.start("slack-clone").await;
+        for number in 1..=7 {
+            self.verify(&session, number).await.ok(200);
+        }
+        self.end(&session).await.ok(200)
+    }
+}
+
+/// Sends a request and reads its answer.
+pub async fn answer(request: reqwest::RequestBuilder) -> Answer {
+    let response = request.send().await.expect("an answer");
+    let (status, headers) = (response.status(), response.headers().clone());
+    let text = response.text().await.expect("a body");
+    let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
+    Answer {
+        status,
+        headers,
+        body,
+    }
+}
+
+impl Answer {
+    /// The body of an answer with this status.
+    #[track_caller]
+    pub fn ok(self, status: u16) -> Value {
+        assert_eq!(self.status, status, "{:#}", self.body);
+        self.body
+    }
+
+    /// The problem (RFC 9457) of an answer with this status and code, complete in every member.
+    #[track_caller]
+    pub fn problem(self, status: u16, code: &str) -> Value {
+        assert_eq!(
+            (self.status.as_u16(), self.body["code"].as_str()),
+            (status, Some(code)),
+            "{:#}",
+            self.body
+        );
+        assert_eq!(self.headers["content-type"], "application/problem+json");
+        assert_eq!(self.body["status"], status);
+        assert_eq!(self.body["type"], format!("urn:speedcoding:problem:{code}"));
+        assert_eq!(
+            self.body["requestId"].as_str(),
+            self.headers["x-request-id"].to_str().ok()
+        );
+        assert!(!text(&self.body, "/title").is_empty() && !text(&self.body, "/detail").is_empty());
+        assert_eq!(
+            status == 401,
+            self.headers.contains_key("www-authenticate"),
+            "401 comes with a challenge"
+        );
+        assert_eq!(
+            status == 503 || status == 429,
+            self.headers.contains_key("retry-after")
+        );
+        self.body
+    }
+
+    /// The fields that a 400 `invalid_request` names, each with its code.
+    #[track_caller]
+    pub fn faults(self) -> Vec<(String, String)> {
+        let problem = self.problem(400, "invalid_request");
+        let errors = problem["errors"].as_array().expect("errors").clone();
+        errors
+            .iter()
+            .map(|error| (text(error, "/field"), text(error, "/code")))
+            .collect()
+    }
+}
+
+/// The text at a JSON pointer.
+#[track_caller]
+pub fn text(value: &Value, pointer: &str) -> String {
+    value
+        .pointer(pointer)
+        .and_then(Value::as_str)
+        .unwrap_or_else(|| panic!("no text at {pointer} of {value:#}"))
+        .to_owned()
+}

@@ -1,0 +1,134 @@
+//! The service, on a database of its own and a port of its own.
+
+use clap::{CommandFactory, Parser};
+use secrecy::SecretString;
+use speedcoding::{app::App, config::Config, db::Db};
+use tokio::task::JoinHandle;
+use tokio_postgres::Client;
+
+use super::{actor::Actor, cluster::Database};
+
+/// What signs access tokens in tests.
+pub const JWT_SECRET: &str = "a secret for tests, of more than 32 bytes";
+
+/// A running service. It ends with its test.
+pub struct TestApp {
+    pub database: Database,
+    pub base: String,
+}
+
+#[derive(Parser)]
+struct Settings {
+    #[command(flatten)]
+    config: Config,
+}
+
+/// The names of all settings, as in the environment.
+pub fn setting_names() -> Vec<String> {
+    let settings = Settings::command();
+    let names = settings
+        .get_arguments()
+        .filter_map(|argument| argument.get_env());
+    names
+        .map(|name| name.to_string_lossy().into_owned())
+        .collect()
+}
+
+/// The default settings.
+pub fn config() -> Config {
+    Settings::parse_from(["speedcoding"]).config
+}
+
+impl TestApp {
+    /// With the default settings.
+    pub async fn start() -> Self {
+        Self::start_with(|_| {}).await
+    }
+
+    /// With settings of its own.
+    pub async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
+        Self::start_on(Database::migrated().await, change).await
+    }
+
+    /// On a database that is there already, such as another replica's.
+    pub async fn start_on(database: Database, change: impl FnOnce(&mut Config)) -> Self {
+        Self::serve(database, change, std::future::pending())
+            .await
+            .0
+    }
+
+    /// Until it is told to stop; the task ends when the service has.
+    pub async fn start_until(
+        stop: impl Future<Output = ()> + Send + 'static,
+    ) -> (Self, JoinHandle<anyhow::Result<()>>) {
+        Self::serve(Database::migrated().await, |_| {}, stop).await
+    }
+
+    async fn serve(
+        database: Database,
+        change: impl FnOnce(&mut Config),
+        stop: impl Future<Output = ()> + Send + 'static,
+    ) -> (Self, JoinHandle<anyhow::Result<()>>) {
+        let mut config = config();
+        change(&mut config);
+        let url = config
+            .database_url
+            .clone()
+            .unwrap_or_else(|| database.url().clone());
+        let db = Db::connect(&url, &config).await.expect("a connection");
+        let app = App::build(&config, &SecretString::from(JWT_SECRET), db).expect("an app");
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let base = format!("http://{}", listener.local_addr().expect("an address"));
+        let serving = tokio::spawn(app.serve(listener, stop));
+        (TestApp { database, base }, serving)
+    }
+
+    /// Somebody who has not signed in.
+    pub fn visitor(&self) -> Actor {
+        Actor::new(&self.base)
+    }
+
+    /// Somebody who has just registered.
+    pub async fn runner(&self, username: &str) -> Actor {
+        self.visitor().register(username).await
+    }
+
+    /// A registered user with another role, as the dashboard gives it.
+    pub async fn user_with_role(&self, username: &str, role: &str) -> Actor {
+        let actor = self.runner(username).await;
+        self.sql()
+            .await
+            .execute(
+                &format!("update public.users set role = '{role}' where username = $1"),
+                &[&username],
+            )
+            .await
+            .expect("a role");
+        actor
+    }
+
+    /// A connection as the database's owner.
+    pub async fn sql(&self) -> Client {
+        self.database.owner().await
+    }
+
+    /// Stops the server's clock: from here on only `travel` moves it.
+    pub async fn stop_clock(&self) {
+        self.sql()
+            .await
+            .batch_execute("update private.travelled set stopped_at = clock_timestamp()")
+            .await
+            .expect("a clock that stands still");
+    }
+
+    /// Moves the server's clock on, as PostgreSQL reads `by`: `25 hours`.
+    pub async fn travel(&self, by: &str) {
+        self.sql()
+            .await
+            .batch_execute(&format!(
+                "update private.travelled set by = by + interval '{by}'"
+            ))
+            .await
+            .expect("time travel");
+    }
+}

@@ -1,0 +1,194 @@
+//! One PostgreSQL for the run, and a migrated database for each test, cloned from a template.
+
+use std::{
+    fs::File,
+    path::PathBuf,
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use secrecy::{ExposeSecret, SecretString};
+use speedcoding::db::{embedded::Embedded, migrate::migrate};
+use tokio::sync::{Mutex, OnceCell};
+use tokio_postgres::{Client, NoTls};
+
+const TEMPLATE: &str = "template_speedcoding";
+/// Nothing here needs to outlive the run.
+const SETTINGS: &[(&str, &str)] = &[
+    ("fsync", "off"),
+    ("full_page_writes", "off"),
+    ("synchronous_commit", "off"),
+    ("max_connections", "500"),
+];
+/// The clock of the tests: the real one, moved by `TestApp::travel`, or stopped by `TestApp::stop_clock`.
+const TRAVEL: &str = "
+    create table private.travelled (by interval not null, stopped_at timestamptz);
+    insert into private.travelled values ('0');
+    create or replace function private.clock() returns timestamptz
+    language sql volatile security definer
+    set search_path = ''
+    as $$
+      select date_trunc('milliseconds', coalesce(stopped_at, clock_timestamp())) + by
+        from private.travelled
+    $$;";
+
+static CLUSTER: OnceCell<Cluster> = OnceCell::const_new();
+
+struct Cluster {
+    embedded: Embedded,
+    /// `create database` copies its template alone.
+    copying: Mutex<()>,
+}
+
+/// A database of its own for one test.
+pub struct Database {
+    url: SecretString,
+}
+
+impl Database {
+    /// Migrated, with a clock that can travel.
+    pub async fn migrated() -> Self {
+        Self::create(&format!("template {TEMPLATE}")).await
+    }
+
+    /// With nothing in it.
+    pub async fn empty() -> Self {
+        Self::create("").await
+    }
+
+    async fn create(options: &str) -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let cluster = CLUSTER.get_or_init(start).await;
+        let name = format!("test_{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+        let _alone = cluster.copying.lock().await;
+        connect(cluster.embedded.url())
+            .await
+            .batch_execute(&format!("create database {name} {options}"))
+            .await
+            .expect("a database");
+        Database {
+            url: with_database(cluster.embedded.url(), &name),
+        }
+    }
+
+    /// One that is somewhere else.
+    pub fn at(url: SecretString) -> Self {
+        Database { url }
+    }
+
+    /// The owner's URL.
+    pub fn url(&self) -> &SecretString {
+        &self.url
+    }
+
+    /// A connection as the owner, a superuser.
+    pub async fn owner(&self) -> Client {
+        connect(&self.url).await
+    }
+
+    /// A connection as a role, with claims where it has any: what PostgREST does for a request.
+    pub async fn role(&self, role: &str, claims: Option<&serde_json::Value>) -> Client {
+        let client = self.owner().await;
+        client
+            .batch_execute(&format!("set role {role}"))
+            .await
+            .expect("the role");
+        if let Some(claims) = claims {
+            client
+                .execute(
+                    "select set_config('request.jwt.claims', $1, false)",
+                    &[&claims.to_string()],
+                )
+                .await
+                .expect("claims");
+        }
+        client
+    }
+}
+
+/// A run makes a hundred databases: what a test has done with goes at once, in the background.
+impl Drop for Database {
+    fn drop(&mut self) {
+        let name = url::Url::parse(self.url.expose_secret())
+            .expect("a URL")
+            .path()[1..]
+            .to_owned();
+        let cluster = with_database(&self.url, "postgres");
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build();
+            runtime.expect("a runtime").block_on(async {
+                let server = connect(&cluster).await;
+                let drop = format!("drop database {name} with (force)");
+                server
+                    .batch_execute(&drop)
+                    .await
+                    .expect("a database to drop");
+            });
+        });
+    }
+}
+
+/// Connects, and drives the connection in the background.
+pub async fn connect(url: &SecretString) -> Client {
+    let (client, connection) = tokio_postgres::connect(url.expose_secret(), NoTls)
+        .await
+        .expect("a connection");
+    tokio::spawn(connection);
+    client
+}
+
+/// The same server, another database.
+pub fn with_database(url: &SecretString, name: &str) -> SecretString {
+    let mut url = url::Url::parse(url.expose_secret()).expect("a URL");
+    url.set_path(name);
+    url.to_string().into()
+}
+
+async fn start() -> Cluster {
+    remove_leftovers();
+    let data_dir = std::env::temp_dir().join(format!("speedcoding-test-{}", std::process::id()));
+    let embedded = Embedded::start(&data_dir, SETTINGS)
+        .await
+        .expect("a PostgreSQL");
+    connect(embedded.url())
+        .await
+        .batch_execute(&format!("create database {TEMPLATE}"))
+        .await
+        .expect("a template");
+    let template = with_database(embedded.url(), TEMPLATE);
+    migrate(&template).await.expect("migrations");
+    let (client, connection) = tokio_postgres::connect(template.expose_secret(), NoTls)
+        .await
+        .expect("a connection");
+    let connection = tokio::spawn(connection);
+    client
+        .batch_execute(TRAVEL)
+        .await
+        .expect("a clock that travels");
+    // A template must have no connections.
+    drop(client);
+    connection.await.expect("a task").expect("an orderly end");
+    Cluster {
+        embedded,
+        copying: Mutex::new(()),
+    }
+}
+
+/// What earlier runs left: their directories, once nobody holds the lock in them.
+fn remove_leftovers() {
+    let leftovers = std::fs::read_dir(std::env::temp_dir()).expect("a temporary directory");
+    let is_leftover = |path: &PathBuf| {
+        path.file_name()
+            .is_some_and(|name| name.to_string_lossy().starts_with("speedcoding-test-"))
+            && File::open(path.join("lock")).is_ok_and(|lock| lock.try_lock().is_ok())
+    };
+    for path in leftovers
+        .filter_map(Result::ok)
+        .map(|entry| entry.path())
+        .filter(is_leftover)
+    {
+        // Another run may be removing the same one.
+        let _ = std::fs::remove_dir_all(path);
+    }
+}

@@ -1,0 +1,9 @@
+//! What the stories are told with: one PostgreSQL for the run, a database and an app for each test, the
+//! program itself, and actors who make requests over real HTTP.
+
+pub mod actor;
+pub mod app;
+pub mod cluster;
+pub mod program;
+pub mod proxy;
+pub mod race;
