@@ -8,4 +8,4 @@ $$;
 
 comment on function private.caller_id() is 'The user whose verified claims are set for this transaction, or null.';
 revoke all on function private.caller_id() from public, anon, authenticated, service_role;
-grant execute on function private.caller_id() to speedcoding_writer, speedcoding_keeper;
+grant execute on function private.caller_id() to speedcoding_api, speedcoding_writer, speedcoding_keeper;

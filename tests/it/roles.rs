@@ -287,6 +287,11 @@ async fn the_service_uses_the_identity_tables_and_nothing_else() {
     assert_eq!(
         may(&owner, "speedcoding_api").await,
         [
+            "private.audit_log INSERT(action)",
+            "private.audit_log INSERT(actor_id)",
+            "private.audit_log INSERT(details)",
+            "private.audit_log INSERT(subject_id)",
+            "private.audit_log INSERT(user_id)",
             "private.credentials DELETE",
             "private.credentials INSERT",
             "private.credentials SELECT",
@@ -338,7 +343,8 @@ async fn the_service_executes_what_its_statements_call_and_no_more() {
     let database = Database::migrated().await;
     let owner = database.owner().await;
     // The defaults of the rows that it writes call these.
-    let mut called = vec!["private.clock".to_owned(), "private.uuid_v7".to_owned()];
+    let defaults = ["private.caller_id", "private.clock", "private.uuid_v7"];
+    let mut called = defaults.map(str::to_owned).to_vec();
     for query in query::ALL {
         for (at, _) in query.sql.match_indices("private.") {
             let rest = &query.sql[at..];

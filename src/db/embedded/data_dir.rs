@@ -6,6 +6,8 @@ use std::{
     os::unix::{ffi::OsStrExt, fs::PermissionsExt},
     path::{Path, PathBuf},
     process::{self, Command},
+    thread,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail};
@@ -23,6 +25,8 @@ const SOCKET_PATH_LIMIT: usize = if cfg!(target_os = "linux") { 107 } else { 103
 pub(super) const NO_LINK: i32 = nix::fcntl::OFlag::O_NOFOLLOW.bits();
 /// How the names of directories begin in which something is being made.
 const UNFINISHED: &str = "unfinished-";
+/// A killed start's last process ends well within this time.
+const STRAGGLER_PATIENCE: Duration = Duration::from_secs(10);
 
 pub(super) struct DataDir {
     /// Absolute and without links, so that a server's command line shows whose it is.
@@ -93,15 +97,24 @@ impl DataDir {
             .tempdir_in(&self.path)
     }
 
-    /// Removes what starts that were killed left. Names are never used twice, so a straggler does no harm.
+    /// Removes what starts that were killed left. A straggler of such a start may still be writing there for a
+    /// moment, which fails the removal: it is tried again. Names are never used twice, so what stays does no harm.
     pub fn remove_unfinished(&self) {
         for entry in fs::read_dir(&self.path).into_iter().flatten().flatten() {
-            let is_unfinished = entry
-                .file_name()
-                .as_bytes()
-                .starts_with(UNFINISHED.as_bytes());
-            if is_unfinished && let Err(error) = fs::remove_dir_all(entry.path()) {
-                warn!("{error}");
+            let name = entry.file_name();
+            if !name.as_bytes().starts_with(UNFINISHED.as_bytes()) {
+                continue;
+            }
+            let began = Instant::now();
+            while let Err(error) = fs::remove_dir_all(entry.path()) {
+                if error.kind() == io::ErrorKind::NotFound {
+                    break;
+                }
+                if began.elapsed() > STRAGGLER_PATIENCE {
+                    warn!("{error}");
+                    break;
+                }
+                thread::sleep(Duration::from_millis(50));
             }
         }
     }
