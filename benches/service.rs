@@ -744,7 +744,7 @@ impl<'a> Bench<'a> {
     fn token(&self, number: u64) -> Result<String> {
         let user = Uuid::parse_str(&format!("{USER}{number}"))?;
         let sign_in = Uuid::parse_str(&format!("{SIGN_IN}{number}"))?;
-        Ok(self.tokens.issue(user, "runner", sign_in)?)
+        Ok(self.tokens.issue(user, "runner", sign_in, None)?)
     }
 
     /// Runs pgbench and measures it from outside, second by second, as it reports its progress.

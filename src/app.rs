@@ -19,7 +19,7 @@ use url::Url;
 use crate::{
     api::{
         auth::AuthApi, challenges::ChallengesApi, health, milestones::MilestonesApi,
-        sessions::SessionsApi,
+        sessions::SessionsApi, sign_ins::SignInsApi,
     },
     auth::Auth,
     config::Config,
@@ -133,7 +133,13 @@ pub fn openapi() -> anyhow::Result<String> {
 }
 
 fn service() -> OpenApiService<impl OpenApi, ()> {
-    let apis = (AuthApi, SessionsApi, MilestonesApi, ChallengesApi);
+    let apis = (
+        AuthApi,
+        SignInsApi,
+        SessionsApi,
+        MilestonesApi,
+        ChallengesApi,
+    );
     OpenApiService::new(apis, "SpeedCoding", env!("CARGO_PKG_VERSION"))
         .description(
             "The backend on which developers speedrun building software: start a timed session, pass its \

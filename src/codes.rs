@@ -98,7 +98,7 @@ pub const CODES: &[Code] = &[
         401,
         "expired_token",
         &[Token],
-        "The access token has expired: log in again.",
+        "The access token has expired: `POST /auth/refresh` gets the next one.",
     ),
     code(
         401,
@@ -113,9 +113,21 @@ pub const CODES: &[Code] = &[
         "The user name or the password is wrong.",
     ),
     code(
+        401,
+        "invalid_refresh_token",
+        &[Operation("refresh")],
+        "The refresh token is none of this service, or its sign-in has ended: log in again.",
+    ),
+    code(
+        401,
+        "refresh_token_reused",
+        &[Operation("refresh")],
+        "The refresh token was used before: somebody may have a copy, so its sign-in has ended. Log in again.",
+    ),
+    code(
         403,
         "account_banned",
-        &[Token, Operation("login")],
+        &[Token, Operation("login"), Operation("refresh")],
         "The account is banned.",
     ),
     code(404, "unknown_path", &[], "There is nothing at this path."),

@@ -41,6 +41,11 @@ pub struct Config {
     #[arg(long, env, hide_env_values = true, global = true)]
     pub refresh_secrets: Option<SecretString>,
 
+    /// So long after a refresh, in seconds, the refresh token just used has the same successor once more: for lost
+    /// answers and second tabs. Later it counts as stolen. 0: at once.
+    #[arg(long, env, default_value_t = 10, value_parser = clap::value_parser!(u64).range(0..=300), global = true)]
+    pub refresh_grace: u64,
+
     /// Where the API listens.
     #[arg(long, env, default_value = "127.0.0.1:8080", global = true)]
     pub bind: SocketAddr,

@@ -216,9 +216,12 @@ impl Problem {
             .content_type(PROBLEM_JSON)
             .body(body.to_string());
         if self.0.status == StatusCode::UNAUTHORIZED {
-            // RFC 6750, section 3: no error code where no token was sent.
+            // RFC 6750, section 3: no error code where no access token was sent.
             let challenge = match self.0.code.as_ref() {
-                "missing_token" | "wrong_credentials" => "Bearer",
+                "missing_token"
+                | "wrong_credentials"
+                | "invalid_refresh_token"
+                | "refresh_token_reused" => "Bearer",
                 _ => r#"Bearer error="invalid_token""#,
             };
             response.headers_mut().insert(

@@ -127,6 +127,7 @@ impl AuthApi {
             &state,
             user,
             sign_in.id,
+            None,
             sign_in.token,
         )?)))
     }
@@ -176,7 +177,7 @@ impl AuthApi {
         ];
         let opened: Option<SignIn> = state.db.identity(&query::OPEN_SIGN_IN, &params).await?;
         opened.ok_or_else(banned)?;
-        Ok(Json(tokens(&state, user, sign_in.id, sign_in.token)?))
+        Ok(Json(tokens(&state, user, sign_in.id, None, sign_in.token)?))
     }
 
     /// Who am I
@@ -194,14 +195,19 @@ impl AuthApi {
     }
 }
 
-fn tokens(
+/// The tokens of a sign-in, for which the password was given at `signed_in`, or else now.
+pub(super) fn tokens(
     state: &State,
     user: User,
     sign_in: Uuid,
+    signed_in: Option<u64>,
     refresh_token: String,
 ) -> Result<Tokens, Problem> {
     Ok(Tokens {
-        access_token: state.auth.access.issue(user.id, &user.role, sign_in)?,
+        access_token: state
+            .auth
+            .access
+            .issue(user.id, &user.role, sign_in, signed_in)?,
         user,
         refresh_token,
         token_type: "Bearer".to_owned(),
@@ -209,7 +215,7 @@ fn tokens(
     })
 }
 
-fn banned() -> Problem {
+pub(super) fn banned() -> Problem {
     Problem::new(
         StatusCode::FORBIDDEN,
         "account_banned",

@@ -5,6 +5,7 @@ pub mod challenges;
 pub mod health;
 pub mod milestones;
 pub mod sessions;
+pub mod sign_ins;
 pub mod types;
 
 use poem_openapi::Tags;

@@ -12,15 +12,17 @@ use crate::problem::Problem;
 const PREFIX: &str = "rt_";
 const KEY_ID_LENGTH: usize = 4;
 const NONCE_LENGTH: usize = 16;
+const SIGNED_LENGTH: usize = KEY_ID_LENGTH + 16 + 4 + NONCE_LENGTH;
 
-/// Makes refresh tokens: `rt_` and base64url of
+/// Makes and reads refresh tokens: `rt_` and base64url of
 /// key id (4) ‖ sign-in id (16) ‖ generation (4, big endian) ‖ nonce (16) ‖ HMAC-SHA-256 over all that (32).
 ///
-/// The database has SHA-256 of the nonce and the key id only: neither a stolen database nor a stolen key
-/// forges a token.
+/// The nonce is the sign-in's own. The database has SHA-256 of it and the key id only: neither a stolen database
+/// nor a stolen key forges a token.
 #[derive(Clone)]
 pub struct RefreshTokens {
-    signing: Arc<Key>,
+    /// The first signs new sign-ins, all verify.
+    keys: Arc<[Key]>,
 }
 
 struct Key {
@@ -40,8 +42,20 @@ pub struct NewSignIn {
     pub token: String,
 }
 
+/// A token that one of our keys has signed. Whether its sign-in lives, and whose turn it is, the database knows.
+pub struct Presented<'a> {
+    key: &'a Key,
+    nonce: [u8; NONCE_LENGTH],
+    /// The sign-in that it belongs to.
+    pub sign_in: Uuid,
+    /// Which token of the sign-in it is; 1 is the first.
+    pub generation: i32,
+    /// SHA-256 of the nonce.
+    pub nonce_digest: Vec<u8>,
+}
+
 impl RefreshTokens {
-    /// The first secret signs. Without any, one is derived from the JWT secret (HKDF, RFC 5869).
+    /// Without any secret, one is derived from the JWT secret (HKDF, RFC 5869).
     pub fn new(secrets: &[SecretString], jwt_secret: &SecretString) -> anyhow::Result<Self> {
         for secret in secrets {
             let length = secret.expose_secret().len();
@@ -50,27 +64,66 @@ impl RefreshTokens {
                 "one of REFRESH_SECRETS has {length} bytes and needs at least 32; `openssl rand -base64 32` makes a good one"
             );
         }
-        let secret = secrets
-            .first()
-            .unwrap_or(jwt_secret)
-            .expose_secret()
-            .as_bytes();
-        Ok(RefreshTokens {
-            signing: Arc::new(Key::derive(secret)?),
-        })
+        let secrets = match secrets {
+            [] => std::slice::from_ref(jwt_secret),
+            given => given,
+        };
+        let keys = secrets
+            .iter()
+            .map(|secret| Key::derive(secret.expose_secret().as_bytes()))
+            .collect::<anyhow::Result<_>>()?;
+        Ok(RefreshTokens { keys })
     }
 
     /// A new sign-in with its first token.
     pub fn open(&self) -> Result<NewSignIn, Problem> {
+        let key = self
+            .keys
+            .first()
+            .ok_or_else(|| Problem::internal("no key for refresh tokens"))?;
         let id = Uuid::new_v4();
         let mut nonce = [0; NONCE_LENGTH];
         rand::fill(&mut nonce).map_err(|_| Problem::internal("no randomness"))?;
         Ok(NewSignIn {
             id,
-            nonce_digest: digest::digest(&digest::SHA256, &nonce).as_ref().to_vec(),
-            key_id: self.signing.id.to_vec(),
-            token: self.signing.token(id, 1, &nonce),
+            nonce_digest: sha256(&nonce),
+            key_id: key.id.to_vec(),
+            token: key.token(id, 1, &nonce),
         })
+    }
+
+    /// Reads a token, if it is one of ours: the MAC is compared in constant time.
+    pub fn read(&self, token: &str) -> Option<Presented<'_>> {
+        let bytes = URL_SAFE_NO_PAD.decode(token.strip_prefix(PREFIX)?).ok()?;
+        let (signed, mac) = bytes.split_at_checked(SIGNED_LENGTH)?;
+        let (key_id, rest) = signed.split_first_chunk::<KEY_ID_LENGTH>()?;
+        let (sign_in, rest) = rest.split_first_chunk::<16>()?;
+        let (generation, nonce) = rest.split_first_chunk::<4>()?;
+        let key = self
+            .keys
+            .iter()
+            .find(|key| key.id == *key_id && hmac::verify(&key.hmac, signed, mac).is_ok())?;
+        Some(Presented {
+            key,
+            nonce: nonce.try_into().ok()?,
+            sign_in: Uuid::from_bytes(*sign_in),
+            // There is always a next one.
+            generation: i32::from_be_bytes(*generation).checked_add(1)? - 1,
+            nonce_digest: sha256(nonce),
+        })
+    }
+}
+
+impl Presented<'_> {
+    /// Which key has signed it; a sign-in keeps its key.
+    pub fn key_id(&self) -> &[u8] {
+        &self.key.id
+    }
+
+    /// The token that comes after it: always the same one.
+    pub fn successor(&self) -> String {
+        self.key
+            .token(self.sign_in, self.generation + 1, &self.nonce)
     }
 }
 
@@ -92,7 +145,7 @@ impl Key {
         })
     }
 
-    fn token(&self, sign_in: Uuid, generation: u32, nonce: &[u8; NONCE_LENGTH]) -> String {
+    fn token(&self, sign_in: Uuid, generation: i32, nonce: &[u8; NONCE_LENGTH]) -> String {
         let mut bytes = [
             &self.id[..],
             sign_in.as_bytes(),
@@ -103,6 +156,10 @@ impl Key {
         bytes.extend_from_slice(hmac::sign(&self.hmac, &bytes).as_ref());
         format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes))
     }
+}
+
+fn sha256(bytes: &[u8]) -> Vec<u8> {
+    digest::digest(&digest::SHA256, bytes).as_ref().to_vec()
 }
 
 struct Length(usize);

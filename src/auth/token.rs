@@ -80,8 +80,14 @@ impl AccessTokens {
         })
     }
 
-    /// A token for a user's sign-in, issued now.
-    pub fn issue(&self, user: Uuid, role: &str, sign_in: Uuid) -> Result<String, Problem> {
+    /// A token for a user's sign-in, issued now; the password was given at `signed_in`, or else now, too.
+    pub fn issue(
+        &self,
+        user: Uuid,
+        role: &str,
+        sign_in: Uuid,
+        signed_in: Option<u64>,
+    ) -> Result<String, Problem> {
         let now = now()?;
         let claims = Claims {
             iss: self.issuer.clone(),
@@ -95,7 +101,7 @@ impl AccessTokens {
             aal: "aal1".to_owned(),
             amr: vec![Method {
                 method: "password".to_owned(),
-                timestamp: now,
+                timestamp: signed_in.unwrap_or(now),
             }],
             is_anonymous: false,
         };
@@ -109,7 +115,7 @@ impl AccessTokens {
             .map_err(|error| match error.kind() {
                 ErrorKind::ExpiredSignature => Problem::unauthorized(
                     "expired_token",
-                    "The access token has expired: log in again.",
+                    "The access token has expired: `POST /auth/refresh` gets the next one.",
                 ),
                 _ => Problem::unauthorized(
                     "invalid_token",

@@ -32,6 +32,9 @@ queries! {
     REGISTER = "register" (TEXT, TEXT, UUID, BYTEA, BYTEA, FLOAT8, FLOAT8, TEXT, INET);
     FIND_CREDENTIALS = "find_credentials" (TEXT);
     OPEN_SIGN_IN = "open_sign_in" (UUID, UUID, BYTEA, BYTEA, FLOAT8, FLOAT8, TEXT, INET);
+    REFRESH = "refresh" (UUID, BYTEA, BYTEA, INT4, FLOAT8, FLOAT8);
+    REFUSE_REFRESH = "refuse_refresh" (UUID, BYTEA, BYTEA, INT4, FLOAT8);
+    LOGOUT = "logout" (UUID, BYTEA, BYTEA, TEXT);
     GET_ME = "get_me" (JSONB);
     START_SESSION = "start_session" (JSONB, TEXT, TEXT);
     VERIFY_MILESTONE = "verify_milestone" (JSONB, UUID, INT4);

@@ -95,7 +95,14 @@ fn the_document_says_who_must_be_signed_in() {
         .collect();
     assert_eq!(
         open,
-        ["register", "login", "list_challenges", "get_challenge"]
+        [
+            "register",
+            "login",
+            "refresh",
+            "logout",
+            "list_challenges",
+            "get_challenge"
+        ]
     );
     let scheme = &document["components"]["securitySchemes"]["bearer"];
     assert_eq!(
@@ -116,6 +123,8 @@ fn what_is_enforced_is_published() {
     let schemas = &document()["components"]["schemas"];
     for body in [
         "Credentials",
+        "Refresh",
+        "Logout",
         "StartSession",
         "EndSession",
         "VerifyMilestone",

@@ -14,5 +14,6 @@ mod roles;
 mod round_trips;
 mod runs;
 mod schema;
+mod sign_ins;
 mod support;
 mod tokens;

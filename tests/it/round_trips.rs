@@ -1,6 +1,6 @@
 //! How often a request goes to the database: an edge may be far away from it.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use speedcoding::config::Statements;
 
 use crate::support::{
@@ -96,6 +96,47 @@ async fn a_login_makes_two_round_trips_and_a_refused_one_no_more() {
         .await;
         registered.ok(201);
         assert_eq!(trips, 1, "{statements:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_refresh_makes_one_round_trip_and_a_logout_too() {
+    for statements in [Statements::Prepared, Statements::Unnamed] {
+        let (app, proxy) = counted_app(statements).await;
+        app.runner("alice").await;
+        let mut tokens = log_in(&app).await.ok(200);
+        let visitor = app.visitor();
+        let refresh = |tokens: &Value| {
+            let body = json!({ "refreshToken": tokens["refreshToken"] });
+            visitor.post("/auth/refresh", body)
+        };
+        // Warm.
+        let first = tokens.clone();
+        tokens = refresh(&tokens).await.ok(200);
+
+        let (next, trips) = count(&proxy, refresh(&tokens)).await;
+        let next = next.ok(200);
+        assert_eq!(trips, 1, "a hit, {statements:?}");
+        let (again, trips) = count(&proxy, refresh(&tokens)).await;
+        assert_eq!(again.ok(200)["refreshToken"], next["refreshToken"]);
+        assert_eq!(trips, 1, "the same once more, {statements:?}");
+
+        let mut forged = next.clone();
+        forged["refreshToken"] = json!("rt_forged");
+        let (refused, trips) = count(&proxy, refresh(&forged)).await;
+        refused.problem(401, "invalid_refresh_token");
+        assert_eq!(trips, 0, "a forged MAC, {statements:?}");
+
+        let body = json!({ "refreshToken": next["refreshToken"], "scope": "others" });
+        visitor.post("/auth/logout", body.clone()).await.ok(204);
+        let (ended, trips) = count(&proxy, visitor.post("/auth/logout", body)).await;
+        ended.ok(204);
+        assert_eq!(trips, 1, "a logout, {statements:?}");
+
+        // One that was copied is the rare exception: it asks why, which prepares once.
+        let (reused, trips) = count(&proxy, refresh(&first)).await;
+        reused.problem(401, "refresh_token_reused");
+        assert!(trips <= 3, "{statements:?}: {trips}");
     }
 }
 

@@ -57,6 +57,11 @@ impl TestApp {
             .0
     }
 
+    /// Another replica: a service of its own on the same database.
+    pub async fn replica(&self, change: impl FnOnce(&mut Config)) -> Self {
+        Self::start_on(self.database.clone(), change).await
+    }
+
     /// Until it is told to stop; the task ends when the service has.
     pub async fn start_until(
         stop: impl Future<Output = ()> + Send + 'static,

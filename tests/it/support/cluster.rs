@@ -3,7 +3,10 @@
 use std::{
     fs::File,
     path::PathBuf,
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
 use secrecy::{ExposeSecret, SecretString};
@@ -39,8 +42,11 @@ struct Cluster {
     copying: Mutex<()>,
 }
 
-/// A database of its own for one test.
-pub struct Database {
+/// A database of its own for one test, and of all its replicas: it goes with the last of them.
+#[derive(Clone)]
+pub struct Database(Arc<Owned>);
+
+struct Owned {
     url: SecretString,
 }
 
@@ -65,24 +71,22 @@ impl Database {
             .batch_execute(&format!("create database {name} {options}"))
             .await
             .expect("a database");
-        Database {
-            url: with_database(cluster.embedded.url(), &name),
-        }
+        Self::at(with_database(cluster.embedded.url(), &name))
     }
 
     /// One that is somewhere else.
     pub fn at(url: SecretString) -> Self {
-        Database { url }
+        Database(Arc::new(Owned { url }))
     }
 
     /// The owner's URL.
     pub fn url(&self) -> &SecretString {
-        &self.url
+        &self.0.url
     }
 
     /// A connection as the owner, a superuser.
     pub async fn owner(&self) -> Client {
-        connect(&self.url).await
+        connect(&self.0.url).await
     }
 
     /// A connection as a role, with claims where it has any: what PostgREST does for a request.
@@ -106,7 +110,7 @@ impl Database {
 }
 
 /// A run makes a hundred databases: what a test has done with goes at once, in the background.
-impl Drop for Database {
+impl Drop for Owned {
     fn drop(&mut self) {
         let name = url::Url::parse(self.url.expose_secret())
             .expect("a URL")

@@ -1,0 +1,204 @@
+//! Sign-ins: refreshing them, and ending them.
+
+use std::sync::Arc;
+
+use poem::web::Data;
+use poem_openapi::{ApiResponse, Enum, Object, OpenApi};
+use postgres_from_row::FromRow;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Tag,
+    auth::{Tokens, User, banned, tokens},
+};
+use crate::{
+    app::State,
+    auth::refresh::Presented,
+    config::SIGN_IN_IDLE_LIFETIME,
+    contract::{Body, Json},
+    db::query,
+    problem::Problem,
+    telemetry,
+};
+
+/// Operations under `/auth` on what register and log in have opened.
+pub struct SignInsApi;
+
+/// A refresh token.
+#[derive(Object, Deserialize)]
+#[oai(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
+pub struct Refresh {
+    /// The newest one of the sign-in.
+    #[oai(validator(max_length = 256))]
+    pub refresh_token: String,
+}
+
+/// Which sign-ins to end.
+#[derive(Object, Deserialize)]
+#[oai(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
+pub struct Logout {
+    /// Any refresh token of the sign-in.
+    #[oai(validator(max_length = 256))]
+    pub refresh_token: String,
+    /// Which sign-ins end.
+    #[oai(default)]
+    #[serde(default)]
+    pub scope: Scope,
+}
+
+/// Which sign-ins of the user.
+#[derive(Clone, Copy, Default, Enum, Deserialize, Serialize)]
+#[oai(rename_all = "lowercase")]
+#[serde(rename_all = "lowercase")]
+pub enum Scope {
+    /// That of the token.
+    #[default]
+    Local,
+    /// All but that of the token.
+    Others,
+    /// All.
+    Global,
+}
+
+/// 204: there is nothing to say.
+#[derive(ApiResponse)]
+pub enum Done {
+    /// Done.
+    #[oai(status = 204)]
+    Done,
+}
+
+#[derive(FromRow)]
+struct Redeemed {
+    #[from_row(flatten)]
+    user: User,
+    signed_in_at: i64,
+}
+
+#[derive(FromRow)]
+struct Refused {
+    cause: String,
+}
+
+#[derive(FromRow)]
+struct Ended {
+    ended: i64,
+}
+
+#[OpenApi(prefix_path = "/auth", tag = "Tag::Auth")]
+impl SignInsApi {
+    /// Refresh
+    ///
+    /// Gets the next access token, and the next refresh token: the one that was sent counts no more. Whoever sends it
+    /// again in the next seconds, because the answer was lost or from another tab, gets the very same next one. After
+    /// that it must have been copied, and the sign-in ends.
+    #[oai(path = "/refresh", method = "post", operation_id = "refresh")]
+    async fn refresh(
+        &self,
+        state: Data<&Arc<State>>,
+        body: Body<Refresh>,
+    ) -> Result<Json<Tokens>, Problem> {
+        let token = state
+            .auth
+            .refresh
+            .read(&body.0.refresh_token)
+            .ok_or_else(invalid)?;
+        let redeemed: Option<Redeemed> = state
+            .db
+            .identity(
+                &query::REFRESH,
+                &[
+                    &token.sign_in,
+                    &token.key_id(),
+                    &token.nonce_digest,
+                    &token.generation,
+                    &(state.config.refresh_grace as f64),
+                    &SIGN_IN_IDLE_LIFETIME.as_secs_f64(),
+                ],
+            )
+            .await?;
+        let Some(Redeemed { user, signed_in_at }) = redeemed else {
+            return Err(refusal(&state, &token).await?);
+        };
+        telemetry::note_caller(user.id);
+        let signed_in = u64::try_from(signed_in_at).ok();
+        tokens(&state, user, token.sign_in, signed_in, token.successor()).map(Json)
+    }
+
+    /// Log out
+    ///
+    /// Ends sign-ins: their access tokens count no more, either. A token that is unknown, or whose sign-in has ended,
+    /// is answered alike.
+    #[oai(path = "/logout", method = "post", operation_id = "logout")]
+    async fn logout(&self, state: Data<&Arc<State>>, body: Body<Logout>) -> Result<Done, Problem> {
+        let Logout {
+            refresh_token,
+            scope,
+        } = body.0;
+        if let Some(token) = state.auth.refresh.read(&refresh_token) {
+            let scope = match scope {
+                Scope::Local => "local",
+                Scope::Others => "others",
+                Scope::Global => "global",
+            };
+            let ended: Option<Ended> = state
+                .db
+                .identity(
+                    &query::LOGOUT,
+                    &[&token.sign_in, &token.key_id(), &token.nonce_digest, &scope],
+                )
+                .await?;
+            count_ended(ended.map_or(0, |ended| ended.ended), "logout");
+        }
+        Ok(Done::Done)
+    }
+}
+
+fn invalid() -> Problem {
+    Problem::unauthorized(
+        "invalid_refresh_token",
+        "This refresh token does not count, or its sign-in has ended: log in again.",
+    )
+}
+
+/// Why a token was not redeemed. One that was copied has ended its sign-in by this.
+async fn refusal(state: &State, token: &Presented<'_>) -> Result<Problem, Problem> {
+    let refused: Option<Refused> = state
+        .db
+        .identity(
+            &query::REFUSE_REFRESH,
+            &[
+                &token.sign_in,
+                &token.key_id(),
+                &token.nonce_digest,
+                &token.generation,
+                &(state.config.refresh_grace as f64),
+            ],
+        )
+        .await?;
+    Ok(
+        match refused.as_ref().map(|refused| refused.cause.as_str()) {
+            None => invalid(),
+            Some("ban") => banned(),
+            Some("rollback") => {
+                count_ended(1, "rollback");
+                invalid()
+            }
+            Some(_) => {
+                count_ended(1, "reuse");
+                Problem::unauthorized(
+                    "refresh_token_reused",
+                    "This refresh token was used before: somebody may have a copy, so its sign-in has ended. Log in again.",
+                )
+            }
+        },
+    )
+}
+
+/// Counts what the audit log tells one by one.
+fn count_ended(sign_ins: i64, cause: &'static str) {
+    let labels = [("event", "sign_in.revoked"), ("cause", cause)];
+    metrics::counter!("auth_events_total", &labels).increment(sign_ins.unsigned_abs());
+}
