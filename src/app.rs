@@ -26,7 +26,7 @@ use crate::{
     contract::Contract,
     db::Db,
     problem::{Problem, REQUEST_ID},
-    telemetry,
+    sweep, telemetry,
 };
 
 /// Where the API begins.
@@ -44,6 +44,8 @@ pub struct State {
 /// The service, ready to listen.
 pub struct App {
     endpoint: BoxEndpoint<'static>,
+    db: Db,
+    sweep_interval: Duration,
     shutdown_timeout: Duration,
     /// A connection on which nothing moves for so long is closed; longer than any request may take.
     idle_timeout: Duration,
@@ -54,7 +56,7 @@ impl App {
     pub fn build(config: &Config, jwt_secret: &SecretString, db: Db) -> anyhow::Result<Self> {
         let state = State {
             auth: Auth::new(config, jwt_secret)?,
-            db,
+            db: db.clone(),
             config: config.clone(),
         };
         let service = service();
@@ -90,6 +92,8 @@ impl App {
             .boxed();
         Ok(App {
             endpoint,
+            db,
+            sweep_interval: Duration::from_secs(config.sweep_interval),
             shutdown_timeout: Duration::from_secs(config.shutdown_timeout),
             idle_timeout: Duration::from_secs(config.request_timeout + 30),
         })
@@ -103,11 +107,13 @@ impl App {
     ) -> anyhow::Result<()> {
         listener.set_nonblocking(true)?;
         let acceptor = TcpAcceptor::from_std(listener)?;
-        Server::new_with_acceptor(acceptor)
+        let serving = Server::new_with_acceptor(acceptor)
             .idle_timeout(self.idle_timeout)
-            .run_with_graceful_shutdown(self.endpoint, shutdown, Some(self.shutdown_timeout))
-            .await?;
-        Ok(())
+            .run_with_graceful_shutdown(self.endpoint, shutdown, Some(self.shutdown_timeout));
+        tokio::select! {
+            served = serving => Ok(served?),
+            never = sweep::run(&self.db, self.sweep_interval) => match never {},
+        }
     }
 }
 

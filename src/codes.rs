@@ -133,6 +133,12 @@ pub const CODES: &[Code] = &[
     code(404, "unknown_path", &[], "There is nothing at this path."),
     code(
         404,
+        "sign_in_not_found",
+        &[Operation("end_sign_in")],
+        "There is no such sign-in of yours: `GET /auth/sign-ins` lists them.",
+    ),
+    code(
+        404,
         "challenge_not_found",
         &[Operation("start_session"), Operation("get_challenge")],
         "There is no such challenge: `GET /challenges` lists them.",

@@ -72,6 +72,10 @@ pub struct Config {
     #[arg(long, env, default_value_t = 10, value_parser = clap::value_parser!(u64).range(0..=600), global = true)]
     pub shutdown_timeout: u64,
 
+    /// How often sign-ins that ended more than a day ago are removed, in seconds, by one replica at a time.
+    #[arg(long, env, default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..=86_400), global = true)]
+    pub sweep_interval: u64,
+
     /// Where metrics are shown at /metrics, in Prometheus' format; nowhere unless it is given.
     #[arg(long, env, global = true)]
     pub metrics_bind: Option<SocketAddr>,

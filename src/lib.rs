@@ -13,4 +13,5 @@ pub mod contract;
 pub mod db;
 pub mod document;
 pub mod problem;
+pub mod sweep;
 pub mod telemetry;

@@ -1,19 +1,24 @@
-//! Sign-ins: refreshing them, and ending them.
+//! Sign-ins: refreshing, listing and ending them.
 
 use std::sync::Arc;
 
 use poem::web::Data;
-use poem_openapi::{ApiResponse, Enum, Object, OpenApi};
+use poem_openapi::{
+    Enum, Object, OpenApi,
+    param::{Path, Query},
+};
 use postgres_from_row::FromRow;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use super::{
     Tag,
     auth::{Tokens, User, banned, tokens},
+    types::{Done, Page, Timestamp, cursor_key, page_size},
 };
 use crate::{
     app::State,
-    auth::refresh::Presented,
+    auth::{bearer::SignedIn, refresh::Presented},
     config::SIGN_IN_IDLE_LIFETIME,
     contract::{Body, Json},
     db::query,
@@ -62,12 +67,23 @@ pub enum Scope {
     Global,
 }
 
-/// 204: there is nothing to say.
-#[derive(ApiResponse)]
-pub enum Done {
-    /// Done.
-    #[oai(status = 204)]
-    Done,
+/// A device that is signed in.
+#[derive(Object, FromRow, Serialize)]
+#[oai(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase")]
+pub struct SignIn {
+    pub id: Uuid,
+    /// What it called itself when it signed in: its `User-Agent`.
+    #[oai(nullable)]
+    pub device: Option<String>,
+    /// The address that it signed in from.
+    #[oai(nullable)]
+    pub address: Option<String>,
+    pub created_at: Timestamp,
+    /// When it was last refreshed.
+    pub last_used_at: Timestamp,
+    /// Whether it is the one that asks.
+    pub current: bool,
 }
 
 #[derive(FromRow)]
@@ -85,6 +101,11 @@ struct Refused {
 #[derive(FromRow)]
 struct Ended {
     ended: i64,
+}
+
+#[derive(FromRow)]
+struct EndedOne {
+    ended: bool,
 }
 
 #[OpenApi(prefix_path = "/auth", tag = "Tag::Auth")]
@@ -152,6 +173,60 @@ impl SignInsApi {
                 .await?;
             count_ended(ended.map_or(0, |ended| ended.ended), "logout");
         }
+        Ok(Done::Done)
+    }
+
+    /// List your sign-ins
+    ///
+    /// The devices that are signed in, the newest first.
+    #[oai(path = "/sign-ins", method = "get", operation_id = "list_sign_ins")]
+    async fn list_sign_ins(
+        &self,
+        state: Data<&Arc<State>>,
+        caller: SignedIn,
+        /// At most so many.
+        #[oai(
+            default = "page_size",
+            validator(minimum(value = "1"), maximum(value = "100"))
+        )]
+        limit: Query<i32>,
+        /// `nextCursor` of the page before.
+        cursor: Query<Option<String>>,
+    ) -> Result<Json<Page<SignIn>>, Problem> {
+        let before: Option<Uuid> = cursor_key(cursor.0.as_deref())?;
+        let sign_ins = state
+            .db
+            .list(
+                Some(&caller.0),
+                &query::LIST_SIGN_INS,
+                &[&(limit.0 + 1), &before],
+            )
+            .await?;
+        Ok(Json(Page::cut(sign_ins, limit.0, |sign_in: &SignIn| {
+            sign_in.id.to_string()
+        })))
+    }
+
+    /// End a sign-in
+    ///
+    /// Signs one of your devices out, this one or another.
+    #[oai(
+        path = "/sign-ins/:id",
+        method = "delete",
+        operation_id = "end_sign_in"
+    )]
+    async fn end_sign_in(
+        &self,
+        state: Data<&Arc<State>>,
+        caller: SignedIn,
+        /// The sign-in.
+        id: Path<Uuid>,
+    ) -> Result<Done, Problem> {
+        let EndedOne { ended } = state
+            .db
+            .call(Some(&caller.0), &query::END_SIGN_IN, &[&id.0])
+            .await?;
+        count_ended(ended.into(), "signed_out");
         Ok(Done::Done)
     }
 }

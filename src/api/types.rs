@@ -105,6 +105,14 @@ pub enum Created<T: ToJSON + Serialize> {
     Created(Json<T>),
 }
 
+/// 204: there is nothing to say.
+#[derive(ApiResponse)]
+pub enum Done {
+    /// Done.
+    #[oai(status = 204)]
+    Done,
+}
+
 /// A page of a list.
 #[derive(Object, Serialize)]
 #[oai(rename_all = "camelCase")]

@@ -35,6 +35,9 @@ queries! {
     REFRESH = "refresh" (UUID, BYTEA, BYTEA, INT4, FLOAT8, FLOAT8);
     REFUSE_REFRESH = "refuse_refresh" (UUID, BYTEA, BYTEA, INT4, FLOAT8);
     LOGOUT = "logout" (UUID, BYTEA, BYTEA, TEXT);
+    LIST_SIGN_INS = "list_sign_ins" (JSONB, INT4, UUID);
+    END_SIGN_IN = "end_sign_in" (JSONB, UUID);
+    SWEEP_SIGN_INS = "sweep_sign_ins" (UUID, INT8, FLOAT8);
     GET_ME = "get_me" (JSONB);
     START_SESSION = "start_session" (JSONB, TEXT, TEXT);
     VERIFY_MILESTONE = "verify_milestone" (JSONB, UUID, INT4);

@@ -133,6 +133,12 @@ async fn a_refresh_makes_one_round_trip_and_a_logout_too() {
         ended.ok(204);
         assert_eq!(trips, 1, "a logout, {statements:?}");
 
+        let device = app.visitor().with_tokens(&next);
+        let listed = device.get("/auth/sign-ins").await.ok(200);
+        let (_, trips) = count(&proxy, device.get("/auth/sign-ins")).await;
+        assert_eq!(trips, 1, "a list of sign-ins, {statements:?}");
+        assert_eq!(listed["items"].as_array().map(Vec::len), Some(1));
+
         // One that was copied is the rare exception: it asks why, which prepares once.
         let (reused, trips) = count(&proxy, refresh(&first)).await;
         reused.problem(401, "refresh_token_reused");

@@ -1,0 +1,1 @@
+select * from private.end_sign_in($1, $2)

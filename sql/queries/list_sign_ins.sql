@@ -1,0 +1,1 @@
+select * from private.list_sign_ins($1, $2, $3)

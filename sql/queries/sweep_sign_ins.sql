@@ -1,0 +1,24 @@
+-- One batch, in the order of ids, so that no statement is long however many there are: looks at so many from an id
+-- on, removes those that are long dead, and says where it got to. One replica at a time; the others see no row.
+with batch as materialized (
+  select id
+    from private.refresh_tokens
+   where id > $1
+     and (select pg_try_advisory_xact_lock(hashtextextended('speedcoding.sweep_sign_ins', 0)))
+   order by id
+   limit $2
+), dead as materialized (
+  select token.id
+    from private.refresh_tokens as token
+    join batch on batch.id = token.id
+   where least(token.idle_expires_at, token.expires_at, token.revoked_at) < private.clock() - $3 * interval '1 second'
+     for update of token skip locked
+), swept as (
+  delete from private.refresh_tokens
+   where id in (select id from dead)
+  returning id
+)
+select id, (select count(*) from swept) as swept
+  from batch
+ order by id desc
+ limit 1

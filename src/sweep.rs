@@ -1,0 +1,55 @@
+//! Removes what has been dead for long, in small batches, while the service runs.
+
+use std::{convert::Infallible, time::Duration};
+
+use postgres_from_row::FromRow;
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
+use uuid::Uuid;
+
+use crate::{
+    db::{Db, query},
+    problem::Problem,
+};
+
+/// How many sign-ins one statement looks at.
+const BATCH: i64 = 1000;
+/// So long a sign-in that has ended is still known: to end it again is answered as the first time.
+const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
+
+#[derive(FromRow)]
+struct Batch {
+    id: Uuid,
+    swept: i64,
+}
+
+/// Sweeps again and again.
+pub async fn run(db: &Db, every: Duration) -> Infallible {
+    let mut turns = interval_at(Instant::now() + every, every);
+    turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        turns.tick().await;
+        match sweep_sign_ins(db).await {
+            Ok(0) => {}
+            Ok(swept) => tracing::info!(swept, "removed sign-ins that had ended"),
+            Err(problem) => {
+                tracing::warn!(%problem, "sign-ins that have ended could not be removed")
+            }
+        }
+    }
+}
+
+/// Once through all of them, unless another replica is at it.
+async fn sweep_sign_ins(db: &Db) -> Result<i64, Problem> {
+    let (mut after, mut swept) = (Uuid::nil(), 0);
+    while let Some(batch) = db
+        .identity::<Batch>(
+            &query::SWEEP_SIGN_INS,
+            &[&after, &BATCH, &KEPT.as_secs_f64()],
+        )
+        .await?
+    {
+        after = batch.id;
+        swept += batch.swept;
+    }
+    Ok(swept)
+}
