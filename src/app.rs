@@ -25,6 +25,7 @@ use crate::{
     config::Config,
     contract::Contract,
     db::Db,
+    limits::{self, Limits},
     problem::{Problem, REQUEST_ID},
     sweep, telemetry,
 };
@@ -38,7 +39,17 @@ const BODY_LIMIT: usize = 1024 * 1024;
 pub struct State {
     pub auth: Auth,
     pub db: Db,
+    pub limits: Limits,
     pub config: Config,
+}
+
+impl State {
+    /// The state that a request is served with.
+    pub fn of(request: &Request) -> Result<&Arc<Self>, Problem> {
+        request
+            .data()
+            .ok_or_else(|| Problem::internal("the state is not among the request's data"))
+    }
 }
 
 /// The service, ready to listen.
@@ -57,6 +68,7 @@ impl App {
         let state = State {
             auth: Auth::new(config, jwt_secret)?,
             db: db.clone(),
+            limits: Limits::new(config),
             config: config.clone(),
         };
         let service = service();
@@ -67,8 +79,12 @@ impl App {
             .replace(&service.spec(), &contract.json());
         let (json, yaml) = (contract.json(), contract.yaml()?);
 
+        let api = service
+            .around(limit_body)
+            .around(limit_time)
+            .around(limits::limit);
         let routes = Route::new()
-            .nest(BASE, service.around(limit_body).around(limit_time))
+            .nest(BASE, api)
             .at("/", get(redirect_to_docs))
             .at("/docs", get(text(docs, "text/html; charset=utf-8")))
             .at("/openapi.json", get(text(json, "application/json")))
@@ -199,10 +215,7 @@ async fn limit_body<E: Endpoint>(endpoint: Arc<E>, mut request: Request) -> Resu
 
 /// A request that takes too long is answered all the same; PostgreSQL cancels its statement earlier.
 async fn limit_time<E: Endpoint>(endpoint: Arc<E>, request: Request) -> Result<Response> {
-    let state = request
-        .data::<Arc<State>>()
-        .ok_or_else(|| Problem::internal("the state is not among the request's data"))?;
-    let limit = Duration::from_secs(state.config.request_timeout);
+    let limit = Duration::from_secs(State::of(&request)?.config.request_timeout);
     let answer = tokio::time::timeout(limit, endpoint.call(request))
         .await
         .map_err(|_| {
@@ -280,6 +293,8 @@ fn share_with(
         header::RETRY_AFTER,
         header::LOCATION,
         header::CONTENT_RANGE,
+        limits::RATE_LIMIT,
+        limits::RATE_LIMIT_POLICY,
     ];
     let shared = endpoint.clone().with(
         Cors::new()

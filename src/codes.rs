@@ -221,6 +221,12 @@ pub const CODES: &[Code] = &[
         "The body must be sent as `Content-Type: application/json`.",
     ),
     code(
+        429,
+        "rate_limited",
+        &[Every],
+        "Too many requests: try again after `Retry-After`.",
+    ),
+    code(
         500,
         "internal_error",
         &[Every],

@@ -6,7 +6,11 @@ use clap::{Args, ValueEnum};
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
-use crate::{db::embedded, telemetry::LogFormat};
+use crate::{
+    db::embedded,
+    limits::{RateLimits, TrustedProxies},
+    telemetry::LogFormat,
+};
 
 /// The settings of the service. Secrets show as `[REDACTED]` in `Debug`.
 #[derive(Args, Clone, Debug)]
@@ -84,6 +88,22 @@ pub struct Config {
     /// none unless they are given.
     #[arg(long, env, value_delimiter = ',', global = true)]
     pub cors_origins: Vec<String>,
+
+    /// Proxies whose X-Forwarded-For is believed, comma-separated: addresses and networks such as 10.0.0.0/8;
+    /// none unless they are given.
+    #[arg(
+        long,
+        env,
+        default_value = "",
+        hide_default_value = true,
+        global = true
+    )]
+    pub trusted_proxies: TrustedProxies,
+
+    /// `on`, `off`, and single limits by name: network, user, register, login, refresh. For example
+    /// `on,register=20/h,login=100/15m,user=off`: so many at once, and as many again over the period.
+    #[arg(long, env, default_value = "on", global = true)]
+    pub rate_limits: RateLimits,
 
     /// How the log is written, to standard error. RUST_LOG chooses what is logged.
     #[arg(long, env, value_enum, default_value_t = LogFormat::Auto, global = true)]

@@ -249,17 +249,32 @@ fn problem_response(status: u16, codes: &[&Code]) -> Value {
         "description": meanings.join("\n"),
         "content": { "application/problem+json": { "schema": { "allOf": [{ "$ref": PROBLEM }, narrowed] } } },
     });
-    let header = match status {
-        401 => Some((
-            "WWW-Authenticate",
-            "string",
-            "How to authenticate (RFC 6750).",
-        )),
-        503 => Some(("Retry-After", "integer", "Seconds to wait.")),
-        _ => None,
+    let authenticate = (
+        "WWW-Authenticate",
+        "string",
+        "How to authenticate (RFC 6750).",
+    );
+    let wait = ("Retry-After", "integer", "Seconds to wait.");
+    let limits = (
+        "RateLimit",
+        "string",
+        "What is left of each limit, and in how many seconds there is more: `\"login\";r=0;t=6` \
+         (draft-ietf-httpapi-ratelimit-headers-10).",
+    );
+    let policy = (
+        "RateLimit-Policy",
+        "string",
+        "How much each limit allows in how many seconds: `\"login\";q=600;w=3600`.",
+    );
+    let headers: &[_] = match status {
+        401 => &[authenticate],
+        429 => &[wait, limits, policy],
+        503 => &[wait],
+        _ => &[],
     };
-    if let Some((name, ty, description)) = header {
-        response["headers"] = json!({ name: { "description": description, "required": true, "schema": { "type": ty } } });
+    for (name, ty, description) in headers {
+        response["headers"][*name] =
+            json!({ "description": description, "required": true, "schema": { "type": ty } });
     }
     response
 }

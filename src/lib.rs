@@ -12,6 +12,7 @@ pub mod config;
 pub mod contract;
 pub mod db;
 pub mod document;
+pub mod limits;
 pub mod problem;
 pub mod sweep;
 pub mod telemetry;

@@ -129,6 +129,13 @@ impl Problem {
         self
     }
 
+    /// 429: come back in so many seconds.
+    pub fn too_many(code: &'static str, detail: String, seconds: u32) -> Self {
+        let mut problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, code, detail);
+        problem.0.retry_after = Some(seconds);
+        problem
+    }
+
     /// 503: come back in a moment.
     pub fn unavailable(code: &'static str, detail: &'static str) -> Self {
         let mut problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, code, detail);

@@ -3,7 +3,7 @@
 use std::{
     io::IsTerminal,
     sync::{
-        Arc, Mutex, OnceLock, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -19,7 +19,10 @@ use poem_openapi::OperationId;
 use tracing_subscriber::EnvFilter;
 use uuid::Uuid;
 
-use crate::problem::{Problem, REQUEST_ID};
+use crate::{
+    limits::{self, Standing},
+    problem::{Problem, REQUEST_ID},
+};
 
 /// Upper bounds of the buckets of durations, in seconds.
 const BUCKETS: &[f64] = &[
@@ -46,6 +49,7 @@ struct Context {
     request_id: String,
     caller: OnceLock<Uuid>,
     database_us: AtomicU64,
+    limits: Mutex<Vec<Standing>>,
     problem: Mutex<Option<Problem>>,
 }
 
@@ -99,6 +103,16 @@ pub fn note_database(waited: Duration) {
     let _ = CONTEXT.try_with(|context| context.database_us.fetch_add(us, Ordering::Relaxed));
 }
 
+/// How a limit stands that counts the request that is being served.
+pub fn note_limit(standing: Standing) {
+    let _ = CONTEXT.try_with(|context| held(&context.limits).push(standing));
+}
+
+/// What another thread left when it panicked is as good as before.
+fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Answers every error as a problem, and keeps the problem for the log.
 pub async fn answer_errors<E: Endpoint>(endpoint: Arc<E>, request: Request) -> Result<Response> {
     Ok(match endpoint.call(request).await {
@@ -110,12 +124,7 @@ pub async fn answer_errors<E: Endpoint>(endpoint: Arc<E>, request: Request) -> R
             if let Some(operation) = operation {
                 response.set_data(operation);
             }
-            let _ = CONTEXT.try_with(|context| {
-                *context
-                    .problem
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner) = Some(problem);
-            });
+            let _ = CONTEXT.try_with(|context| *held(&context.problem) = Some(problem));
             response
         }
     })
@@ -127,6 +136,7 @@ pub async fn respond<E: Endpoint>(endpoint: Arc<E>, request: Request) -> Result<
         request_id: Uuid::new_v4().to_string(),
         caller: OnceLock::new(),
         database_us: AtomicU64::new(0),
+        limits: Mutex::default(),
         problem: Mutex::new(None),
     };
     let method = request.method().clone();
@@ -140,6 +150,7 @@ pub async fn respond<E: Endpoint>(endpoint: Arc<E>, request: Request) -> Result<
                 if let Ok(value) = HeaderValue::from_str(&context.request_id) {
                     response.headers_mut().insert(REQUEST_ID, value);
                 }
+                limits::show(&held(&context.limits), response.headers_mut());
             });
             Ok(response)
         })
@@ -169,10 +180,7 @@ fn record(
     let ms = took.as_micros() as f64 / 1000.0;
     let db_ms = context.database_us.load(Ordering::Relaxed) as f64 / 1000.0;
     let status = status.as_u16();
-    let problem = context
-        .problem
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner);
+    let problem = held(&context.problem);
     match problem.as_ref() {
         Some(problem) if problem.http_status() >= StatusCode::INTERNAL_SERVER_ERROR => {
             let cause = std::error::Error::source(problem).map(crate::db::describe);

@@ -5,7 +5,7 @@ use std::{net::IpAddr, sync::Arc};
 use poem::{
     Request,
     http::{StatusCode, header},
-    web::{Data, RemoteAddr},
+    web::Data,
 };
 use poem_openapi::{Object, OpenApi};
 use postgres_from_row::FromRow;
@@ -24,6 +24,7 @@ use crate::{
     config::{ACCESS_TOKEN_LIFETIME, SIGN_IN_IDLE_LIFETIME, SIGN_IN_LIFETIME},
     contract::{Body, Json},
     db::query,
+    limits::network,
     problem::Problem,
 };
 
@@ -98,13 +99,14 @@ impl AuthApi {
         body: Body<Credentials>,
     ) -> Result<Created<Tokens>, Problem> {
         let Credentials { username, password } = body.0;
+        let device = Device::of(&state, request);
+        state.limits.register.check(&network(device.ip))?;
         let hash = state
             .auth
             .passwords
             .hash(&password.into(), &username)
             .await?;
         let sign_in = state.auth.refresh.open()?;
-        let device = Device::of(request);
         let user: User = state
             .db
             .identity(
@@ -143,6 +145,8 @@ impl AuthApi {
         body: Body<Credentials>,
     ) -> Result<Json<Tokens>, Problem> {
         let Credentials { username, password } = body.0;
+        let device = Device::of(&state, request);
+        state.limits.login.check(&network(device.ip))?;
         let found: Option<FoundCredentials> = state
             .db
             .identity(&query::FIND_CREDENTIALS, &[&username])
@@ -164,7 +168,6 @@ impl AuthApi {
             }
         };
         let sign_in = state.auth.refresh.open()?;
-        let device = Device::of(request);
         let params: [&(dyn ToSql + Sync); 8] = [
             &user.id,
             &sign_in.id,
@@ -226,20 +229,19 @@ pub(super) fn banned() -> Problem {
 /// The device that signs in, so that its owner recognises it in the list of sign-ins.
 struct Device {
     user_agent: Option<String>,
-    ip: Option<IpAddr>,
+    ip: IpAddr,
 }
 
 impl Device {
-    fn of(request: &Request) -> Self {
+    fn of(state: &State, request: &Request) -> Self {
         let user_agent = request
             .headers()
             .get(header::USER_AGENT)
             .and_then(|value| value.to_str().ok())
             .map(|value| value.chars().take(200).collect());
-        let ip = match request.remote_addr() {
-            RemoteAddr(poem::Addr::SocketAddr(address)) => Some(address.ip()),
-            _ => None,
-        };
-        Device { user_agent, ip }
+        Device {
+            user_agent,
+            ip: state.limits.client(request),
+        }
     }
 }

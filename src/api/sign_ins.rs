@@ -126,6 +126,7 @@ impl SignInsApi {
             .refresh
             .read(&body.0.refresh_token)
             .ok_or_else(invalid)?;
+        state.limits.refresh.check(&token.sign_in)?;
         let redeemed: Option<Redeemed> = state
             .db
             .identity(

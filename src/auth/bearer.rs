@@ -1,7 +1,5 @@
 //! The bearer of a request (RFC 6750), as a security scheme of the OpenAPI document.
 
-use std::sync::Arc;
-
 use poem::{Request, RequestBody, Result, http::header};
 use poem_openapi::{
     ApiExtractor, ApiExtractorType, ExtractParamOptions,
@@ -19,7 +17,12 @@ pub struct SignedIn(pub Claims);
 /// Anybody; known, where a token was sent. A token that is sent must be valid.
 pub struct Anyone(pub Option<Claims>);
 
-fn claims(request: &Request) -> Result<Option<Claims>, Problem> {
+/// What the token of a request says, once it is verified; nothing, where none was sent.
+pub fn claims(request: &Request) -> Result<Option<Claims>, Problem> {
+    // `limits::limit` has verified it, and has put it there.
+    if let Some(claims) = request.data::<Claims>() {
+        return Ok(Some(claims.clone()));
+    }
     let Some(header) = request.headers().get(header::AUTHORIZATION) else {
         return Ok(None);
     };
@@ -37,10 +40,7 @@ fn claims(request: &Request) -> Result<Option<Claims>, Problem> {
     if !scheme.eq_ignore_ascii_case("bearer") {
         return Err(invalid());
     }
-    let state = request
-        .data::<Arc<State>>()
-        .ok_or_else(|| Problem::internal("the state is not among the request's data"))?;
-    let claims = state.auth.access.verify(token.trim())?;
+    let claims = State::of(request)?.auth.access.verify(token.trim())?;
     telemetry::note_caller(claims.sub);
     Ok(Some(claims))
 }

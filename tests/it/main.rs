@@ -4,6 +4,7 @@ mod accounts;
 mod documents;
 #[cfg(feature = "download")]
 mod download;
+mod limits;
 mod lookalike;
 mod migrations;
 mod operation;

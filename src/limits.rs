@@ -1,0 +1,443 @@
+//! How much one client may ask for, and who the client is: rate limits by network, user and sign-in.
+
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    hash::{BuildHasher, Hash, RandomState},
+    marker::PhantomData,
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+    num::NonZeroU32,
+    str::FromStr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use governor::{
+    Quota, RateLimiter,
+    clock::{Clock, MonotonicClock},
+    middleware::StateInformationMiddleware,
+    nanos::Nanos,
+    state::StateStore,
+};
+use ipnet::IpNet;
+use poem::{
+    Endpoint, IntoResponse, Request, Response, Result,
+    http::{HeaderMap, HeaderName, HeaderValue},
+    web::RemoteAddr,
+};
+use uuid::Uuid;
+
+use crate::{app::State, auth::bearer, config::Config, problem::Problem, telemetry};
+
+/// How the limits of a request stand (draft-ietf-httpapi-ratelimit-headers-10).
+pub const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+/// What these limits are (draft-ietf-httpapi-ratelimit-headers-10).
+pub const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+
+/// The limits by name, and what they are unless RATE_LIMITS says otherwise. 200 people behind one address may
+/// register, log in and play at the same event.
+const DEFAULTS: [(&str, &str); 5] = [
+    ("network", "12000/m"),
+    ("user", "6000/m"),
+    ("register", "300/h"),
+    ("login", "600/h"),
+    ("refresh", "120/m"),
+];
+/// Redeeming a refresh token is limited by sign-in alone: a neighbour must not be able to sign people out.
+const REFRESH: &str = "/auth/refresh";
+
+/// So many at once, and as many again over a period.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    count: NonZeroU32,
+    seconds: NonZeroU32,
+}
+
+impl FromStr for Rate {
+    type Err = ();
+
+    /// `20/h`, `5/15m`
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (count, period) = text.split_once('/').ok_or(())?;
+        let units = [("s", 1), ("m", 60), ("h", 60 * 60), ("d", 24 * 60 * 60)];
+        let (number, unit) = units
+            .iter()
+            .find_map(|(name, unit)| Some((period.strip_suffix(name)?, unit)))
+            .ok_or(())?;
+        let number = if number.is_empty() { "1" } else { number };
+        let seconds = number
+            .parse()
+            .ok()
+            .and_then(|number: u32| number.checked_mul(*unit));
+        let count: NonZeroU32 = count.parse().map_err(|_| ())?;
+        let seconds = seconds.and_then(NonZeroU32::new).ok_or(())?;
+        // What makes no sense, and what would overflow further on.
+        (count.get() <= 1_000_000 && seconds.get() <= 30 * 24 * 60 * 60)
+            .then_some(Rate { count, seconds })
+            .ok_or(())
+    }
+}
+
+/// RATE_LIMITS: the rates by the names of the limits; what has none is not limited.
+#[derive(Clone, Debug)]
+pub struct RateLimits(BTreeMap<&'static str, Rate>);
+
+impl Default for RateLimits {
+    fn default() -> Self {
+        let rates = DEFAULTS.iter();
+        RateLimits(
+            rates
+                .filter_map(|(name, rate)| Some((*name, rate.parse().ok()?)))
+                .collect(),
+        )
+    }
+}
+
+impl FromStr for RateLimits {
+    type Err = String;
+
+    /// `on`, `off`, and `name=20/h` or `name=off`, separated by commas.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut limits = RateLimits::default();
+        for item in text
+            .split(',')
+            .map(str::trim)
+            .filter(|item| !item.is_empty())
+        {
+            let Some((name, rate)) = item.split_once('=') else {
+                match item {
+                    "on" => {}
+                    "off" => limits.0.clear(),
+                    _ => {
+                        return Err(complain(
+                            item,
+                            "is neither on nor off nor name=count/period",
+                        ));
+                    }
+                }
+                continue;
+            };
+            let known = DEFAULTS.iter().find(|(known, _)| *known == name.trim());
+            let Some((name, _)) = known else {
+                let names = DEFAULTS.map(|(name, _)| name).join(", ");
+                return Err(complain(item, &format!("names none of {names}")));
+            };
+            match rate.trim() {
+                "off" => drop(limits.0.remove(name)),
+                rate => {
+                    let rate = rate.parse().map_err(|()| {
+                        complain(item, "gives no count/period, with a count up to 1000000 and a period up to 30d")
+                    })?;
+                    limits.0.insert(name, rate);
+                }
+            }
+        }
+        Ok(limits)
+    }
+}
+
+fn complain(item: &str, what: &str) -> String {
+    format!("`{item}` {what}; valid is for example on,register=20/h,login=100/15m,user=off")
+}
+
+/// TRUSTED_PROXIES: networks whose word on whom they forward for is believed.
+#[derive(Clone, Debug, Default)]
+pub struct TrustedProxies(Vec<IpNet>);
+
+impl FromStr for TrustedProxies {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let items = text
+            .split(',')
+            .map(str::trim)
+            .filter(|item| !item.is_empty());
+        let parse = |item: &str| {
+            let network = item
+                .parse()
+                .or_else(|_| item.parse::<IpAddr>().map(IpNet::from));
+            network
+                .ok()
+                // Addresses are compared in their plain form: this one would never match.
+                .filter(|network: &IpNet| network.addr() == network.addr().to_canonical())
+                .ok_or_else(|| {
+                    format!("`{item}` is no network; valid is for example 10.0.0.0/8,192.0.2.7,2001:db8::/32")
+                })
+        };
+        items
+            .map(parse)
+            .collect::<Result<_, _>>()
+            .map(TrustedProxies)
+    }
+}
+
+impl TrustedProxies {
+    /// The client's address: the peer's; behind trusted proxies the right-most address of `X-Forwarded-For` that
+    /// is not one of theirs, for what stands further left is the client's own claim. `Forwarded` and the like are
+    /// not read: the proxy may pass on the client's.
+    pub fn client(&self, request: &Request) -> IpAddr {
+        let mut client = match request.remote_addr() {
+            RemoteAddr(poem::Addr::SocketAddr(address)) => address.ip().to_canonical(),
+            _ => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        let is_trusted = |address: &IpAddr| self.0.iter().any(|network| network.contains(address));
+        if !is_trusted(&client) {
+            return client;
+        }
+        let headers = request.headers().get_all("x-forwarded-for");
+        // Several lines are one list (RFC 9110, section 5.3); empty elements count for nothing (section 5.6.1).
+        let lines: Vec<_> = headers.iter().collect();
+        let hops = lines
+            .iter()
+            .rev()
+            .flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b','));
+        for hop in hops.map(<[u8]>::trim_ascii).filter(|hop| !hop.is_empty()) {
+            match address(hop) {
+                Some(hop) => client = hop,
+                // `unknown`, an obfuscated name, junk: whoever wrote it, nothing to its left can be believed.
+                None => break,
+            }
+            if !is_trusted(&client) {
+                break;
+            }
+        }
+        client
+    }
+}
+
+/// `192.0.2.7`, `192.0.2.7:443`, `2001:db8::7`, `[2001:db8::7]`, `[2001:db8::7]:443`
+fn address(hop: &[u8]) -> Option<IpAddr> {
+    let hop = str::from_utf8(hop).ok()?;
+    let bare = hop.strip_prefix('[').and_then(|hop| hop.strip_suffix(']'));
+    let address = match bare {
+        Some(bare) => bare.parse::<Ipv6Addr>().ok()?.into(),
+        None => hop
+            .parse()
+            .or_else(|_| hop.parse::<SocketAddr>().map(|address| address.ip()))
+            .ok()?,
+    };
+    Some(address.to_canonical())
+}
+
+/// What one client holds: an IPv4 address, or the 64 bits of an IPv6 address that name a network.
+pub fn network(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
+        address => address,
+    }
+}
+
+/// The limits of this process.
+pub struct Limits {
+    proxies: TrustedProxies,
+    network: Limit<IpAddr>,
+    user: Limit<Uuid>,
+    /// Registrations, by network.
+    pub register: Limit<IpAddr>,
+    /// Attempts to log in, by network.
+    pub login: Limit<IpAddr>,
+    /// Refreshes, by sign-in.
+    pub refresh: Limit<Uuid>,
+}
+
+impl Limits {
+    /// As the settings say.
+    pub fn new(config: &Config) -> Self {
+        let rates = &config.rate_limits;
+        Limits {
+            proxies: config.trusted_proxies.clone(),
+            network: Limit::new("network", rates),
+            user: Limit::new("user", rates),
+            register: Limit::new("register", rates),
+            login: Limit::new("login", rates),
+            refresh: Limit::new("refresh", rates),
+        }
+    }
+
+    /// The address of whoever sends a request.
+    pub fn client(&self, request: &Request) -> IpAddr {
+        self.proxies.client(request)
+    }
+}
+
+/// Limits every request: by user where a valid token says who it is, by network where none does.
+pub async fn limit<E: Endpoint>(endpoint: Arc<E>, mut request: Request) -> Result<Response> {
+    let limits = &State::of(&request)?.limits;
+    match bearer::claims(&request) {
+        Ok(Some(claims)) => {
+            limits.user.check(&claims.sub)?;
+            // It need not be verified again.
+            request.set_data(claims);
+        }
+        _ if request.uri().path() == REFRESH => {}
+        _ => limits.network.check(&network(limits.client(&request)))?,
+    }
+    Ok(endpoint.call(request).await?.into_response())
+}
+
+/// One limit, for each of any number of clients.
+pub struct Limit<K: Clone + Eq + Hash> {
+    name: &'static str,
+    limiter: Option<(Rate, Limiter<K>)>,
+}
+
+type Limiter<K> = RateLimiter<K, States<K>, MonotonicClock, StateInformationMiddleware>;
+
+impl<K: Clone + Eq + Hash> Limit<K> {
+    /// The limit of this name; none, where it has no rate.
+    pub fn new(name: &'static str, rates: &RateLimits) -> Self {
+        let limiter = rates.0.get(name).map(|rate| {
+            let each = Duration::from_secs(rate.seconds.get().into()) / rate.count.get();
+            // No count up to a million makes nothing of a second.
+            let quota = Quota::with_period(each).unwrap_or(Quota::per_second(NonZeroU32::MIN));
+            let quota = quota.allow_burst(rate.count);
+            let limiter = Limiter::new(quota, States::default(), MonotonicClock);
+            (*rate, limiter)
+        });
+        Limit { name, limiter }
+    }
+
+    /// Counts one request of this client, or refuses it.
+    pub fn check(&self, client: &K) -> Result<(), Problem> {
+        let Some((rate, limiter)) = &self.limiter else {
+            return Ok(());
+        };
+        let (outcome, remaining, reset) = match limiter.check_key(client) {
+            Ok(state) => {
+                let remaining = state.remaining_burst_capacity();
+                let used = u64::from(rate.count.get().saturating_sub(remaining));
+                let seconds = used * u64::from(rate.seconds.get());
+                let reset = seconds.div_ceil(rate.count.get().into());
+                (Ok(()), remaining, u32::try_from(reset).unwrap_or(u32::MAX))
+            }
+            Err(until) => {
+                let wait = until.wait_time_from(MonotonicClock.now());
+                // Rounded up: who waits so long is let in.
+                let seconds = u32::try_from(wait.as_secs()).unwrap_or(u32::MAX - 1) + 1;
+                metrics::counter!("rate_limited_total", "limit" => self.name).increment(1);
+                let detail = format!("Too many requests: try again in {seconds} s.");
+                (
+                    Err(Problem::too_many("rate_limited", detail, seconds)),
+                    0,
+                    seconds,
+                )
+            }
+        };
+        telemetry::note_limit(Standing {
+            name: self.name,
+            rate: *rate,
+            remaining,
+            reset,
+        });
+        outcome
+    }
+}
+
+/// How a limit stands after a request was counted or refused.
+#[derive(Clone, Copy)]
+pub struct Standing {
+    name: &'static str,
+    rate: Rate,
+    remaining: u32,
+    /// Seconds until all of it is there again; after a refusal, until one more request is allowed.
+    reset: u32,
+}
+
+/// Tells the client how its limits stand.
+pub fn show(standings: &[Standing], headers: &mut HeaderMap) {
+    let (mut limits, mut policies) = (String::new(), String::new());
+    for Standing {
+        name,
+        rate,
+        remaining,
+        reset,
+    } in standings
+    {
+        let comma = if limits.is_empty() { "" } else { ", " };
+        // Writing to a string cannot fail.
+        let _ = write!(limits, "{comma}\"{name}\";r={remaining};t={reset}");
+        let _ = write!(
+            policies,
+            "{comma}\"{name}\";q={};w={}",
+            rate.count, rate.seconds
+        );
+    }
+    for (name, value) in [(RATE_LIMIT, limits), (RATE_LIMIT_POLICY, policies)] {
+        if let Ok(value) = HeaderValue::try_from(value)
+            && !value.is_empty()
+        {
+            headers.insert(name, value);
+        }
+    }
+}
+
+/// How many clients share a place in the table of a limit, and how many places there are: 256 KiB a limit.
+const WAYS: usize = 8;
+const PLACES: usize = 2048;
+
+/// The states of a limit's clients, in a table that never grows, however many clients come.
+///
+/// A client that finds its place full takes the slot of whoever has the least to wait for, which is at most what
+/// it has itself just begun: clients that have used much are not forgotten because of a million that use little. A
+/// client that has long been idle has nothing to remember anyway.
+pub struct States<K> {
+    hasher: RandomState,
+    places: Box<[Mutex<[Slot; WAYS]>]>,
+    keys: PhantomData<fn(K)>,
+}
+
+/// A client's hash, keyed so that nobody can aim at a place, and the time at which all that it may use is there again:
+/// nanoseconds since the start, 0 for an empty slot.
+#[derive(Clone, Copy, Default)]
+struct Slot {
+    client: u64,
+    free_at: u64,
+}
+
+impl<K> Default for States<K> {
+    fn default() -> Self {
+        States {
+            hasher: RandomState::new(),
+            places: (0..PLACES).map(|_| Mutex::default()).collect(),
+            keys: PhantomData,
+        }
+    }
+}
+
+impl<K> States<K> {
+    /// How many clients are remembered: 16,384 at most.
+    pub fn clients(&self) -> usize {
+        let used = |place: &Mutex<[Slot; WAYS]>| {
+            let slots = place.lock().unwrap_or_else(PoisonError::into_inner);
+            slots.iter().filter(|slot| slot.free_at > 0).count()
+        };
+        self.places.iter().map(used).sum()
+    }
+}
+
+impl<K: Hash> StateStore for States<K> {
+    type Key = K;
+
+    fn measure_and_replace<T, F, E>(&self, key: &K, decide: F) -> Result<T, E>
+    where
+        F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
+    {
+        let client = self.hasher.hash_one(key);
+        let mut slots = self.places[client as usize % PLACES]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let own = slots
+            .iter()
+            .position(|slot| slot.free_at > 0 && slot.client == client);
+        let known = own.map(|own| Nanos::new(slots[own].free_at));
+        let (decision, free_at) = decide(known)?;
+        let least = || (0..WAYS).min_by_key(|index| slots[*index].free_at);
+        if let Some(index) = own.or_else(least) {
+            slots[index] = Slot {
+                client,
+                free_at: free_at.as_u64(),
+            };
+        }
+        Ok(decision)
+    }
+}
