@@ -481,8 +481,8 @@ impl<'a> Bench<'a> {
              select id, user_id, number, true, start_time + number * interval '8 minutes', 1
                from public.sessions, generate_series(1, 7) as number;
              insert into public.submissions
-               (session_id, user_id, challenge_id, tech_stack_key, total_ms, end_time, packages, video_url)
-             select id, user_id, challenge_id, tech_stack_key, total_ms, end_time, '{{{packages}}}', '{VIDEO_URL}'
+               (session_id, user_id, challenge_id, tech_stack, tech_stack_key, total_ms, end_time, packages, video_url)
+             select id, user_id, challenge_id, tech_stack, tech_stack_key, total_ms, end_time, '{{{packages}}}', '{VIDEO_URL}'
                from public.sessions;
              reset session_replication_role;"
         );

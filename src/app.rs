@@ -18,8 +18,8 @@ use url::Url;
 
 use crate::{
     api::{
-        auth::AuthApi, challenges::ChallengesApi, health, milestones::MilestonesApi,
-        sessions::SessionsApi, sign_ins::SignInsApi,
+        auth::AuthApi, challenges::ChallengesApi, health, leaderboards::LeaderboardsApi,
+        milestones::MilestonesApi, sessions::SessionsApi, sign_ins::SignInsApi, users::UsersApi,
     },
     auth::Auth,
     config::Config,
@@ -161,6 +161,8 @@ fn service() -> OpenApiService<impl OpenApi, ()> {
         SessionsApi,
         MilestonesApi,
         ChallengesApi,
+        LeaderboardsApi,
+        UsersApi,
     );
     OpenApiService::new(apis, "SpeedCoding", env!("CARGO_PKG_VERSION"))
         .description(

@@ -140,8 +140,30 @@ pub const CODES: &[Code] = &[
     code(
         404,
         "challenge_not_found",
-        &[Operation("start_session"), Operation("get_challenge")],
+        &[
+            Operation("start_session"),
+            Operation("get_challenge"),
+            Operation("get_leaderboard"),
+            Operation("get_standing"),
+            Operation("list_records"),
+        ],
         "There is no such challenge: `GET /challenges` lists them.",
+    ),
+    code(
+        404,
+        "challenge_not_ranked",
+        &[
+            Operation("get_leaderboard"),
+            Operation("get_standing"),
+            Operation("list_records"),
+        ],
+        "The challenge has no boards: its runs are not ranked.",
+    ),
+    code(
+        404,
+        "user_not_found",
+        &[Operation("get_user")],
+        "There is no user of this name.",
     ),
     code(
         404,

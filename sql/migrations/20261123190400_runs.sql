@@ -94,6 +94,7 @@ create table public.submissions (
   session_id uuid not null constraint submissions_session_id_key unique,
   user_id uuid not null,
   challenge_id uuid not null references public.challenges (id),
+  tech_stack text not null,
   tech_stack_key text not null,
   total_ms bigint not null,
   end_time timestamptz not null,
@@ -127,6 +128,7 @@ comment on column public.submissions.id is 'UUIDv7.';
 comment on column public.submissions.session_id is 'The completed session; one submission each.';
 comment on column public.submissions.user_id is 'The session''s runner.';
 comment on column public.submissions.challenge_id is 'The session''s challenge.';
+comment on column public.submissions.tech_stack is 'Copied from the session by a trigger.';
 comment on column public.submissions.tech_stack_key is 'Copied from the session by a trigger.';
 comment on column public.submissions.total_ms is 'Copied from the session by a trigger.';
 comment on column public.submissions.end_time is 'Copied from the session by a trigger.';
@@ -193,7 +195,7 @@ create policy submissions_read on public.submissions for select to anon, authent
 -- Runners hand in their own, through the functions.
 create policy submissions_hand_in on public.submissions for insert to speedcoding_writer
   with check (user_id = (select auth.uid()) and status = 'PENDING');
-grant insert (session_id, user_id, challenge_id, tech_stack_key, total_ms, end_time, packages, video_url)
+grant insert (session_id, user_id, challenge_id, tech_stack, tech_stack_key, total_ms, end_time, packages, video_url)
   on public.submissions to speedcoding_writer;
 
 -- Triggers (speedcoding_keeper) carry what is derived, whoever writes: the API, the dashboard, a cascade.
@@ -208,8 +210,8 @@ grant select (session_id), update (published) on public.milestones to speedcodin
 create policy submissions_keep on public.submissions for select to speedcoding_keeper using (true);
 create policy submissions_keep_copies on public.submissions for update to speedcoding_keeper
   using (true) with check (true);
-grant select (session_id), update (tech_stack_key, total_ms, end_time) on public.submissions
-  to speedcoding_keeper;
+grant select (session_id, tech_stack, tech_stack_key, total_ms, end_time),
+  update (tech_stack, tech_stack_key, total_ms, end_time) on public.submissions to speedcoding_keeper;
 
 -- Sessions as they are at this moment: past its deadline a session has expired, whether or not a write
 -- has found and stored it yet.
@@ -263,15 +265,26 @@ comment on function private.guard_session() is 'Refuses changes to a session tha
 revoke all on function private.guard_session() from public, anon, authenticated, service_role;
 alter function private.guard_session() owner to speedcoding_keeper;
 
--- A time or a stack corrected in the dashboard reaches the submission in the same transaction.
+-- A time or a stack corrected in the dashboard reaches the submission in the same transaction. The first row of a
+-- statement does it for all of them at once: what follows from it then takes its locks in one order.
 create or replace function private.carry_session() returns trigger
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  update public.submissions
-     set tech_stack_key = new.tech_stack_key, total_ms = new.total_ms, end_time = new.end_time
-   where session_id = new.id;
+  if exists (
+    select from public.submissions as s
+     where s.session_id = new.id
+       and (s.tech_stack, s.tech_stack_key, s.total_ms, s.end_time)
+         is distinct from (new.tech_stack, new.tech_stack_key, new.total_ms, new.end_time)
+  ) then
+    update public.submissions as s
+       set tech_stack = n.tech_stack, tech_stack_key = n.tech_stack_key, total_ms = n.total_ms, end_time = n.end_time
+      from new_rows as n
+     where s.session_id = n.id
+       and (s.tech_stack, s.tech_stack_key, s.total_ms, s.end_time)
+         is distinct from (n.tech_stack, n.tech_stack_key, n.total_ms, n.end_time);
+  end if;
   return null;
 end
 $$;
@@ -360,9 +373,10 @@ revoke create on schema private from speedcoding_writer, speedcoding_keeper;
 create trigger sessions_guard before update on public.sessions
   for each row execute function private.guard_session();
 create trigger sessions_carry after update on public.sessions
+  referencing new table as new_rows
   for each row
-  when ((old.tech_stack_key, old.total_ms, old.end_time)
-    is distinct from (new.tech_stack_key, new.total_ms, new.end_time) and old.status <> 'running')
+  when ((old.tech_stack, old.tech_stack_key, old.total_ms, old.end_time)
+    is distinct from (new.tech_stack, new.tech_stack_key, new.total_ms, new.end_time) and old.status <> 'running')
   execute function private.carry_session();
 create trigger milestones_guard before update on public.milestones
   for each row execute function private.guard_milestone();

@@ -354,7 +354,7 @@ declare
   ended_at timestamptz;
   completed boolean;
 begin
-  select s.id, s.challenge_id, s.status, s.start_time, s.deadline, s.end_digest, s.tech_stack_key,
+  select s.id, s.challenge_id, s.status, s.start_time, s.deadline, s.end_digest, s.tech_stack, s.tech_stack_key,
          c.required_milestones
     into session
     from public.sessions as s
@@ -401,8 +401,8 @@ begin
   end if;
   if completed then
     insert into public.submissions
-      (session_id, user_id, challenge_id, tech_stack_key, total_ms, end_time, packages, video_url)
-    values (session.id, runner, session.challenge_id, session.tech_stack_key,
+      (session_id, user_id, challenge_id, tech_stack, tech_stack_key, total_ms, end_time, packages, video_url)
+    values (session.id, runner, session.challenge_id, session.tech_stack, session.tech_stack_key,
             private.elapsed_ms(session.start_time, ended_at), ended_at,
             end_session.packages, end_session.video_url);
   end if;

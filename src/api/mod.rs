@@ -3,10 +3,12 @@
 pub mod auth;
 pub mod challenges;
 pub mod health;
+pub mod leaderboards;
 pub mod milestones;
 pub mod sessions;
 pub mod sign_ins;
 pub mod types;
+pub mod users;
 
 use poem_openapi::Tags;
 
@@ -21,4 +23,8 @@ pub enum Tag {
     Milestones,
     /// What is built against the clock.
     Challenges,
+    /// Who is how fast.
+    Leaderboards,
+    /// What everyone may know of a user.
+    Users,
 }

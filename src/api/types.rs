@@ -180,16 +180,22 @@ pub enum Cacheable<T: ToJSON + Serialize> {
 }
 
 impl<T: ToJSON + Serialize> Cacheable<T> {
-    /// The answer, or 304 where the client has it. The tag is weak: the same answer may be compressed.
+    /// The answer, or 304 where the client has it.
     pub fn of(value: T, if_none_match: Option<&str>) -> Self {
         let json = value.to_json_string();
         let digest = digest::digest(&digest::SHA256, json.as_bytes());
         let tag = URL_SAFE_NO_PAD.encode(&digest.as_ref()[..16]);
-        let known = if_none_match.is_some_and(|tags| {
-            tags.split(',')
-                .map(|known| known.trim().trim_start_matches("W/").trim_matches('"'))
-                .any(|known| known == tag || known == "*")
-        });
+        Self::tagged(value, &tag, if_none_match)
+    }
+
+    /// The same for what the database numbers: another version is another state.
+    pub fn at_version(value: T, version: i64, if_none_match: Option<&str>) -> Self {
+        Self::tagged(value, &version.to_string(), if_none_match)
+    }
+
+    /// The tag is weak: the same answer may be compressed.
+    fn tagged(value: T, tag: &str, if_none_match: Option<&str>) -> Self {
+        let known = known_tags(if_none_match).any(|known| known == tag || known == "*");
         let tag = format!("W/\"{tag}\"");
         if known {
             Cacheable::Unchanged(tag)
@@ -197,4 +203,18 @@ impl<T: ToJSON + Serialize> Cacheable<T> {
             Cacheable::Current(Json(value), tag)
         }
     }
+}
+
+fn known_tags(if_none_match: Option<&str>) -> impl Iterator<Item = &str> {
+    if_none_match
+        .into_iter()
+        .flat_map(|tags| tags.split(','))
+        .map(|known| known.trim().trim_start_matches("W/").trim_matches('"'))
+}
+
+/// The versions that the client has: the database need not read what they say.
+pub fn known_versions(if_none_match: Option<&str>) -> Vec<i64> {
+    known_tags(if_none_match)
+        .filter_map(|known| known.parse().ok())
+        .collect()
 }

@@ -47,5 +47,9 @@ queries! {
     LIST_SESSIONS = "list_sessions" (JSONB, INT4, UUID);
     LIST_CHALLENGES = "list_challenges" (JSONB, INT4, TEXT);
     GET_CHALLENGE = "get_challenge" (JSONB, TEXT);
+    GET_LEADERBOARD = "get_leaderboard" (JSONB, TEXT, TEXT, INT8_ARRAY, INT4, INT8, TIMESTAMPTZ, UUID);
+    GET_STANDING = "get_standing" (JSONB, TEXT, TEXT);
+    LIST_RECORDS = "list_records" (JSONB, TEXT, TEXT, INT8_ARRAY, INT4, INT8);
+    GET_USER = "get_user" (JSONB, TEXT);
     GET_SESSION = "get_session" (JSONB, UUID);
 }

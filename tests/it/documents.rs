@@ -101,7 +101,10 @@ fn the_document_says_who_must_be_signed_in() {
             "refresh",
             "logout",
             "list_challenges",
-            "get_challenge"
+            "get_challenge",
+            "get_leaderboard",
+            "list_records",
+            "get_user",
         ]
     );
     let scheme = &document["components"]["securitySchemes"]["bearer"];

@@ -1,0 +1,1 @@
+select * from private.get_standing($1, $2, $3)

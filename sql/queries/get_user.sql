@@ -1,0 +1,1 @@
+select * from private.get_user($1, $2)

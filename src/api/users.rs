@@ -1,0 +1,105 @@
+//! What everyone may know of a user.
+
+use std::sync::Arc;
+
+use poem::web::Data;
+use poem_openapi::{Object, OpenApi, param::Path};
+use postgres_from_row::FromRow;
+use serde::{Deserialize, Serialize};
+use tokio_postgres::{Row, types::Json as JsonColumn};
+use uuid::Uuid;
+
+use super::{Tag, types::Timestamp};
+use crate::{app::State, contract::Json, db::query, problem::Problem};
+
+/// Operations under `/users`.
+pub struct UsersApi;
+
+/// A user's best run on a board.
+#[derive(Debug, Object, Serialize, Deserialize)]
+#[oai(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase")]
+pub struct PersonalBest {
+    /// The slug of what was built.
+    pub challenge: String,
+    /// The board's tech stack, normalised: send it as `techStack`. Null on the board of all runs.
+    #[oai(nullable)]
+    pub tech_stack_key: Option<String>,
+    pub rank: i64,
+    /// How many runners are on this board.
+    pub of: i64,
+    pub session_id: Uuid,
+    pub tech_stack: String,
+    pub total_time_ms: i64,
+    /// The same for people, such as `45m 12s`.
+    pub total_time: String,
+    #[oai(nullable)]
+    pub video_url: Option<String>,
+    /// When the run ended.
+    pub achieved_at: Timestamp,
+}
+
+/// A user as everyone sees them.
+#[derive(Debug, Object, Serialize)]
+#[oai(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase")]
+pub struct Profile {
+    pub id: Uuid,
+    pub username: String,
+    /// `runner`, `moderator`, `verifier` or `admin`
+    pub role: String,
+    pub created_at: Timestamp,
+    /// Since when the account is banned: then none of its runs count.
+    #[oai(nullable)]
+    pub banned_at: Option<Timestamp>,
+    /// How many runs were approved.
+    pub approved_runs: i64,
+    /// On how many challenges' boards of all runs the user stands.
+    pub challenges: i64,
+    /// On how many boards nobody is faster.
+    pub first_places: i64,
+    /// At most 100: those on boards of all runs, then the newest of the others.
+    pub personal_bests: Vec<PersonalBest>,
+}
+
+#[OpenApi(prefix_path = "/users", tag = "Tag::Users")]
+impl UsersApi {
+    /// Get a profile
+    ///
+    /// A user's personal bests with their ranks. A banned user has a profile, on which nothing counts; an erased one
+    /// has none.
+    #[oai(path = "/:username", method = "get", operation_id = "get_user")]
+    async fn get_user(
+        &self,
+        state: Data<&Arc<State>>,
+        /// In upper or lower case.
+        username: Path<String>,
+    ) -> Result<Json<Profile>, Problem> {
+        state
+            .db
+            .call(None, &query::GET_USER, &[&username.0])
+            .await
+            .map(Json)
+    }
+}
+
+impl FromRow for Profile {
+    // The trait asks for it; nothing here calls it.
+    fn from_row(row: &Row) -> Self {
+        Self::try_from_row(row).expect("a row of private.user_result")
+    }
+
+    fn try_from_row(row: &Row) -> Result<Self, tokio_postgres::Error> {
+        Ok(Profile {
+            id: row.try_get("id")?,
+            username: row.try_get("username")?,
+            role: row.try_get("role")?,
+            created_at: row.try_get("created_at")?,
+            banned_at: row.try_get("banned_at")?,
+            approved_runs: row.try_get("approved_runs")?,
+            challenges: row.try_get("challenges")?,
+            first_places: row.try_get("first_places")?,
+            personal_bests: row.try_get::<_, JsonColumn<_>>("personal_bests")?.0,
+        })
+    }
+}
