@@ -47,6 +47,11 @@ const SESSION_ID: &[Member] = &[Member {
     schema: ("string", "uuid"),
     description: "The session that is in the way.",
 }];
+const NEXT_ATTEMPT: &[Member] = &[Member {
+    name: "nextAttemptAt",
+    schema: ("string", "date-time"),
+    description: "From then on the next attempt is judged.",
+}];
 const NEXT_MILESTONE: &[Member] = &[Member {
     name: "nextMilestone",
     schema: ("integer", "int32"),
@@ -78,7 +83,7 @@ pub const CODES: &[Code] = &[
     code(
         400,
         "unknown_milestone",
-        &[Operation("verify_milestone")],
+        &[Operation("verify_milestone"), Operation("attest_milestone")],
         "The challenge has no milestone of this number.",
     ),
     code(400, "bad_request", &[], "The request cannot be understood."),
@@ -130,6 +135,18 @@ pub const CODES: &[Code] = &[
         &[Token, Operation("login"), Operation("refresh")],
         "The account is banned.",
     ),
+    code(
+        403,
+        "role_required",
+        &[Operation("attest_milestone")],
+        "It takes another role: a moderator's or a verifier's.",
+    ),
+    code(
+        403,
+        "own_run",
+        &[Operation("attest_milestone")],
+        "Nobody judges their own run.",
+    ),
     code(404, "unknown_path", &[], "There is nothing at this path."),
     code(
         404,
@@ -173,6 +190,8 @@ pub const CODES: &[Code] = &[
             Operation("abandon_session"),
             Operation("get_session"),
             Operation("verify_milestone"),
+            Operation("attest_milestone"),
+            Operation("get_milestone_input"),
         ],
         "There is no such session, or it is not yours to see.",
     ),
@@ -181,6 +200,15 @@ pub const CODES: &[Code] = &[
         "no_running_session",
         &[Operation("get_current_session")],
         "No session of yours is running.",
+    ),
+    code(
+        404,
+        "input_not_found",
+        &[
+            Operation("verify_milestone"),
+            Operation("get_milestone_input"),
+        ],
+        "The milestone has no input: it is not passed by an answer.",
     ),
     code(
         405,
@@ -208,6 +236,8 @@ pub const CODES: &[Code] = &[
             Operation("end_session"),
             Operation("abandon_session"),
             Operation("verify_milestone"),
+            Operation("attest_milestone"),
+            Operation("get_milestone_input"),
         ],
         "The session has already ended; an end that is repeated must send the same data.",
     )
@@ -219,6 +249,8 @@ pub const CODES: &[Code] = &[
             Operation("end_session"),
             Operation("abandon_session"),
             Operation("verify_milestone"),
+            Operation("attest_milestone"),
+            Operation("get_milestone_input"),
         ],
         "The session ran past its deadline.",
     )
@@ -226,10 +258,25 @@ pub const CODES: &[Code] = &[
     code(
         409,
         "milestone_out_of_order",
-        &[Operation("verify_milestone")],
+        &[
+            Operation("verify_milestone"),
+            Operation("get_milestone_input"),
+        ],
         "The challenge's milestones come in order: `nextMilestone` is next.",
     )
     .with(NEXT_MILESTONE),
+    code(
+        409,
+        "milestone_not_pending",
+        &[Operation("attest_milestone")],
+        "The milestone does not wait for a verdict.",
+    ),
+    code(
+        409,
+        "milestone_passed",
+        &[Operation("attest_milestone")],
+        "The milestone is passed, and stays passed.",
+    ),
     code(
         413,
         "body_too_large",
@@ -248,6 +295,13 @@ pub const CODES: &[Code] = &[
         &[Every],
         "Too many requests: try again after `Retry-After`.",
     ),
+    code(
+        429,
+        "attempt_cooldown",
+        &[Operation("verify_milestone")],
+        "The last attempt failed: the next is judged from `nextAttemptAt` on.",
+    )
+    .with(NEXT_ATTEMPT),
     code(
         500,
         "internal_error",

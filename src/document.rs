@@ -145,8 +145,8 @@ fn complete_operation(operation: &mut Map<String, Value>, schemas: &Value) {
 /// Says of each operation which problems it answers with, and by which codes.
 fn add_problems(document: &mut Value) -> anyhow::Result<()> {
     let mut ids = Vec::new();
-    // What all operations that answer with a status say alike; nothing where they differ.
-    let mut shared: BTreeMap<u16, Option<Value>> = BTreeMap::new();
+    // What operations say of a status, with how many say just that.
+    let mut said: BTreeMap<u16, Vec<(Value, usize)>> = BTreeMap::new();
     for operation in operations(document) {
         let mut statuses: BTreeMap<u16, Vec<&Code>> = BTreeMap::new();
         for code in CODES {
@@ -156,17 +156,16 @@ fn add_problems(document: &mut Value) -> anyhow::Result<()> {
         }
         for (status, codes) in statuses {
             let response = problem_response(status, &codes);
-            let known = shared
-                .entry(status)
-                .or_insert_with(|| Some(response.clone()));
-            if known.as_ref() != Some(&response) {
-                *known = None;
+            let said = said.entry(status).or_default();
+            match said.iter_mut().find(|(known, _)| *known == response) {
+                Some((_, times)) => *times += 1,
+                None => said.push((response.clone(), 1)),
             }
             operation["responses"][status.to_string()] = response;
         }
         ids.extend(operation["operationId"].as_str().map(str::to_owned));
     }
-    share_responses(document, shared);
+    share_responses(document, said);
     for code in CODES {
         for by in code.answered_by {
             if let By::Operation(id) = by {
@@ -183,18 +182,21 @@ fn add_problems(document: &mut Value) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Writes once, by name, what would stand in every operation.
-fn share_responses(document: &mut Value, shared: BTreeMap<u16, Option<Value>>) {
-    for (status, response) in shared {
+/// Writes once, by name, what would stand in most operations that answer with a status.
+fn share_responses(document: &mut Value, said: BTreeMap<u16, Vec<(Value, usize)>>) {
+    for (status, said) in said {
         let name = StatusCode::from_u16(status)
             .ok()
             .and_then(|status| status.canonical_reason());
-        let (Some(name), Some(response)) = (name, response) else {
+        let usual = said.into_iter().max_by_key(|(_, times)| *times);
+        let (Some(name), Some((response, 2..))) = (name, usual) else {
             continue;
         };
         let name = name.replace(' ', "");
         for operation in operations(document) {
-            if let Some(inline) = operation["responses"].get_mut(status.to_string()) {
+            if let Some(inline) = operation["responses"].get_mut(status.to_string())
+                && *inline == response
+            {
                 *inline = json!({ "$ref": format!("#/components/responses/{name}") });
             }
         }

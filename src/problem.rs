@@ -185,6 +185,9 @@ impl Problem {
             .remove("errors")
             .and_then(|errors| serde_json::from_value(errors).ok())
             .unwrap_or_default();
+        problem.0.retry_after = members
+            .remove("retryAfter")
+            .and_then(|seconds| seconds.as_u64()?.try_into().ok());
         problem.0.members = members;
         problem
     }
@@ -347,10 +350,10 @@ impl From<poem::Error> for Problem {
         }
         if let Some(path) = error.downcast_ref::<ParsePathError>() {
             // poem-openapi numbers the parameters of a path; ours are named after what they identify.
-            let field = if path.name == "param0" {
-                "id"
-            } else {
-                path.name
+            let field = match path.name {
+                "param0" => "id",
+                "param1" => "number",
+                name => name,
             };
             return Problem::invalid_field(field, "format", "is not valid here");
         }

@@ -14,7 +14,8 @@ as $$
                'milestoneNumber', m.milestone_number,
                'title', definition.title,
                'passed', m.passed,
-               'pending', m.pending,
+               -- Once the session is over nobody attests any more.
+               'pending', m.pending and s.status = 'running',
                'completedAt', m.completed_at,
                'splitMs', private.elapsed_ms(s.start_time, m.completed_at),
                'attempts', m.attempts,

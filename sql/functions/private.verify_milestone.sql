@@ -1,5 +1,6 @@
-create or replace function private.verify_milestone(caller jsonb, session_id uuid, milestone_number integer)
-returns private.milestone_result
+create or replace function private.verify_milestone(
+  caller jsonb, session_id uuid, milestone_number integer, answer text default null
+) returns private.milestone_result
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
 as $$
@@ -7,9 +8,12 @@ as $$
 declare
   runner uuid := private.enter(caller);
   session record;
-  last_split timestamptz;
-  next_number integer;
+  judged_by text;
+  tried record;
   checked_at timestamptz;
+  over jsonb;
+  passes boolean := true;
+  last_split timestamptz;
 begin
   select s.id, s.challenge_id, s.status, s.start_time, s.deadline, c.ordered
     into session
@@ -21,75 +25,80 @@ begin
   if not found then
     perform private.refuse(404, 'session_not_found', 'You have no such session.');
   end if;
+  judged_by := private.demand_milestone(session.challenge_id, verify_milestone.milestone_number);
 
-  if not exists (
-    select from public.challenge_milestones as d
-     where d.challenge_id = session.challenge_id
-       and d.number = verify_milestone.milestone_number
-  ) then
-    perform private.refuse(400, 'unknown_milestone',
-      format('This challenge has no milestone %s.', verify_milestone.milestone_number),
-      jsonb_build_object('errors', jsonb_build_array(jsonb_build_object(
-        'field', 'milestoneNumber', 'code', 'unknown_milestone', 'message', 'is not a milestone of this challenge'))));
-  end if;
-
+  select m.passed, m.pending, m.attempts, m.next_attempt_at
+    into tried
+    from public.milestones as m
+   where m.session_id = session.id
+     and m.milestone_number = verify_milestone.milestone_number;
   -- A retry answers as the first time, also when the session is over by then: nothing un-passes.
-  if exists (
-    select from public.milestones as m
-     where m.session_id = session.id
-       and m.milestone_number = verify_milestone.milestone_number
-       and m.passed
-  ) then
+  if tried.passed then
     return private.describe_milestone(session.id, verify_milestone.milestone_number);
   end if;
 
   -- The time is read once, after the lock: those who waited for it are later.
   checked_at := private.clock();
-  if session.status = 'running' and checked_at >= session.deadline then
-    perform private.expire_session(session.id);
-    session.status := 'expired';
+  over := private.find_over(session.id, session.status, session.deadline, checked_at);
+  if over is not null then
+    return jsonb_populate_record(null::private.milestone_result, jsonb_build_object('refusal', over));
   end if;
-  if session.status <> 'running' then
-    return row(private.refusal(409,
-      case when session.status = 'expired' then 'session_expired' else 'session_already_ended' end,
-      format('This session is %s: no milestone can be passed any more.', session.status),
-      jsonb_build_object('sessionId', session.id)),
-      null, null, null, null, null, null, null, null, null, null)::private.milestone_result;
-  end if;
-
   if session.ordered then
-    select min(d.number)
-      into next_number
-      from public.challenge_milestones as d
-     where d.challenge_id = session.challenge_id
-       and not exists (
-         select from public.milestones as m
-          where m.session_id = session.id
-            and m.milestone_number = d.number
-            and m.passed
-       );
-    if verify_milestone.milestone_number <> next_number then
-      perform private.refuse(409, 'milestone_out_of_order',
-        format('The milestones of this challenge come in order: number %s is next.', next_number),
-        jsonb_build_object('nextMilestone', next_number));
-    end if;
+    perform private.demand_turn(session.id, session.challenge_id, verify_milestone.milestone_number);
+  end if;
+  if tried.pending then
+    return private.describe_milestone(session.id, verify_milestone.milestone_number);
+  end if;
+  if judged_by = 'answer' and verify_milestone.answer is null then
+    perform private.refuse(400, 'invalid_request', 'answer is required by this milestone.',
+      jsonb_build_object('errors', jsonb_build_array(jsonb_build_object(
+        'field', 'answer', 'code', 'required', 'message', 'is required by this milestone'))));
+  end if;
+  -- The lock makes of any number of parallel attempts one after the other: the first fails, the others are early.
+  if tried.next_attempt_at > checked_at then
+    perform private.refuse(429, 'attempt_cooldown', 'The last attempt failed: wait until nextAttemptAt for the next.',
+      jsonb_build_object(
+        'nextAttemptAt', private.moment(tried.next_attempt_at),
+        'retryAfter', ceil(extract(epoch from tried.next_attempt_at - checked_at))::integer));
   end if;
 
-  select max(m.completed_at)
-    into last_split
-    from public.milestones as m
-   where m.session_id = session.id
-     and m.passed;
-  insert into public.milestones (session_id, user_id, milestone_number, passed, completed_at, attempts)
-  values (session.id, runner, verify_milestone.milestone_number, true,
-          greatest(checked_at, session.start_time, last_split), 1);
+  if judged_by = 'answer' then
+    passes := private.is_answer(session.id, verify_milestone.milestone_number, verify_milestone.answer);
+  elsif judged_by = 'verifier' then
+    passes := null;
+  end if;
+  if passes then
+    select max(m.completed_at)
+      into last_split
+      from public.milestones as m
+     where m.session_id = session.id
+       and m.passed;
+  end if;
+  insert into public.milestones as m
+    (session_id, user_id, milestone_number, passed, pending, completed_at, attempts, requested_at, next_attempt_at)
+  values (
+    session.id, runner, verify_milestone.milestone_number,
+    coalesce(passes, false),
+    passes is null,
+    case when passes then greatest(checked_at, session.start_time, last_split) end,
+    coalesce(tried.attempts, 0) + case when passes is null then 0 else 1 end,
+    case when passes is null then checked_at end,
+    case when not passes then checked_at + private.attempt_cooldown(coalesce(tried.attempts, 0) + 1) end
+  )
+      on conflict on constraint milestones_session_number_key do update
+     set passed = excluded.passed,
+         pending = excluded.pending,
+         completed_at = excluded.completed_at,
+         attempts = excluded.attempts,
+         requested_at = excluded.requested_at,
+         next_attempt_at = excluded.next_attempt_at;
   return private.describe_milestone(session.id, verify_milestone.milestone_number);
 end
 $$;
 
-comment on function private.verify_milestone(jsonb, uuid, integer) is
-  'Passes a milestone of the caller''s running session; again, it answers as the first time.';
-revoke all on function private.verify_milestone(jsonb, uuid, integer) from
+comment on function private.verify_milestone(jsonb, uuid, integer, text) is
+  'Passes a milestone of the caller''s running session, judges an answer, or asks for a verifier; what is passed answers as the first time.';
+revoke all on function private.verify_milestone(jsonb, uuid, integer, text) from
   public, anon, authenticated, service_role;
-grant execute on function private.verify_milestone(jsonb, uuid, integer) to speedcoding_api;
-alter function private.verify_milestone(jsonb, uuid, integer) owner to speedcoding_writer;
+grant execute on function private.verify_milestone(jsonb, uuid, integer, text) to speedcoding_api;
+alter function private.verify_milestone(jsonb, uuid, integer, text) owner to speedcoding_writer;

@@ -77,6 +77,17 @@ revoke all on function private.display_duration(bigint) from public, anon, authe
 grant execute on function private.display_duration(bigint) to
   anon, authenticated, service_role, speedcoding_writer, speedcoding_keeper;
 
+create or replace function private.moment(at timestamptz) returns text
+language sql immutable parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+  select to_char(at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')
+$$;
+
+comment on function private.moment(timestamptz) is 'A time as the API writes it: RFC 3339, UTC, milliseconds.';
+revoke all on function private.moment(timestamptz) from public, anon, authenticated, service_role;
+grant execute on function private.moment(timestamptz) to speedcoding_writer;
+
 -- Boards group runs by this key, so "Rust + Postgres" and "postgres, rust" must meet in it. NFKC folds
 -- look-alikes; lower, upper, lower is Unicode case folding as far as it can be had before PostgreSQL 18: the
 -- first meets ẞ, the second ß and ς. The collation is ICU's, which every build has that Supabase runs.

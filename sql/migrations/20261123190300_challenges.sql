@@ -34,9 +34,7 @@ create table public.challenge_milestones (
   number integer not null constraint challenge_milestones_number_range check (number between 1 and 1000),
   title text not null constraint challenge_milestones_title_length check (length(title) between 1 and 200),
   description text not null default '',
-  verification public.milestone_verification not null default 'manual'
-    -- Answers and verifiers arrive with the migration that can judge them; it drops this.
-    constraint challenge_milestones_verification_available check (verification = 'manual'),
+  verification public.milestone_verification not null default 'manual',
   primary key (challenge_id, number)
 );
 comment on table public.challenge_milestones is 'The numbered milestones of each challenge.';

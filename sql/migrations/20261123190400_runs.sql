@@ -67,13 +67,15 @@ create table public.milestones (
   pending boolean not null default false,
   completed_at timestamptz,
   attempts integer not null default 0 constraint milestones_attempts_count check (attempts >= 0),
+  requested_at timestamptz,
   next_attempt_at timestamptz,
   published boolean not null default false,
   constraint milestones_session_number_key unique (session_id, milestone_number),
   constraint milestones_session_fkey foreign key (user_id, session_id)
     references public.sessions (user_id, id) on delete cascade,
   constraint milestones_passed_with_time check (passed = (completed_at is not null)),
-  constraint milestones_pending_not_passed check (not (pending and passed))
+  constraint milestones_pending_not_passed check (not (pending and passed)),
+  constraint milestones_pending_since check (requested_at is not null or not pending)
 );
 create index milestones_user_id_session_id on public.milestones (user_id, session_id);
 
@@ -86,6 +88,7 @@ comment on column public.milestones.passed is 'Passed stays passed.';
 comment on column public.milestones.pending is 'Waiting for a verifier.';
 comment on column public.milestones.completed_at is 'The server''s time when it was passed: the split.';
 comment on column public.milestones.attempts is 'How often it was judged.';
+comment on column public.milestones.requested_at is 'When the runner last asked for a verifier: the split, if that passes it.';
 comment on column public.milestones.next_attempt_at is 'Before then attempts are refused unjudged.';
 comment on column public.milestones.published is 'As its session''s.';
 
@@ -162,12 +165,13 @@ create policy sessions_read on public.sessions for select to anon, authenticated
     or published
     or (select private.caller_role()) in ('moderator', 'verifier', 'admin')
   );
--- Runners start and end their own sessions, through the functions.
+-- Runners start and end their own sessions, through the functions; verifiers lock the one that they judge, and
+-- store that it has expired.
 create policy sessions_start on public.sessions for insert to speedcoding_writer
   with check (user_id = (select auth.uid()));
 create policy sessions_end on public.sessions for update to speedcoding_writer
-  using (user_id = (select auth.uid()))
-  with check (user_id = (select auth.uid()));
+  using (user_id = (select auth.uid()) or (select private.caller_role()) in ('verifier', 'admin'))
+  with check (user_id = (select auth.uid()) or status = 'expired' and (select private.caller_role()) in ('verifier', 'admin'));
 grant insert (user_id, challenge_id, tech_stack, start_time, deadline) on public.sessions
   to speedcoding_writer;
 grant update (status, end_time, end_digest) on public.sessions to speedcoding_writer;
@@ -179,11 +183,15 @@ create policy milestones_read on public.milestones for select to anon, authentic
     or published
     or (select private.caller_role()) in ('moderator', 'verifier', 'admin')
   );
--- Runners pass their own milestones, through the functions.
+-- Runners pass and try their own milestones, through the functions; verifiers judge others'.
 create policy milestones_pass on public.milestones for insert to speedcoding_writer
   with check (user_id = (select auth.uid()));
-grant insert (session_id, user_id, milestone_number, passed, completed_at, attempts) on public.milestones
-  to speedcoding_writer;
+create policy milestones_judge on public.milestones for update to speedcoding_writer
+  using (user_id = (select auth.uid()) or (select private.caller_role()) in ('verifier', 'admin'))
+  with check (user_id = (select auth.uid()) or (select private.caller_role()) in ('verifier', 'admin'));
+grant insert (session_id, user_id, milestone_number, passed, pending, completed_at, attempts, requested_at, next_attempt_at),
+      update (passed, pending, completed_at, attempts, requested_at, next_attempt_at)
+  on public.milestones to speedcoding_writer;
 
 -- Runners see their own submissions, moderators all, everyone the approved ones.
 create policy submissions_read on public.submissions for select to anon, authenticated, speedcoding_writer

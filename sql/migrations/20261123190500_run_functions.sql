@@ -107,7 +107,8 @@ as $$
                'milestoneNumber', m.milestone_number,
                'title', definition.title,
                'passed', m.passed,
-               'pending', m.pending,
+               -- Once the session is over nobody attests any more.
+               'pending', m.pending and s.status = 'running',
                'completedAt', m.completed_at,
                'splitMs', private.elapsed_ms(s.start_time, m.completed_at),
                'attempts', m.attempts,
@@ -241,8 +242,135 @@ revoke all on function private.start_session(jsonb, text, text) from public, ano
 grant execute on function private.start_session(jsonb, text, text) to speedcoding_api;
 alter function private.start_session(jsonb, text, text) owner to speedcoding_writer;
 
-create or replace function private.verify_milestone(caller jsonb, session_id uuid, milestone_number integer)
-returns private.milestone_result
+-- Answers are compared as text, but for the white space around them and for how Unicode composes letters.
+create or replace function private.answer_digest(salt bytea, answer text) returns bytea
+language sql immutable
+set search_path = pg_catalog, pg_temp
+as $$
+  select sha256(salt || convert_to(normalize(btrim(answer, E' \t\r\n'), nfc), 'UTF8'))
+$$;
+
+comment on function private.answer_digest(bytea, text) is 'What is kept of an answer: a salted SHA-256.';
+revoke all on function private.answer_digest(bytea, text) from public, anon, authenticated, service_role;
+grant execute on function private.answer_digest(bytea, text) to speedcoding_writer, speedcoding_keeper;
+
+create or replace function private.attempt_cooldown(attempts integer) returns interval
+language sql immutable
+set search_path = pg_catalog, pg_temp
+as $$
+  select case
+    when attempts >= 7 then interval '10 minutes'
+    when attempts >= 4 then interval '5 minutes'
+    else interval '1 minute'
+  end
+$$;
+
+comment on function private.attempt_cooldown(integer) is
+  'How long nothing is judged after so many attempts that failed: 1, 1, 1, 5, 5, 5, then 10 minutes.';
+revoke all on function private.attempt_cooldown(integer) from public, anon, authenticated, service_role;
+grant execute on function private.attempt_cooldown(integer) to speedcoding_writer;
+
+create or replace function private.demand_role(role text) returns void
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if coalesce(private.caller_role(), '') not in (demand_role.role, 'admin') then
+    perform private.refuse(403, 'role_required', format('This takes a %s.', demand_role.role));
+  end if;
+end
+$$;
+
+comment on function private.demand_role(text) is 'Refuses a caller who at this moment has neither this role nor admin.';
+revoke all on function private.demand_role(text) from public, anon, authenticated, service_role;
+alter function private.demand_role(text) owner to speedcoding_writer;
+
+create or replace function private.demand_milestone(challenge uuid, milestone integer) returns text
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  verification text;
+begin
+  select d.verification
+    into verification
+    from public.challenge_milestones as d
+   where d.challenge_id = challenge
+     and d.number = milestone;
+  if not found then
+    perform private.refuse(400, 'unknown_milestone', format('This challenge has no milestone %s.', milestone),
+      jsonb_build_object('errors', jsonb_build_array(jsonb_build_object(
+        'field', 'milestoneNumber', 'code', 'unknown_milestone', 'message', 'is not a milestone of this challenge'))));
+  end if;
+  return verification;
+end
+$$;
+
+comment on function private.demand_milestone(uuid, integer) is
+  'Who judges a milestone of a challenge; refuses a number that the challenge does not have.';
+revoke all on function private.demand_milestone(uuid, integer) from public, anon, authenticated, service_role;
+alter function private.demand_milestone(uuid, integer) owner to speedcoding_writer;
+
+create or replace function private.demand_turn(session uuid, challenge uuid, milestone integer) returns void
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  next_number integer;
+begin
+  select min(d.number)
+    into next_number
+    from public.challenge_milestones as d
+   where d.challenge_id = challenge
+     and not exists (
+       select from public.milestones as m
+        where m.session_id = session
+          and m.milestone_number = d.number
+          and m.passed
+     );
+  if milestone > next_number then
+    perform private.refuse(409, 'milestone_out_of_order',
+      format('The milestones of this challenge come in order: number %s is next.', next_number),
+      jsonb_build_object('nextMilestone', next_number));
+  end if;
+end
+$$;
+
+comment on function private.demand_turn(uuid, uuid, integer) is
+  'Refuses a milestone whose turn has not come in its session; for challenges that are ordered.';
+revoke all on function private.demand_turn(uuid, uuid, integer) from public, anon, authenticated, service_role;
+alter function private.demand_turn(uuid, uuid, integer) owner to speedcoding_writer;
+
+create or replace function private.find_over(
+  session uuid, status public.session_status, deadline timestamptz, found_at timestamptz
+) returns jsonb
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if status = 'running' then
+    if found_at < deadline then
+      return null;
+    end if;
+    perform private.expire_session(session);
+    status := 'expired';
+  end if;
+  return private.refusal(409,
+    case when status = 'expired' then 'session_expired' else 'session_already_ended' end,
+    format('This session is %s: no milestone can be passed any more.', status),
+    jsonb_build_object('sessionId', session));
+end
+$$;
+
+comment on function private.find_over(uuid, public.session_status, timestamptz, timestamptz) is
+  'Why nothing can be passed any more in a session; null while it runs. An expiry that is found is stored.';
+revoke all on function private.find_over(uuid, public.session_status, timestamptz, timestamptz) from
+  public, anon, authenticated, service_role;
+alter function private.find_over(uuid, public.session_status, timestamptz, timestamptz) owner to speedcoding_writer;
+
+create or replace function private.verify_milestone(
+  caller jsonb, session_id uuid, milestone_number integer, answer text default null
+) returns private.milestone_result
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
 as $$
@@ -250,9 +378,12 @@ as $$
 declare
   runner uuid := private.enter(caller);
   session record;
-  last_split timestamptz;
-  next_number integer;
+  judged_by text;
+  tried record;
   checked_at timestamptz;
+  over jsonb;
+  passes boolean := true;
+  last_split timestamptz;
 begin
   select s.id, s.challenge_id, s.status, s.start_time, s.deadline, c.ordered
     into session
@@ -264,78 +395,83 @@ begin
   if not found then
     perform private.refuse(404, 'session_not_found', 'You have no such session.');
   end if;
+  judged_by := private.demand_milestone(session.challenge_id, verify_milestone.milestone_number);
 
-  if not exists (
-    select from public.challenge_milestones as d
-     where d.challenge_id = session.challenge_id
-       and d.number = verify_milestone.milestone_number
-  ) then
-    perform private.refuse(400, 'unknown_milestone',
-      format('This challenge has no milestone %s.', verify_milestone.milestone_number),
-      jsonb_build_object('errors', jsonb_build_array(jsonb_build_object(
-        'field', 'milestoneNumber', 'code', 'unknown_milestone', 'message', 'is not a milestone of this challenge'))));
-  end if;
-
+  select m.passed, m.pending, m.attempts, m.next_attempt_at
+    into tried
+    from public.milestones as m
+   where m.session_id = session.id
+     and m.milestone_number = verify_milestone.milestone_number;
   -- A retry answers as the first time, also when the session is over by then: nothing un-passes.
-  if exists (
-    select from public.milestones as m
-     where m.session_id = session.id
-       and m.milestone_number = verify_milestone.milestone_number
-       and m.passed
-  ) then
+  if tried.passed then
     return private.describe_milestone(session.id, verify_milestone.milestone_number);
   end if;
 
   -- The time is read once, after the lock: those who waited for it are later.
   checked_at := private.clock();
-  if session.status = 'running' and checked_at >= session.deadline then
-    perform private.expire_session(session.id);
-    session.status := 'expired';
+  over := private.find_over(session.id, session.status, session.deadline, checked_at);
+  if over is not null then
+    return jsonb_populate_record(null::private.milestone_result, jsonb_build_object('refusal', over));
   end if;
-  if session.status <> 'running' then
-    return row(private.refusal(409,
-      case when session.status = 'expired' then 'session_expired' else 'session_already_ended' end,
-      format('This session is %s: no milestone can be passed any more.', session.status),
-      jsonb_build_object('sessionId', session.id)),
-      null, null, null, null, null, null, null, null, null, null)::private.milestone_result;
-  end if;
-
   if session.ordered then
-    select min(d.number)
-      into next_number
-      from public.challenge_milestones as d
-     where d.challenge_id = session.challenge_id
-       and not exists (
-         select from public.milestones as m
-          where m.session_id = session.id
-            and m.milestone_number = d.number
-            and m.passed
-       );
-    if verify_milestone.milestone_number <> next_number then
-      perform private.refuse(409, 'milestone_out_of_order',
-        format('The milestones of this challenge come in order: number %s is next.', next_number),
-        jsonb_build_object('nextMilestone', next_number));
-    end if;
+    perform private.demand_turn(session.id, session.challenge_id, verify_milestone.milestone_number);
+  end if;
+  if tried.pending then
+    return private.describe_milestone(session.id, verify_milestone.milestone_number);
+  end if;
+  if judged_by = 'answer' and verify_milestone.answer is null then
+    perform private.refuse(400, 'invalid_request', 'answer is required by this milestone.',
+      jsonb_build_object('errors', jsonb_build_array(jsonb_build_object(
+        'field', 'answer', 'code', 'required', 'message', 'is required by this milestone'))));
+  end if;
+  -- The lock makes of any number of parallel attempts one after the other: the first fails, the others are early.
+  if tried.next_attempt_at > checked_at then
+    perform private.refuse(429, 'attempt_cooldown', 'The last attempt failed: wait until nextAttemptAt for the next.',
+      jsonb_build_object(
+        'nextAttemptAt', private.moment(tried.next_attempt_at),
+        'retryAfter', ceil(extract(epoch from tried.next_attempt_at - checked_at))::integer));
   end if;
 
-  select max(m.completed_at)
-    into last_split
-    from public.milestones as m
-   where m.session_id = session.id
-     and m.passed;
-  insert into public.milestones (session_id, user_id, milestone_number, passed, completed_at, attempts)
-  values (session.id, runner, verify_milestone.milestone_number, true,
-          greatest(checked_at, session.start_time, last_split), 1);
+  if judged_by = 'answer' then
+    passes := private.is_answer(session.id, verify_milestone.milestone_number, verify_milestone.answer);
+  elsif judged_by = 'verifier' then
+    passes := null;
+  end if;
+  if passes then
+    select max(m.completed_at)
+      into last_split
+      from public.milestones as m
+     where m.session_id = session.id
+       and m.passed;
+  end if;
+  insert into public.milestones as m
+    (session_id, user_id, milestone_number, passed, pending, completed_at, attempts, requested_at, next_attempt_at)
+  values (
+    session.id, runner, verify_milestone.milestone_number,
+    coalesce(passes, false),
+    passes is null,
+    case when passes then greatest(checked_at, session.start_time, last_split) end,
+    coalesce(tried.attempts, 0) + case when passes is null then 0 else 1 end,
+    case when passes is null then checked_at end,
+    case when not passes then checked_at + private.attempt_cooldown(coalesce(tried.attempts, 0) + 1) end
+  )
+      on conflict on constraint milestones_session_number_key do update
+     set passed = excluded.passed,
+         pending = excluded.pending,
+         completed_at = excluded.completed_at,
+         attempts = excluded.attempts,
+         requested_at = excluded.requested_at,
+         next_attempt_at = excluded.next_attempt_at;
   return private.describe_milestone(session.id, verify_milestone.milestone_number);
 end
 $$;
 
-comment on function private.verify_milestone(jsonb, uuid, integer) is
-  'Passes a milestone of the caller''s running session; again, it answers as the first time.';
-revoke all on function private.verify_milestone(jsonb, uuid, integer) from
+comment on function private.verify_milestone(jsonb, uuid, integer, text) is
+  'Passes a milestone of the caller''s running session, judges an answer, or asks for a verifier; what is passed answers as the first time.';
+revoke all on function private.verify_milestone(jsonb, uuid, integer, text) from
   public, anon, authenticated, service_role;
-grant execute on function private.verify_milestone(jsonb, uuid, integer) to speedcoding_api;
-alter function private.verify_milestone(jsonb, uuid, integer) owner to speedcoding_writer;
+grant execute on function private.verify_milestone(jsonb, uuid, integer, text) to speedcoding_api;
+alter function private.verify_milestone(jsonb, uuid, integer, text) owner to speedcoding_writer;
 
 create or replace function private.end_session(
   caller jsonb, session_id uuid, packages text[], video_url text default null

@@ -1,1 +1,1 @@
-select * from private.verify_milestone($1, $2, $3)
+select * from private.verify_milestone($1, $2, $3, $4)

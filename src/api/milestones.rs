@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use poem::web::Data;
-use poem_openapi::{Object, OpenApi};
+use poem_openapi::{Enum, Object, OpenApi};
 use postgres_from_row::FromRow;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -30,6 +30,41 @@ pub struct VerifyMilestone {
     /// Which milestone of the session's challenge, from 1.
     #[oai(validator(minimum(value = "1"), maximum(value = "1000")))]
     pub milestone_number: i32,
+    /// What you make of your input, for milestones that are passed by an answer; white space around it does not count.
+    #[oai(nullable, validator(max_length = 1000, pattern = "\\S"))]
+    pub answer: Option<String>,
+}
+
+/// What a verifier found.
+#[derive(Debug, Enum, Serialize, Deserialize)]
+#[oai(rename_all = "lowercase")]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// It is passed, at the time when the runner asked.
+    Pass,
+    /// It is not: an attempt that failed.
+    Fail,
+    /// It could not be judged: it waits on, and costs the runner nothing.
+    Error,
+}
+
+/// A verifier's verdict.
+#[derive(Object, Deserialize)]
+#[oai(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
+pub struct AttestMilestone {
+    /// Somebody else's running session.
+    pub session_id: Uuid,
+    /// A milestone of it that is pending.
+    #[oai(validator(minimum(value = "1"), maximum(value = "1000")))]
+    pub milestone_number: i32,
+    pub verdict: Verdict,
+    /// What the verdict rests on, such as a log or a link; kept, and shown to nobody through the API.
+    #[oai(nullable, validator(max_length = 10000))]
+    pub evidence: Option<String>,
+    /// Which version of your checker found it; kept likewise.
+    #[oai(nullable, validator(max_length = 100))]
+    pub checker_version: Option<String>,
 }
 
 /// A milestone that a session has passed or tried.
@@ -64,8 +99,10 @@ pub struct Milestone {
 impl MilestonesApi {
     /// Verify a milestone
     ///
-    /// Passes a milestone of your running session at the server's time. Retrying is safe: one that is passed
-    /// already answers with its original time.
+    /// Passes a milestone of your running session at the server's time, if it is the runner who says so; judges your
+    /// `answer`; or asks for a verifier, and `pending` is true until one attests. An answer that is wrong
+    /// (`passed` is false) makes the next attempt wait until `nextAttemptAt`. Retrying is safe: one that is passed already
+    /// answers with its original time.
     #[oai(path = "/verify", method = "post", operation_id = "verify_milestone")]
     async fn verify_milestone(
         &self,
@@ -76,13 +113,54 @@ impl MilestonesApi {
         let VerifyMilestone {
             session_id,
             milestone_number,
+            answer,
         } = body.0;
         state
             .db
             .call(
                 Some(&caller.0),
                 &query::VERIFY_MILESTONE,
-                &[&session_id, &milestone_number],
+                &[&session_id, &milestone_number, &answer],
+            )
+            .await
+            .map(Json)
+    }
+
+    /// Attest a milestone
+    ///
+    /// For verifiers: judges a milestone that is pending in somebody else's running session. One that passes is passed as
+    /// of the moment when its runner asked. Retrying is safe.
+    #[oai(path = "/attest", method = "post", operation_id = "attest_milestone")]
+    async fn attest_milestone(
+        &self,
+        state: Data<&Arc<State>>,
+        caller: SignedIn,
+        body: Body<AttestMilestone>,
+    ) -> Result<Json<Milestone>, Problem> {
+        let AttestMilestone {
+            session_id,
+            milestone_number,
+            verdict,
+            evidence,
+            checker_version,
+        } = body.0;
+        let verdict = match verdict {
+            Verdict::Pass => "pass",
+            Verdict::Fail => "fail",
+            Verdict::Error => "error",
+        };
+        state
+            .db
+            .call(
+                Some(&caller.0),
+                &query::ATTEST_MILESTONE,
+                &[
+                    &session_id,
+                    &milestone_number,
+                    &verdict,
+                    &evidence,
+                    &checker_version,
+                ],
             )
             .await
             .map(Json)

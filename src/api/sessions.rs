@@ -122,6 +122,15 @@ pub struct Submission {
     pub reviewed_at: Option<Timestamp>,
 }
 
+/// What a runner is to find the answer to.
+#[derive(Debug, Object, FromRow, Serialize)]
+#[oai(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase")]
+pub struct MilestoneInput {
+    /// This session's own; another session may have another.
+    pub input: String,
+}
+
 /// A timed attempt at a challenge.
 #[derive(Debug, Object, Serialize)]
 #[oai(rename_all = "camelCase")]
@@ -291,6 +300,35 @@ impl SessionsApi {
         state
             .db
             .call(caller.0.as_ref(), &query::GET_SESSION, &[&id.0])
+            .await
+            .map(Json)
+    }
+
+    /// Get your input
+    ///
+    /// What to find the answer to, for a milestone that is passed by an answer: once it is next, while your session
+    /// runs.
+    #[oai(
+        path = "/:id/milestones/:number/input",
+        method = "get",
+        operation_id = "get_milestone_input"
+    )]
+    async fn get_milestone_input(
+        &self,
+        state: Data<&Arc<State>>,
+        caller: SignedIn,
+        /// Your running session's id.
+        id: Path<Uuid>,
+        /// Which milestone of its challenge, from 1.
+        number: Path<i32>,
+    ) -> Result<Json<MilestoneInput>, Problem> {
+        state
+            .db
+            .call(
+                Some(&caller.0),
+                &query::GET_MILESTONE_INPUT,
+                &[&id.0, &number.0],
+            )
             .await
             .map(Json)
     }

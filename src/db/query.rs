@@ -40,7 +40,9 @@ queries! {
     SWEEP_SIGN_INS = "sweep_sign_ins" (UUID, INT8, FLOAT8);
     GET_ME = "get_me" (JSONB);
     START_SESSION = "start_session" (JSONB, TEXT, TEXT);
-    VERIFY_MILESTONE = "verify_milestone" (JSONB, UUID, INT4);
+    VERIFY_MILESTONE = "verify_milestone" (JSONB, UUID, INT4, TEXT);
+    ATTEST_MILESTONE = "attest_milestone" (JSONB, UUID, INT4, TEXT, TEXT, TEXT);
+    GET_MILESTONE_INPUT = "get_milestone_input" (JSONB, UUID, INT4);
     END_SESSION = "end_session" (JSONB, UUID, TEXT_ARRAY, TEXT);
     ABANDON_SESSION = "abandon_session" (JSONB, UUID);
     GET_CURRENT_SESSION = "get_current_session" (JSONB);

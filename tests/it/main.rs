@@ -19,3 +19,4 @@ mod schema;
 mod sign_ins;
 mod support;
 mod tokens;
+mod verification;

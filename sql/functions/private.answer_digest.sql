@@ -1,0 +1,11 @@
+-- Answers are compared as text, but for the white space around them and for how Unicode composes letters.
+create or replace function private.answer_digest(salt bytea, answer text) returns bytea
+language sql immutable
+set search_path = pg_catalog, pg_temp
+as $$
+  select sha256(salt || convert_to(normalize(btrim(answer, E' \t\r\n'), nfc), 'UTF8'))
+$$;
+
+comment on function private.answer_digest(bytea, text) is 'What is kept of an answer: a salted SHA-256.';
+revoke all on function private.answer_digest(bytea, text) from public, anon, authenticated, service_role;
+grant execute on function private.answer_digest(bytea, text) to speedcoding_writer, speedcoding_keeper;

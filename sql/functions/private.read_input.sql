@@ -1,0 +1,39 @@
+create or replace function private.read_input(session uuid, milestone integer) returns text
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  given text;
+begin
+  for turn in 1..2 loop
+    select v.input
+      into given
+      from private.session_inputs as g
+      join private.answer_variants as v on v.id = g.variant_id
+     where g.session_id = session
+       and g.milestone_number = milestone
+       and g.user_id = private.caller_id();
+    exit when found;
+    insert into private.session_inputs (session_id, milestone_number, user_id, variant_id)
+    select s.id, milestone, s.user_id, v.id
+      from public.sessions as s
+      join private.answer_variants as v on v.challenge_id = s.challenge_id and v.milestone_number = milestone
+     where s.id = session
+       and s.user_id = private.caller_id()
+       and not v.retired
+     order by random()
+     limit 1
+        on conflict do nothing;
+  end loop;
+  if given is null then
+    perform private.refuse(404, 'input_not_found', 'This milestone has no input.');
+  end if;
+  return given;
+end
+$$;
+
+comment on function private.read_input(uuid, integer) is
+  'The input that the caller''s session has for a milestone; one is chosen where it has none yet.';
+revoke all on function private.read_input(uuid, integer) from public, anon, authenticated, service_role;
+grant execute on function private.read_input(uuid, integer) to speedcoding_writer;
+alter function private.read_input(uuid, integer) owner to speedcoding_keeper;

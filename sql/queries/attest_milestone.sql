@@ -1,0 +1,1 @@
+select * from private.attest_milestone($1, $2, $3, $4, $5, $6)
