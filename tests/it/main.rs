@@ -13,6 +13,7 @@ mod program;
 mod races;
 mod refusals;
 mod roles;
+mod rotation;
 mod round_trips;
 mod runs;
 mod schema;

@@ -123,7 +123,7 @@ async fn the_database_keeps_nothing_that_makes_a_token_or_a_password() {
     let nonce = &head[24..];
     assert_eq!(&head[20..24], [0, 0, 0, 1], "the first generation");
 
-    let everything = dump(&app).await;
+    let everything = app.dump().await;
     let hex = |bytes: &[u8]| {
         bytes
             .iter()
@@ -156,27 +156,6 @@ async fn the_database_keeps_nothing_that_makes_a_token_or_a_password() {
         everything.contains("$argon2id$v=19$m=19456,t=2,p=1$"),
         "{everything}"
     );
-}
-
-/// All rows of all tables of ours, as text.
-async fn dump(app: &TestApp) -> String {
-    let sql = app.sql().await;
-    let tables = sql
-        .query(
-            "select format('select t::text from %I.%I as t', schemaname, tablename) from pg_tables
-              where schemaname in ('public', 'private')",
-            &[],
-        )
-        .await
-        .expect("tables");
-    let mut dump = String::new();
-    for table in tables {
-        for row in sql.query(table.get::<_, &str>(0), &[]).await.expect("rows") {
-            dump.push_str(row.get(0));
-            dump.push('\n');
-        }
-    }
-    dump
 }
 
 #[tokio::test]

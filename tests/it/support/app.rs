@@ -9,7 +9,7 @@ use tokio_postgres::Client;
 use super::{actor::Actor, cluster::Database};
 
 /// What signs access tokens in tests.
-pub const JWT_SECRET: &str = "a secret for tests, of more than 32 bytes";
+pub const JWT_SECRET: &str = "a secret for tests of more than 32 bytes";
 
 /// A running service. It ends with its test.
 pub struct TestApp {
@@ -115,6 +115,27 @@ impl TestApp {
     /// A connection as the database's owner.
     pub async fn sql(&self) -> Client {
         self.database.owner().await
+    }
+
+    /// All rows of all tables of ours, as text.
+    pub async fn dump(&self) -> String {
+        let sql = self.sql().await;
+        let tables = sql
+            .query(
+                "select format('select t::text from %I.%I as t', schemaname, tablename) from pg_tables
+                  where schemaname in ('public', 'private')",
+                &[],
+            )
+            .await
+            .expect("tables");
+        let mut dump = String::new();
+        for table in tables {
+            for row in sql.query(table.get::<_, &str>(0), &[]).await.expect("rows") {
+                dump.push_str(row.get(0));
+                dump.push('\n');
+            }
+        }
+        dump
     }
 
     /// Stops the server's clock: from here on only `travel` moves it.

@@ -7,3 +7,4 @@ pub mod cluster;
 pub mod program;
 pub mod proxy;
 pub mod race;
+pub mod service;

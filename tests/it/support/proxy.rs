@@ -1,8 +1,9 @@
-//! A wire between the service and PostgreSQL that counts round trips.
+//! A wire between the service and PostgreSQL, or between a client and the service: it counts round trips, and can
+//! be cut.
 
 use std::sync::{
     Arc, Mutex,
-    atomic::{AtomicUsize, Ordering},
+    atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
 use secrecy::{ExposeSecret, SecretString};
@@ -18,6 +19,7 @@ use tokio::{
 pub struct Proxy {
     url: SecretString,
     trips: Arc<AtomicUsize>,
+    cut: Arc<AtomicBool>,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -39,6 +41,8 @@ impl Proxy {
         url.set_port(Some(port)).expect("a port");
         let trips = Arc::new(AtomicUsize::new(0));
         let counted = trips.clone();
+        let cut = Arc::new(AtomicBool::new(false));
+        let cutting = cut.clone();
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let server = TcpStream::connect(&server).await.expect("PostgreSQL");
@@ -55,15 +59,19 @@ impl Proxy {
                     if before == Speaker::Server {
                         trips.fetch_add(1, Ordering::SeqCst);
                     }
+                    true
                 }));
+                let cutting = cutting.clone();
                 tokio::spawn(forward(from_server, to_client, move || {
                     *last.lock().expect("it") = Speaker::Server;
+                    !cutting.swap(false, Ordering::SeqCst)
                 }));
             }
         });
         Proxy {
             url: url.to_string().into(),
             trips,
+            cut,
         }
     }
 
@@ -76,14 +84,23 @@ impl Proxy {
     pub fn trips(&self) -> usize {
         self.trips.load(Ordering::SeqCst)
     }
+
+    /// The server's next word is lost, and with it the connection.
+    pub fn cut_next_answer(&self) {
+        self.cut.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether that is still to come.
+    pub fn will_cut(&self) -> bool {
+        self.cut.load(Ordering::SeqCst)
+    }
 }
 
-/// Passes on what one side says, and notes it before the other side can hear it.
-async fn forward(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, note: impl Fn()) {
+/// Passes on what one side says, and notes it before the other side can hear it, as long as it may.
+async fn forward(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, note: impl Fn() -> bool) {
     let mut bytes = vec![0; 64 * 1024];
     while let Ok(count @ 1..) = from.read(&mut bytes).await {
-        note();
-        if to.write_all(&bytes[..count]).await.is_err() {
+        if !note() || to.write_all(&bytes[..count]).await.is_err() {
             break;
         }
     }
