@@ -26,6 +26,7 @@ use crate::{
     contract::Contract,
     db::Db,
     limits::{self, Limits},
+    postgrest::{self, Delegate},
     problem::{Problem, REQUEST_ID},
     sweep, telemetry,
 };
@@ -40,6 +41,7 @@ pub struct State {
     pub auth: Auth,
     pub db: Db,
     pub limits: Limits,
+    pub delegate: Delegate,
     pub config: Config,
 }
 
@@ -69,6 +71,7 @@ impl App {
             auth: Auth::new(config, jwt_secret)?,
             db: db.clone(),
             limits: Limits::new(config),
+            delegate: Delegate::new(config)?,
             config: config.clone(),
         };
         let service = service();
@@ -92,16 +95,17 @@ impl App {
             .at("/health/live", get(health::live))
             .at("/health/ready", get(health::ready))
             .around(name_methods)
-            .data(Arc::new(state))
-            .data(contract);
+            .with(Compression::new());
         // From the innermost layer to the outermost.
         let answering = routes
+            .around(or_delegate)
+            .data(Arc::new(state))
+            .data(contract)
             .with(
                 CatchPanic::new()
                     .with_handler(|_| Problem::internal("a handler panicked").to_response()),
             )
             .around(telemetry::answer_errors)
-            .with(Compression::new())
             .around(add_security_headers);
         let endpoint = share_with(&config.cors_origins, answering.boxed())?
             .around(telemetry::respond)
@@ -175,6 +179,14 @@ fn service() -> OpenApiService<impl OpenApi, ()> {
         .contact(ContactObject::new().name("The maintainers of SpeedCoding"))
         .license(LicenseObject::new("MIT OR Apache-2.0").url("https://spdx.org/licenses/"))
         .server(BASE)
+}
+
+/// What is PostgREST's passes as it is: neither packed nor unpacked, and no route reads its path.
+async fn or_delegate<E: Endpoint>(routes: Arc<E>, request: Request) -> Result<Response> {
+    if postgrest::is_beneath(request.uri().path()) {
+        return Ok(postgrest::delegate(request).await?);
+    }
+    Ok(routes.call(request).await?.into_response())
 }
 
 #[poem::handler]
@@ -258,13 +270,15 @@ async fn add_security_headers<E: Endpoint>(endpoint: Arc<E>, request: Request) -
         header::VARY,
         HeaderValue::from_static("Origin, Accept-Encoding"),
     );
-    // What has a tag may be kept and asked for again; all else is one user's.
+    // What has a tag may be kept and asked for again; all else is one user's, unless PostgREST says otherwise.
     let kept = if headers.contains_key(header::ETAG) {
         "no-cache"
     } else {
         "no-store"
     };
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(kept));
+    headers
+        .entry(header::CACHE_CONTROL)
+        .or_insert(HeaderValue::from_static(kept));
     Ok(response)
 }
 
@@ -294,15 +308,26 @@ fn share_with(
         header::ETAG,
         header::RETRY_AFTER,
         header::LOCATION,
+        // Of PostgREST's answers.
         header::CONTENT_RANGE,
         limits::RATE_LIMIT,
         limits::RATE_LIMIT_POLICY,
+        header::CONTENT_LOCATION,
+        HeaderName::from_static("content-profile"),
+        HeaderName::from_static("preference-applied"),
     ];
     let shared = endpoint.clone().with(
         Cors::new()
             .allow_origins(origins.iter().map(String::as_str))
             .expose_headers(exposed.map(|name: HeaderName| name))
-            .allow_methods([Method::GET, Method::POST, Method::PATCH, Method::DELETE])
+            .allow_methods([
+                Method::GET,
+                Method::HEAD,
+                Method::POST,
+                Method::PUT,
+                Method::PATCH,
+                Method::DELETE,
+            ])
             .allow_credentials(false),
     );
     let shared = Arc::new(shared);

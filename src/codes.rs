@@ -281,7 +281,7 @@ pub const CODES: &[Code] = &[
         413,
         "body_too_large",
         &[Body],
-        "The body is larger than 1 MiB.",
+        "The body is larger than 1 MiB; under `/rest/v1`, than 10 MiB.",
     ),
     code(
         415,
@@ -309,6 +309,18 @@ pub const CODES: &[Code] = &[
         "A defect of the service, logged under `requestId`.",
     ),
     code(
+        501,
+        "postgrest_missing",
+        &[],
+        "No PostgREST is known here: install one, or set `POSTGREST_URL` or `SUPABASE_URL`.",
+    ),
+    code(
+        502,
+        "upstream_unavailable",
+        &[],
+        "PostgREST cannot be reached, or broke off: try again.",
+    ),
+    code(
         503,
         "database_unavailable",
         &[Every],
@@ -331,6 +343,12 @@ pub const CODES: &[Code] = &[
         "timeout",
         &[Every],
         "It took too long and was given up: try again.",
+    ),
+    code(
+        504,
+        "upstream_timeout",
+        &[],
+        "PostgREST did not answer in time: try again, or ask for less.",
     ),
 ];
 

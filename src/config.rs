@@ -104,6 +104,19 @@ pub struct Config {
     /// `on,register=20/h,login=100/15m,user=off`: so many at once, and as many again over the period.
     #[arg(long, env, default_value = "on", global = true)]
     pub rate_limits: RateLimits,
+    /// Where PostgREST is, to which /rest/v1 is delegated, such as http://127.0.0.1:3000. Without it and SUPABASE_URL,
+    /// with the private PostgreSQL, a `postgrest` or `postrust` on PATH is started beside it.
+    #[arg(long, env, global = true)]
+    pub postgrest_url: Option<Url>,
+
+    /// The Supabase project, such as https://abcdefghijklmnopqrst.supabase.co: its PostgREST is delegated to.
+    #[arg(long, env, global = true)]
+    pub supabase_url: Option<Url>,
+
+    /// The project's publishable (anon) key, sent to its PostgREST; a bearer that equals it counts as no token.
+    /// Where it is not given, the bearer `anon` does.
+    #[arg(long, env, global = true)]
+    pub supabase_anon_key: Option<String>,
 
     /// How the log is written, to standard error. RUST_LOG chooses what is logged.
     #[arg(long, env, value_enum, default_value_t = LogFormat::Auto, global = true)]
@@ -212,6 +225,18 @@ impl Config {
     pub fn migration_setting(&self) -> Option<&'static str> {
         let own = given(&self.migration_database_url).map(|_| "MIGRATION_DATABASE_URL");
         own.or_else(|| self.database_url().map(|_| "DATABASE_URL"))
+    }
+
+    /// The key that PostgREST is asked with.
+    pub fn api_key(&self) -> Option<&str> {
+        self.supabase_anon_key
+            .as_deref()
+            .filter(|key| !key.is_empty())
+    }
+
+    /// The bearer of whoever has no token: Supabase's clients always send one.
+    pub fn anon_key(&self) -> &str {
+        self.api_key().unwrap_or("anon")
     }
 
     /// How many connections to PostgreSQL there may be.

@@ -13,6 +13,7 @@ pub mod contract;
 pub mod db;
 pub mod document;
 pub mod limits;
+pub mod postgrest;
 pub mod problem;
 pub mod sweep;
 pub mod telemetry;

@@ -10,6 +10,7 @@ use speedcoding::{
     auth::Auth,
     config::Config,
     db::{self, Db, connect::PostgresUrl, embedded::Embedded},
+    postgrest::Delegate,
     telemetry,
 };
 use tokio::signal::unix::{SignalKind, signal};
@@ -161,7 +162,8 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
             config.bind
         )
     })?;
-    // Nor is anything started with keys that will not do.
+    // Nor is anything started with settings that will not do.
+    Delegate::new(config)?;
     if let Some(jwt_secret) = config.jwt_secret() {
         Auth::new(config, jwt_secret)?;
     }

@@ -153,6 +153,19 @@ impl Problem {
         .because(source)
     }
 
+    /// Says it once more in the words of PostgREST's errors, which its clients show.
+    pub fn for_postgrest_clients(mut self) -> Self {
+        let message = self.0.detail.to_string();
+        for (name, value) in [
+            ("message", message),
+            ("details", String::new()),
+            ("hint", String::new()),
+        ] {
+            self.0.members.insert(name.to_owned(), value.into());
+        }
+        self
+    }
+
     /// Keeps the cause for the log.
     pub fn because(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         self.0.source = Some(source.into());

@@ -154,6 +154,18 @@ fn tls(check: Check, root: Option<&str>) -> anyhow::Result<ClientConfig> {
         .with_no_client_auth())
 }
 
+/// For HTTPS: trusts the certificate authorities of this machine; nobody, where it is not needed.
+pub fn https(needed: bool) -> anyhow::Result<ClientConfig> {
+    if needed {
+        return tls(Check::Host, None);
+    }
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    Ok(ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(RootCertStore::empty())
+        .with_no_client_auth())
+}
+
 /// The certificate authorities of `sslrootcert`; without it, or with `system`, those of this machine.
 fn roots(root: Option<&str>) -> anyhow::Result<RootCertStore> {
     let mut roots = RootCertStore::empty();

@@ -38,6 +38,7 @@ queries! {
     LIST_SIGN_INS = "list_sign_ins" (JSONB, INT4, UUID);
     END_SIGN_IN = "end_sign_in" (JSONB, UUID);
     SWEEP_SIGN_INS = "sweep_sign_ins" (UUID, INT8, FLOAT8);
+    ADMIT = "admit" (JSONB);
     GET_ME = "get_me" (JSONB);
     START_SESSION = "start_session" (JSONB, TEXT, TEXT);
     VERIFY_MILESTONE = "verify_milestone" (JSONB, UUID, INT4, TEXT);

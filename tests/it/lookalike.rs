@@ -17,7 +17,7 @@ async fn grants(owner: &Client) -> Vec<String> {
     let rows = owner
         .query(
             "with ours as (
-               select oid, nspname from pg_namespace where nspname in ('public', 'private')
+               select oid, nspname from pg_namespace where nspname in ('public', 'private', 'speedcoding')
              ),
              privileged (what, acl) as (
                select format('schema %I', nspname), coalesce(n.nspacl, acldefault('n', n.nspowner))

@@ -2,6 +2,7 @@
 
 mod accounts;
 mod boards;
+mod delegation;
 mod documents;
 #[cfg(feature = "download")]
 mod download;

@@ -81,7 +81,7 @@ async fn may_execute(owner: &Client, role: &str) -> Vec<String> {
             "select format('%I.%I', n.nspname, p.proname)
                from pg_proc as p
                join pg_namespace as n on n.oid = p.pronamespace
-              where n.nspname in ('public', 'private') and has_function_privilege($1, p.oid, 'EXECUTE')
+              where n.nspname in ('public', 'private', 'speedcoding') and has_function_privilege($1, p.oid, 'EXECUTE')
               order by 1",
             &[&role],
         )
@@ -186,7 +186,8 @@ async fn clients_read_nothing_in_private_and_call_nothing_there() {
                 "private.caller_role",
                 "private.clock",
                 "private.display_duration",
-                "private.elapsed_ms"
+                "private.elapsed_ms",
+                "speedcoding.check_request"
             ],
             "{role}"
         );

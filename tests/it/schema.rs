@@ -60,7 +60,7 @@ async fn functions(client: &Client) -> BTreeMap<String, String> {
                                  acl.grantor::regrole) as who)))
                from pg_proc as p
                join pg_namespace as n on n.oid = p.pronamespace
-              where n.nspname in ('public', 'private')
+              where n.nspname in ('public', 'private', 'speedcoding')
                 and not exists (select from pg_depend as d where d.objid = p.oid and d.deptype = 'e')",
             &[],
         )
@@ -122,7 +122,7 @@ async fn functions_pin_their_search_path_and_are_granted_by_name() {
         &owner,
         "select p.oid::regprocedure::text
            from pg_proc as p
-          where p.pronamespace in ('public'::regnamespace, 'private'::regnamespace)
+          where p.pronamespace in ('public'::regnamespace, 'private'::regnamespace, 'speedcoding'::regnamespace)
             and not coalesce(p.proconfig, '{}') && array['search_path=pg_catalog, pg_temp', 'search_path=\"\"']",
     )
     .await;
@@ -132,7 +132,7 @@ async fn functions_pin_their_search_path_and_are_granted_by_name() {
         &owner,
         "select p.oid::regprocedure::text
            from pg_proc as p, aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) as acl
-          where p.pronamespace in ('public'::regnamespace, 'private'::regnamespace)
+          where p.pronamespace in ('public'::regnamespace, 'private'::regnamespace, 'speedcoding'::regnamespace)
             and acl.grantee = 0",
     )
     .await;
@@ -143,7 +143,7 @@ async fn functions_pin_their_search_path_and_are_granted_by_name() {
         &owner,
         "select p.oid::regprocedure::text
            from pg_proc as p
-          where p.pronamespace in ('public'::regnamespace, 'private'::regnamespace)
+          where p.pronamespace in ('public'::regnamespace, 'private'::regnamespace, 'speedcoding'::regnamespace)
             and p.prosecdef
             and p.proowner not in ('speedcoding_writer'::regrole, 'speedcoding_keeper'::regrole)",
     )
@@ -200,7 +200,7 @@ async fn everything_that_the_dashboard_shows_is_explained() {
           union all
          select p.oid::regprocedure::text
            from pg_proc as p
-          where p.pronamespace in ('public'::regnamespace, 'private'::regnamespace)
+          where p.pronamespace in ('public'::regnamespace, 'private'::regnamespace, 'speedcoding'::regnamespace)
             and obj_description(p.oid, 'pg_proc') is null
           union all
          select t.oid::regtype::text

@@ -8,3 +8,4 @@ pub mod program;
 pub mod proxy;
 pub mod race;
 pub mod service;
+pub mod upstream;

@@ -1,0 +1,18 @@
+create or replace function speedcoding.check_request() returns void
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  claims jsonb := nullif(current_setting('request.jwt.claims', true), '')::jsonb;
+begin
+  if claims ->> 'role' = 'authenticated' and coalesce(claims ->> 'iss', '') not like '%/auth/v1' then
+    perform private.enter(claims);
+  end if;
+end
+$$;
+
+comment on function speedcoding.check_request() is
+  'PostgREST''s db-pre-request: an ended sign-in and a banned account count at once, whatever the token still says.';
+revoke all on function speedcoding.check_request() from public, anon, authenticated, service_role;
+grant execute on function speedcoding.check_request() to anon, authenticated, service_role;
+alter function speedcoding.check_request() owner to speedcoding_writer;

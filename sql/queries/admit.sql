@@ -1,0 +1,1 @@
+select * from private.admit($1)

@@ -1,0 +1,441 @@
+//! Delegation: what clients read ad hoc goes to PostgREST, streamed both ways, with the caller's own token.
+
+use std::{
+    error::Error as StdError,
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use http_body_util::{LengthLimitError, Limited, combinators::BoxBody};
+use hyper::body::{Body as HttpBody, Bytes, Frame, Incoming, SizeHint};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::{TokioExecutor, TokioTimer},
+};
+use percent_encoding::percent_decode_str;
+use poem::{
+    Body, Request, Response,
+    error::{MethodNotAllowedError, NotFoundError},
+    http::{self, HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header},
+    web::RemoteAddr,
+};
+use poem_openapi::OperationId;
+use postgres_from_row::FromRow;
+use tokio::time::{Instant, Sleep, sleep};
+use tokio_postgres::Row;
+use url::Url;
+
+use crate::{
+    app::State,
+    auth::bearer,
+    config::Config,
+    db::{self, connect, query},
+    problem::{Problem, REQUEST_ID},
+    telemetry,
+};
+
+/// Where PostgREST begins, here as on Supabase.
+pub const BASE: &str = "/rest/v1";
+/// A larger body is cut off. Our own tables take no writes at all; others of the project may take many rows at once.
+const BODY_LIMIT: usize = 10 * 1024 * 1024;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Shorter than servers and load balancers keep a connection on which nothing moves.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
+
+const API_KEY: HeaderName = HeaderName::from_static("apikey");
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+
+/// What is between two neighbours only (RFC 9110, section 7.6.1), whatever `Connection` adds.
+const HOP_BY_HOP: [HeaderName; 9] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+/// What a client says of itself in the place of those between it and us, and what is said anew.
+const NOT_PASSED_ON: [HeaderName; 7] = [
+    header::HOST,
+    header::EXPECT,
+    header::FORWARDED,
+    HeaderName::from_static("x-forwarded-host"),
+    HeaderName::from_static("x-forwarded-proto"),
+    HeaderName::from_static("x-real-ip"),
+    API_KEY,
+];
+/// What an answer says about the upstream's own address: who may read it there, and how it is reached.
+const NOT_PASSED_BACK: [HeaderName; 8] = [
+    header::ACCESS_CONTROL_ALLOW_ORIGIN,
+    header::ACCESS_CONTROL_ALLOW_METHODS,
+    header::ACCESS_CONTROL_ALLOW_HEADERS,
+    header::ACCESS_CONTROL_ALLOW_CREDENTIALS,
+    header::ACCESS_CONTROL_EXPOSE_HEADERS,
+    header::ACCESS_CONTROL_MAX_AGE,
+    header::ALT_SVC,
+    header::STRICT_TRANSPORT_SECURITY,
+];
+
+type Outgoing = Limited<BoxBody<Bytes, io::Error>>;
+
+/// The way to PostgREST.
+pub struct Delegate {
+    client: Client<HttpsConnector<HttpConnector>, Outgoing>,
+    /// Without a slash at its end; none where no PostgREST is known.
+    upstream: Option<String>,
+    api_key: Option<HeaderValue>,
+    patience: Duration,
+}
+
+/// The caller may go on: what matters is that nothing was raised.
+struct Admitted;
+
+impl FromRow for Admitted {
+    fn from_row(_: &Row) -> Self {
+        Admitted
+    }
+
+    fn try_from_row(_: &Row) -> Result<Self, tokio_postgres::Error> {
+        Ok(Admitted)
+    }
+}
+
+impl Delegate {
+    /// As the settings say. Nothing is connected yet.
+    pub fn new(config: &Config) -> anyhow::Result<Self> {
+        let upstream = upstream(config)?;
+        let is_https = upstream.as_ref().is_some_and(|url| url.scheme() == "https");
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
+        let https = HttpsConnectorBuilder::new()
+            .with_tls_config(connect::https(is_https)?)
+            .https_or_http()
+            .enable_http1()
+            .wrap_connector(tcp);
+        Ok(Delegate {
+            client: Client::builder(TokioExecutor::new())
+                .pool_timer(TokioTimer::new())
+                .pool_idle_timeout(IDLE_TIMEOUT)
+                .build(https),
+            upstream: upstream.map(|url| url.as_str().trim_end_matches('/').to_owned()),
+            api_key: config
+                .api_key()
+                .map(HeaderValue::from_str)
+                .transpose()
+                .context("SUPABASE_ANON_KEY")?,
+            patience: Duration::from_secs(config.request_timeout),
+        })
+    }
+
+    fn uri(&self, uri: &Uri) -> Result<Uri, Problem> {
+        let path = beneath(uri.path()).ok_or_else(|| poem::Error::from(NotFoundError))?;
+        let Some(upstream) = &self.upstream else {
+            return Err(Problem::new(
+                StatusCode::NOT_IMPLEMENTED,
+                "postgrest_missing",
+                "No PostgREST is here: put `postgrest` or `postrust` on PATH and start again, or set \
+                 POSTGREST_URL or SUPABASE_URL.",
+            ));
+        };
+        let query = uri.query().map(|query| format!("?{query}"));
+        format!("{upstream}{path}{}", query.unwrap_or_default())
+            .parse()
+            .map_err(Problem::internal)
+    }
+
+    fn request(&self, mut request: Request, uri: Uri) -> http::Request<Outgoing> {
+        let peer = match request.remote_addr() {
+            RemoteAddr(poem::Addr::SocketAddr(address)) => {
+                HeaderValue::from_str(&address.ip().to_canonical().to_string()).ok()
+            }
+            _ => None,
+        };
+        let body = BoxBody::from(request.take_body());
+        let mut outgoing = http::Request::new(Limited::new(body, BODY_LIMIT));
+        *outgoing.method_mut() = request.method().clone();
+        *outgoing.uri_mut() = uri;
+        let headers = outgoing.headers_mut();
+        *headers = std::mem::take(request.headers_mut());
+        drop_hop_by_hop(headers);
+        for name in NOT_PASSED_ON {
+            headers.remove(name);
+        }
+        let ours = [
+            (
+                REQUEST_ID,
+                HeaderValue::from_str(&telemetry::request_id()).ok(),
+            ),
+            (FORWARDED_FOR, peer),
+            (API_KEY, self.api_key.clone()),
+        ];
+        for (name, value) in ours {
+            headers.remove(&name);
+            if let Some(value) = value {
+                headers.insert(name, value);
+            }
+        }
+        outgoing
+    }
+
+    fn response(&self, response: http::Response<Incoming>) -> Result<Response, Problem> {
+        let (mut parts, body) = response.into_parts();
+        // We offer no other protocol: a server that switches to one is none that we know.
+        if parts.status.is_informational() {
+            return Err(unavailable().because("the upstream switches protocols"));
+        }
+        drop_hop_by_hop(&mut parts.headers);
+        for name in NOT_PASSED_BACK {
+            parts.headers.remove(name);
+        }
+        let body = Patient::new(body, self.patience);
+        let mut response = Response::builder()
+            .status(parts.status)
+            .body(Body::from(BoxBody::new(body)));
+        *response.headers_mut() = parts.headers;
+        Ok(response)
+    }
+}
+
+/// Where PostgREST is, by its own setting or as part of a Supabase project.
+pub fn upstream(config: &Config) -> anyhow::Result<Option<Url>> {
+    let (setting, url) = match (&config.postgrest_url, &config.supabase_url) {
+        (Some(url), _) => ("POSTGREST_URL", url.clone()),
+        (None, Some(project)) => {
+            anyhow::ensure!(
+                config.api_key().is_some(),
+                "SUPABASE_ANON_KEY is needed with SUPABASE_URL: the project's publishable (anon) key, which its \
+                 PostgREST asks for"
+            );
+            let mut url = project.clone();
+            url.set_path(&format!("{}{BASE}", project.path().trim_end_matches('/')));
+            ("SUPABASE_URL", url)
+        }
+        (None, None) => return Ok(None),
+    };
+    let is_plain = matches!(url.scheme(), "http" | "https")
+        && url.has_host()
+        && url.username().is_empty()
+        && url.password().is_none()
+        && url.query().is_none()
+        && url.fragment().is_none();
+    anyhow::ensure!(
+        is_plain,
+        "{setting} must be a plain URL such as https://project.supabase.co or http://127.0.0.1:3000"
+    );
+    Ok(Some(url))
+}
+
+/// Whether a request is PostgREST's to answer.
+pub fn is_beneath(path: &str) -> bool {
+    path.strip_prefix(BASE)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// Passes a request on, and its answer back.
+pub async fn delegate(mut request: Request) -> Result<Response, Problem> {
+    let answer = async {
+        let state = request
+            .data::<Arc<State>>()
+            .cloned()
+            .ok_or_else(|| Problem::internal("the state is not among the request's data"))?;
+        let Delegate {
+            client, patience, ..
+        } = &state.delegate;
+        // TRACE would show what we add, and CONNECT is no request for a resource.
+        if matches!(*request.method(), Method::TRACE | Method::CONNECT) {
+            return Err(Problem::from(poem::Error::from(MethodNotAllowedError))
+                .allowing("DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT".to_owned()));
+        }
+        let uri = state.delegate.uri(request.uri())?;
+        match bearer::claims(&request)? {
+            Some(claims) => {
+                let Admitted = state.db.call(Some(&claims), &query::ADMIT, &[]).await?;
+            }
+            None => {
+                request.headers_mut().remove(header::AUTHORIZATION);
+            }
+        }
+        let announced = request.headers().get(header::CONTENT_LENGTH);
+        let announced = announced.and_then(|length| length.to_str().ok()?.parse().ok());
+        if announced.is_some_and(|length: u64| length > BODY_LIMIT as u64) {
+            return Err(too_large());
+        }
+        let outgoing = state.delegate.request(request, uri);
+        let response = tokio::time::timeout(*patience, client.request(outgoing))
+            .await
+            .map_err(|_| timed_out())?
+            .map_err(refused)?;
+        state.delegate.response(response)
+    };
+    let mut response = match answer.await {
+        Ok(response) => response,
+        Err(problem) => return Err(problem.for_postgrest_clients()),
+    };
+    response.set_data(OperationId("rest"));
+    Ok(response)
+}
+
+/// The path beneath PostgREST's root: nothing, a relation, or `rpc/` and a function. Only what every server on the way
+/// reads alike: no dots, slashes or escapes in disguise.
+fn beneath(path: &str) -> Option<&str> {
+    let path = path.strip_prefix(BASE)?;
+    let segments: Vec<_> = path.split('/').skip(1).collect();
+    let is_named = |segment: &str| {
+        let Ok(name) = percent_decode_str(segment).decode_utf8() else {
+            return false;
+        };
+        !matches!(&*name, "" | "." | "..")
+            && !name.contains(|c: char| c.is_control() || matches!(c, '/' | '\\' | ';' | '%'))
+    };
+    let is_known = match segments.as_slice() {
+        [] | [""] => true,
+        [relation] => is_named(relation),
+        ["rpc", function] => is_named(function),
+        _ => false,
+    };
+    is_known.then_some(path)
+}
+
+fn drop_hop_by_hop(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        // A client cannot have us drop what decides: its token, and how its body ends.
+        .filter(|name| *name != header::AUTHORIZATION && *name != header::CONTENT_LENGTH)
+        .collect();
+    for name in HOP_BY_HOP.iter().chain(&named) {
+        headers.remove(name);
+    }
+}
+
+fn unavailable() -> Problem {
+    Problem::new(
+        StatusCode::BAD_GATEWAY,
+        "upstream_unavailable",
+        "PostgREST cannot be reached: try again in a moment.",
+    )
+}
+
+fn timed_out() -> Problem {
+    Problem::new(
+        StatusCode::GATEWAY_TIMEOUT,
+        "upstream_timeout",
+        "PostgREST did not answer in time: try again, or ask for less.",
+    )
+}
+
+fn too_large() -> Problem {
+    Problem::new(
+        StatusCode::PAYLOAD_TOO_LARGE,
+        "body_too_large",
+        "The body is larger than 10 MiB.",
+    )
+}
+
+/// Why there is no answer: the request's body, or the upstream.
+fn refused(error: hyper_util::client::legacy::Error) -> Problem {
+    if is_caused_by(&error, |_: &LengthLimitError| true) {
+        return too_large();
+    }
+    let problem = if is_caused_by(&error, hyper::Error::is_user) {
+        Problem::malformed("The body cannot be read.")
+    } else if is_caused_by(&error, |error: &io::Error| {
+        error.kind() == io::ErrorKind::TimedOut
+    }) {
+        timed_out()
+    } else {
+        unavailable()
+    };
+    problem.because(db::describe(&error))
+}
+
+fn is_caused_by<T: StdError + 'static>(
+    error: &(dyn StdError + 'static),
+    is_meant: impl Fn(&T) -> bool,
+) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if error.downcast_ref().is_some_and(&is_meant) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+/// Drops the client's connection, so that what was sent is not taken for all. (An error would do, but poem polls a
+/// connection that has failed once more, and hyper then ends the body in good order.) Nothing is said of a panic.
+fn break_off() -> ! {
+    std::panic::resume_unwind(Box::new("a body broke off"))
+}
+
+/// A body that breaks off when nothing comes for too long; while nobody reads it, no time passes.
+struct Patient {
+    body: Incoming,
+    patience: Duration,
+    deadline: Pin<Box<Sleep>>,
+    waits: bool,
+}
+
+impl Patient {
+    fn new(body: Incoming, patience: Duration) -> Self {
+        Patient {
+            body,
+            patience,
+            deadline: Box::pin(sleep(patience)),
+            waits: false,
+        }
+    }
+}
+
+impl HttpBody for Patient {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) {
+            self.waits = false;
+            return Poll::Ready(
+                frame
+                    .transpose()
+                    .unwrap_or_else(|error| {
+                        tracing::warn!("PostgREST broke off: {}", db::describe(&error));
+                        break_off()
+                    })
+                    .map(Ok),
+            );
+        }
+        if !self.waits {
+            self.waits = true;
+            let deadline = Instant::now() + self.patience;
+            self.deadline.as_mut().reset(deadline);
+        }
+        ready!(self.deadline.as_mut().poll(context));
+        tracing::warn!("PostgREST fell silent");
+        break_off()
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,804 @@
+//! Delegation as clients and PostgREST see it, with a server in PostgREST's place that hears every byte.
+
+use std::time::Duration;
+
+use reqwest::{Method, StatusCode, header};
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::mpsc,
+    time::timeout,
+};
+
+use crate::support::{
+    actor::{Actor, Answer, answer},
+    app::TestApp,
+    program::Scratch,
+    upstream::{Upstream, chunk},
+};
+
+/// Far longer than anything here takes: reached only when a test fails.
+const PATIENCE: Duration = Duration::from_secs(60);
+const EMPTY: &str =
+    "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n[]";
+
+/// The service in front of this.
+async fn before(upstream: &Upstream) -> TestApp {
+    TestApp::start_with(|config| config.postgrest_url = Some(upstream.url.clone())).await
+}
+
+async fn get(actor: &Actor, path: &str) -> Answer {
+    answer(actor.request(Method::GET, path)).await
+}
+
+/// Sends bytes as they are, and then asks for an end, so that all that is answered can be read.
+async fn raw(app: &TestApp, bytes: &[u8]) -> String {
+    let address = app.base.trim_start_matches("http://");
+    let mut stream = TcpStream::connect(address).await.expect("a connection");
+    stream.write_all(bytes).await.expect("a request");
+    let end = "GET /health/live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    // The connection may be closed already.
+    let _ = stream.write_all(end.as_bytes()).await;
+    let mut heard = Vec::new();
+    let mut part = [0; 4096];
+    // Or that is taken for a part of what was sent, which then never ends.
+    while let Ok(Ok(count @ 1..)) = timeout(Duration::from_secs(1), stream.read(&mut part)).await {
+        heard.extend(&part[..count]);
+    }
+    String::from_utf8_lossy(&heard).into_owned()
+}
+
+#[tokio::test]
+async fn a_request_reaches_postgrest_as_it_was_sent_and_its_answer_comes_back_the_same() {
+    let body = b"[{\"id\":1}]\0\xff not JSON at all";
+    let mut said = format!(
+        "HTTP/1.1 206 Partial Content\r\nContent-Type: application/vnd.pgrst.object+json; charset=utf-8\r\n\
+         Content-Range: 0-0/7\r\nContent-Profile: other\r\nPreference-Applied: count=exact\r\n\
+         Location: /things?id=eq.1\r\nETag: W/\"1\"\r\nX-Two: 1\r\nX-Two: 2\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    )
+    .into_bytes();
+    said.extend(body);
+    let upstream = Upstream::answering(said).await;
+    let app = before(&upstream).await;
+    let alice = app.runner("alice").await;
+    let token = alice.token.clone().expect("a token");
+    let sent = b"{\"a\": \"\xf0\x9f\x8f\x81\"}\0\xff";
+    let target =
+        "things%20of%C3%A9?select=a,b(c)&or=(a.eq.1,b.is.null)&x=%2F..%2F&y=%00&order=a.desc";
+    for method in ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "QUERY"] {
+        let request = alice
+            .request(
+                Method::from_bytes(method.as_bytes()).expect("a method"),
+                &format!("/rest/v1/{target}"),
+            )
+            .header("Prefer", "return=representation, count=exact")
+            .header("Range-Unit", "items")
+            .header("Range", "0-0")
+            .header("Accept", "application/vnd.pgrst.object+json")
+            .header("Accept-Profile", "other")
+            .header("Content-Profile", "other")
+            .header("Content-Type", "text/csv")
+            .header("Content-Encoding", "gzip")
+            .header("Accept-Encoding", "gzip, br")
+            .header("X-Client-Info", "supabase-js/2")
+            .body(sent.to_vec());
+        let response = request.send().await.expect("an answer");
+        assert_eq!(response.status(), 206);
+        for (name, value) in [
+            (
+                "content-type",
+                "application/vnd.pgrst.object+json; charset=utf-8",
+            ),
+            ("content-range", "0-0/7"),
+            ("content-profile", "other"),
+            ("preference-applied", "count=exact"),
+            ("location", "/things?id=eq.1"),
+            ("etag", "W/\"1\""),
+        ] {
+            assert_eq!(response.headers()[name], value);
+        }
+        assert_eq!(response.headers().get_all("x-two").iter().count(), 2);
+        assert!(!response.headers().contains_key("content-encoding"));
+        let request_id = response.headers()["x-request-id"].clone();
+        assert_eq!(response.bytes().await.expect("a body"), &body[..]);
+
+        let heard = upstream.only();
+        assert_eq!(heard.line(), format!("{method} /root/{target} HTTP/1.1"));
+        for (name, value) in [
+            ("authorization", format!("Bearer {token}")),
+            ("prefer", "return=representation, count=exact".into()),
+            ("range-unit", "items".into()),
+            ("range", "0-0".into()),
+            ("accept", "application/vnd.pgrst.object+json".into()),
+            ("accept-profile", "other".into()),
+            ("content-profile", "other".into()),
+            ("content-type", "text/csv".into()),
+            ("content-encoding", "gzip".into()),
+            ("accept-encoding", "gzip, br".into()),
+            ("x-client-info", "supabase-js/2".into()),
+            ("host", upstream.url.authority().into()),
+            ("x-request-id", request_id.to_str().expect("text").into()),
+            ("x-forwarded-for", "127.0.0.1".into()),
+            ("content-length", sent.len().to_string()),
+        ] {
+            assert_eq!(heard.all(name), [value], "{name}");
+        }
+        assert_eq!(heard.body, sent);
+    }
+    for (path, target) in [
+        ("/rest/v1", "/root"),
+        ("/rest/v1/", "/root/"),
+        ("/rest/v1?select=1", "/root?select=1"),
+        ("/rest/v1/rpc/f?a=1", "/root/rpc/f?a=1"),
+        ("/rest/v1/a.b", "/root/a.b"),
+    ] {
+        get(&alice, path).await;
+        assert_eq!(upstream.only().line(), format!("GET {target} HTTP/1.1"));
+    }
+    let head = answer(alice.request(Method::HEAD, "/rest/v1/things")).await;
+    assert_eq!(head.headers["content-range"], "0-0/7");
+    assert_eq!(upstream.only().line(), "HEAD /root/things HTTP/1.1");
+    assert_eq!(upstream.connections(), 1);
+}
+
+#[tokio::test]
+async fn what_is_between_two_neighbours_goes_no_further() {
+    let upstream = Upstream::answering(
+        "HTTP/1.1 200 OK\r\nConnection: X-Secret, keep-alive\r\nKeep-Alive: timeout=5\r\nX-Secret: 1\r\n\
+         Proxy-Authenticate: Basic\r\nUpgrade: h2c\r\nTrailer: X-End\r\nAccess-Control-Allow-Origin: *\r\n\
+         Access-Control-Allow-Credentials: true\r\nAlt-Svc: h3=\":443\"\r\nX-Request-Id: theirs\r\n\
+         Strict-Transport-Security: max-age=9\r\nX-Kept: 1\r\nCache-Control: max-age=1\r\nContent-Length: 2\r\n\r\n[]",
+    )
+    .await;
+    let app = before(&upstream).await;
+    let alice = app.runner("alice").await;
+    let token = alice.token.clone().expect("a token");
+    let said = raw(
+        &app,
+        format!(
+            "GET /rest/v1/things HTTP/1.1\r\nHost: evil.example\r\nConnection: X-Secret, TE\r\nX-Secret: 1\r\n\
+             connection: authorization, content-length\r\nTE: trailers\r\nKeep-Alive: 1\r\nUpgrade: websocket\r\n\
+             Proxy-Authorization: Basic x\r\nProxy-Connection: close\r\nExpect: 100-continue\r\n\
+             Forwarded: for=1.2.3.4\r\nX-Forwarded-For: 1.2.3.4\r\nX-Forwarded-Host: evil\r\nX-Real-IP: 1.2.3.4\r\n\
+             X-Request-Id: mine\r\napikey: mine\r\nX-Kept: 1\r\nAuthorization: Bearer {token}\r\n\r\n"
+        )
+        .as_bytes(),
+    )
+    .await
+    .to_ascii_lowercase();
+    assert!(said.starts_with("http/1.1 200"), "{said}");
+    assert!(
+        said.contains("\r\nx-kept: 1\r\n") && said.contains("\r\ncache-control: max-age=1\r\n")
+    );
+    for name in [
+        "x-secret",
+        "keep-alive",
+        "proxy-",
+        "upgrade",
+        "trailer",
+        "access-control",
+        "alt-svc",
+        "theirs",
+        "strict-transport",
+    ] {
+        assert!(!said.contains(name), "{name} in {said}");
+    }
+
+    let heard = upstream.only();
+    assert_eq!(heard.all("host"), [upstream.url.authority()]);
+    assert_eq!(heard.all("x-kept"), ["1"]);
+    assert_eq!(heard.all("authorization"), [format!("Bearer {token}")]);
+    assert_eq!(heard.all("x-forwarded-for"), ["127.0.0.1"]);
+    assert_eq!(heard.all("x-request-id").len(), 1);
+    assert_ne!(heard.all("x-request-id"), ["mine"]);
+    for name in [
+        "connection",
+        "x-secret",
+        "te",
+        "keep-alive",
+        "upgrade",
+        "proxy-authorization",
+        "proxy-connection",
+        "expect",
+        "forwarded",
+        "x-forwarded-host",
+        "x-real-ip",
+        "apikey",
+        "transfer-encoding",
+        "content-length",
+    ] {
+        assert_eq!(heard.all(name), [""; 0], "{name}");
+    }
+}
+
+#[tokio::test]
+async fn who_has_no_token_is_nobody_and_who_has_a_bad_one_is_refused_here() {
+    let upstream = Upstream::answering(EMPTY).await;
+    let app = TestApp::start_with(|config| {
+        config.postgrest_url = Some(upstream.url.clone());
+        config.supabase_anon_key = Some("the-anon-key".into());
+    })
+    .await;
+    let visitor = app.visitor();
+    let anon = visitor.clone().with_token("the-anon-key");
+    for actor in [&visitor, &anon] {
+        let request = actor
+            .request(Method::GET, "/rest/v1/users")
+            .header("apikey", "whatever");
+        answer(request).await.ok(200);
+        let heard = upstream.only();
+        assert_eq!(heard.all("authorization"), [""; 0]);
+        assert_eq!(heard.all("apikey"), ["the-anon-key"]);
+    }
+    // The same key is no token to the API either.
+    anon.get("/auth/me").await.problem(401, "missing_token");
+
+    let alice = app.runner("alice").await;
+    get(&alice, "/rest/v1/users").await.ok(200);
+    assert_eq!(upstream.only().all("apikey"), ["the-anon-key"]);
+
+    let forged = alice.token.clone().map(|token| format!("{token}x"));
+    for token in ["anon", "rt_x", "a.b.c", &forged.expect("a token")] {
+        let refused = get(&visitor.clone().with_token(token), "/rest/v1/users").await;
+        let problem = refused.problem(401, "invalid_token");
+        // As supabase-js reads errors.
+        assert_eq!(problem["message"], problem["detail"]);
+        assert_eq!(
+            (&problem["details"], &problem["hint"]),
+            (&json!(""), &json!(""))
+        );
+    }
+    let two = alice
+        .request(Method::GET, "/rest/v1/users")
+        .header(header::AUTHORIZATION, "Bearer other");
+    answer(two).await.problem(401, "invalid_token");
+    let basic = visitor
+        .request(Method::GET, "/rest/v1/users")
+        .header(header::AUTHORIZATION, "Basic YTpi");
+    answer(basic).await.problem(401, "invalid_token");
+
+    let owner = app.sql().await;
+    let banned = app.runner("bert").await;
+    owner
+        .batch_execute("update public.users set banned_at = now() where username = 'bert'")
+        .await
+        .expect("a ban");
+    get(&banned, "/rest/v1/users")
+        .await
+        .problem(403, "account_banned");
+    owner
+        .batch_execute(
+            "update private.refresh_tokens set revoked_at = now(), revoked_reason = 'logout'",
+        )
+        .await
+        .expect("a revocation");
+    get(&alice, "/rest/v1/users")
+        .await
+        .problem(401, "sign_in_ended");
+    let gone = app.runner("greta").await;
+    owner
+        .batch_execute("delete from public.users where username = 'greta'")
+        .await
+        .expect("a deletion");
+    get(&gone, "/rest/v1/users")
+        .await
+        .problem(401, "sign_in_ended");
+    assert_eq!(upstream.heard().len(), 0);
+}
+
+#[tokio::test]
+async fn only_the_upstream_is_reached_and_only_beneath_its_path() {
+    let upstream = Upstream::answering(EMPTY).await;
+    let app = before(&upstream).await;
+    for target in [
+        "/rest/v1/../auth/v1/admin",
+        "/rest/v1/..",
+        "/rest/v1/.",
+        "/rest/v1/./things",
+        "/rest/v1/%2e%2e/auth",
+        "/rest/v1/%2e%2e",
+        "/rest/v1/.%2E",
+        "/rest/v1/%2e%2e%2fauth",
+        "/rest/v1/..%2fauth",
+        "/rest/v1/%252e%252e%252fauth",
+        "/rest/v1/..;/auth",
+        "/rest/v1/things;x=1",
+        "/rest/v1/..%5cauth",
+        "/rest/v1/a%2fb",
+        "/rest/v1/a%5Cb",
+        "/rest/v1/a%00",
+        "/rest/v1/a%0d%0aX:1",
+        "/rest/v1/a%ff",
+        "/rest/v1/a%zz",
+        "/rest/v1/a%",
+        "/rest/v1//things",
+        "/rest/v1//evil.example/things",
+        "/rest/v1/things/",
+        "/rest/v1/things/1",
+        "/rest/v1/rpc/",
+        "/rest/v1/rpc/f/g",
+        "/rest/v1/rpc/..",
+        "/rest/v1x",
+        "/rest/v1@evil.example/",
+        "/rest/v1.evil.example/",
+        "/REST/v1/things",
+        "/rest//v1/things",
+        "/%72est/v1/things",
+        "/rest%2fv1/things",
+        "/./rest/v1/things",
+        "//rest/v1/things",
+        "http://evil.example/other",
+    ] {
+        let said = raw(
+            &app,
+            format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes(),
+        )
+        .await;
+        assert!(said.starts_with("HTTP/1.1 404"), "{target}: {said}");
+        assert!(said.contains("\"unknown_path\""), "{target}: {said}");
+    }
+    for method in ["TRACE", "CONNECT"] {
+        let said = raw(
+            &app,
+            format!("{method} /rest/v1/things HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes(),
+        )
+        .await;
+        assert!(said.starts_with("HTTP/1.1 4"), "{said}");
+    }
+    let said = raw(
+        &app,
+        b"CONNECT evil.example:443 HTTP/1.1\r\nHost: evil.example:443\r\n\r\n",
+    )
+    .await;
+    assert!(said.starts_with("HTTP/1.1 4"), "{said}");
+    assert_eq!(upstream.heard().len(), 0);
+
+    // A request in absolute form must be taken (RFC 9112, section 3.2.2): its host decides nothing.
+    for authority in ["evil.example", "127.0.0.1:1", "user:password@evil.example"] {
+        let said = raw(
+            &app,
+            format!("GET http://{authority}/rest/v1/things HTTP/1.1\r\nHost: {authority}\r\n\r\n")
+                .as_bytes(),
+        )
+        .await;
+        if said.starts_with("HTTP/1.1 400") {
+            continue;
+        }
+        assert!(said.starts_with("HTTP/1.1 200"), "{said}");
+        let heard = upstream.only();
+        assert_eq!(heard.line(), "GET /root/things HTTP/1.1");
+        assert_eq!(heard.all("host"), [upstream.url.authority()]);
+    }
+}
+
+#[tokio::test]
+async fn no_second_request_can_be_smuggled_in_the_first() {
+    let upstream = Upstream::answering(EMPTY).await;
+    let app = before(&upstream).await;
+    let smuggled = "GET /rest/v1/smuggled HTTP/1.1\r\nHost: x\r\n\r\n";
+    let chunked = format!("0\r\n\r\n{smuggled}");
+    for headers in [
+        "Content-Length: 0\r\nContent-Length: 5",
+        "Content-Length: 5\r\nContent-Length: 0",
+        "Content-Length: 0, 5",
+        "Content-Length: +5",
+        "Content-Length: 0x5",
+        "Content-Length: -1",
+        "Content-Length : 5",
+        "Content-Length:\x0b5",
+        "Content-Length: 5\r\nTransfer-Encoding: chunked",
+        "Transfer-Encoding: chunked\r\nContent-Length: 5",
+        "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity",
+        "Transfer-Encoding: identity, chunked",
+        "Transfer-Encoding: xchunked",
+        "Transfer-Encoding: chunked, identity",
+        "Transfer-Encoding : chunked",
+        "Transfer-Encoding:\x0bchunked",
+        "X: 1\r\n Transfer-Encoding: chunked",
+        "X: 1\nTransfer-Encoding: chunked",
+        "Content-Length: 0\r\n\tContent-Length: 5",
+    ] {
+        let request =
+            format!("POST /rest/v1/first HTTP/1.1\r\nHost: x\r\n{headers}\r\n\r\n{chunked}");
+        raw(&app, request.as_bytes()).await;
+        for heard in upstream.heard() {
+            // What we take for a second request is one: it stood in plain sight. Nothing of one is in another's body.
+            let body = String::from_utf8_lossy(&heard.body).into_owned();
+            assert!(!body.contains("smuggled"), "{headers:?}: {heard:?}");
+            let ends = heard.all("content-length").len() + heard.all("transfer-encoding").len();
+            assert!(ends <= 1, "{headers:?}: {heard:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn bodies_stream_both_ways() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let app = TestApp::start_with(|config| {
+        config.postgrest_url = format!("http://{address}").parse().ok();
+    })
+    .await;
+    let (parts, rest) = mpsc::unbounded_channel::<Result<Vec<u8>, std::io::Error>>();
+    let body = futures_util::stream::unfold(rest, async |mut rest| {
+        rest.recv().await.map(|part| (part, rest))
+    });
+    let request = app
+        .visitor()
+        .request(Method::POST, "/rest/v1/things")
+        .body(reqwest::Body::wrap_stream(body));
+    let sending = tokio::spawn(request.send());
+    let story = async {
+        parts.send(Ok(b"first".to_vec())).expect("a reader");
+        let (mut stream, _) = listener.accept().await.expect("a connection");
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.expect("a head"));
+        }
+        // The first part is there before the second one is sent.
+        assert_eq!(chunk(&mut stream).await, Some(Some(b"first".to_vec())));
+        parts.send(Ok(b"second".to_vec())).expect("a reader");
+        assert_eq!(chunk(&mut stream).await, Some(Some(b"second".to_vec())));
+        drop(parts);
+        assert_eq!(chunk(&mut stream).await, Some(None));
+        let said = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n";
+        stream.write_all(said.as_bytes()).await.expect("a reader");
+        let mut response = sending.await.expect("a task").expect("an answer");
+        assert_eq!(response.status(), 200);
+        let part = response.chunk().await.expect("a part");
+        assert_eq!(part.as_deref(), Some(&b"first"[..]));
+        stream
+            .write_all(b"6\r\nsecond\r\n0\r\n\r\n")
+            .await
+            .expect("a reader");
+        let part = response.chunk().await.expect("a part");
+        assert_eq!(part.as_deref(), Some(&b"second"[..]));
+        assert_eq!(response.chunk().await.expect("an end"), None);
+    };
+    timeout(PATIENCE, story)
+        .await
+        .expect("no waiting for the whole");
+}
+
+#[tokio::test]
+async fn a_body_has_a_limit_whether_or_not_it_says_how_long_it_is() {
+    let upstream = Upstream::answering(EMPTY).await;
+    let app = before(&upstream).await;
+    let visitor = app.visitor();
+    let post =
+        |body: reqwest::Body| answer(visitor.request(Method::POST, "/rest/v1/things").body(body));
+    let unannounced = |length: usize| {
+        let parts = vec![vec![b'x'; 1024]; length / 1024];
+        let parts = parts.into_iter().map(Ok::<_, std::io::Error>);
+        reqwest::Body::wrap_stream(futures_util::stream::iter(parts))
+    };
+    const LIMIT: usize = 10 * 1024 * 1024;
+    for body in [vec![b'x'; LIMIT].into(), unannounced(LIMIT)] {
+        post(body).await.ok(200);
+        assert_eq!(upstream.only().body.len(), LIMIT);
+    }
+    post(unannounced(LIMIT + 1024))
+        .await
+        .problem(413, "body_too_large");
+    // Before any of it is sent.
+    let said = raw(
+        &app,
+        format!(
+            "POST /rest/v1/things HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n",
+            LIMIT + 1
+        )
+        .as_bytes(),
+    )
+    .await;
+    assert!(said.starts_with("HTTP/1.1 413"), "{said}");
+    let said = raw(
+        &app,
+        b"POST /rest/v1/things HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nnonsense\r\n",
+    )
+    .await;
+    assert!(
+        said.starts_with("HTTP/1.1 400") || said.is_empty(),
+        "{said}"
+    );
+    assert_eq!(
+        upstream.heard().len(),
+        0,
+        "no body was taken for a whole one"
+    );
+}
+
+#[tokio::test]
+async fn an_upstream_that_is_away_harms_nothing_else() {
+    let unheard = {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        listener.local_addr().expect("an address")
+    };
+    let away = TestApp::start_with(|config| {
+        config.postgrest_url = format!("http://{unheard}").parse().ok();
+    })
+    .await;
+    let alice = away.runner("alice").await;
+    let problem = get(&alice, "/rest/v1/users")
+        .await
+        .problem(502, "upstream_unavailable");
+    assert!(
+        !problem.to_string().contains(&unheard.to_string()),
+        "{problem}"
+    );
+    alice.get("/auth/me").await.ok(200);
+    alice.get("/health/ready").await.ok(200);
+
+    for nonsense in [
+        "",
+        "220 smtp.example ESMTP\r\n\r\n",
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n",
+    ] {
+        let upstream = Upstream::acting(move |_, mut stream| async move {
+            stream.write_all(nonsense.as_bytes()).await.ok()?;
+            None
+        })
+        .await;
+        let app = before(&upstream).await;
+        get(&app.visitor(), "/rest/v1/users")
+            .await
+            .problem(502, "upstream_unavailable");
+    }
+
+    let silent = Upstream::acting(|_, stream| async move {
+        tokio::time::sleep(PATIENCE).await;
+        Some(stream)
+    })
+    .await;
+    let app = TestApp::start_with(|config| {
+        config.postgrest_url = Some(silent.url.clone());
+        config.request_timeout = 1;
+    })
+    .await;
+    get(&app.visitor(), "/rest/v1/users")
+        .await
+        .problem(504, "upstream_timeout");
+    app.visitor().get("/challenges").await.ok(200);
+}
+
+#[tokio::test]
+async fn an_answer_that_breaks_off_is_not_taken_for_a_whole_one() {
+    let begin = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n";
+    for stalls in [false, true] {
+        let upstream = Upstream::acting(move |_, mut stream| async move {
+            stream.write_all(begin.as_bytes()).await.ok()?;
+            if stalls {
+                tokio::time::sleep(PATIENCE).await;
+            }
+            None
+        })
+        .await;
+        let app = TestApp::start_with(|config| {
+            config.postgrest_url = Some(upstream.url.clone());
+            config.request_timeout = 1;
+        })
+        .await;
+        let request = app.visitor().request(Method::GET, "/rest/v1/users");
+        let response = request.send().await.expect("a beginning");
+        assert_eq!(response.status(), 200);
+        let whole = timeout(PATIENCE, response.bytes()).await.expect("an end");
+        whole.expect_err("it broke off");
+    }
+}
+
+#[tokio::test]
+async fn connections_are_reused_and_a_redirect_is_the_clients_to_follow() {
+    let upstream = Upstream::answering(
+        "HTTP/1.1 302 Found\r\nLocation: http://evil.example/\r\nContent-Length: 0\r\n\r\n",
+    )
+    .await;
+    let app = before(&upstream).await;
+    let client = reqwest::Client::builder()
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .build()
+        .expect("a client");
+    for _ in 0..10 {
+        let answer = client
+            .get(format!("{}/rest/v1/users", app.base))
+            .send()
+            .await
+            .expect("an answer");
+        assert_eq!(answer.status(), StatusCode::FOUND);
+        assert_eq!(answer.headers()["location"], "http://evil.example/");
+    }
+    assert_eq!(upstream.heard().len(), 10);
+    assert_eq!(upstream.connections(), 1);
+}
+
+#[tokio::test]
+async fn where_there_is_no_postgrest_the_answer_says_how_to_get_it() {
+    let app = TestApp::start().await;
+    let problem = get(&app.visitor(), "/rest/v1/users")
+        .await
+        .problem(501, "postgrest_missing");
+    for remedy in ["postgrest", "PATH", "POSTGREST_URL", "SUPABASE_URL"] {
+        assert!(problem["detail"].to_string().contains(remedy), "{problem}");
+    }
+    get(&app.visitor(), "/rest/v1/a/b")
+        .await
+        .problem(404, "unknown_path");
+}
+
+#[tokio::test]
+async fn pages_of_listed_origins_may_use_supabase_js() {
+    let upstream = Upstream::answering(
+        "HTTP/1.1 200 OK\r\nAccess-Control-Allow-Origin: *\r\nContent-Range: 0-0/1\r\nContent-Length: 2\r\n\r\n[]",
+    )
+    .await;
+    let app = TestApp::start_with(|config| {
+        config.postgrest_url = Some(upstream.url.clone());
+        config.cors_origins = vec!["https://app.example".into()];
+    })
+    .await;
+    let visitor = app.visitor();
+    for method in ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"] {
+        let asked = "accept-profile,apikey,authorization,content-profile,content-type,prefer,range,x-client-info";
+        let preflight = visitor
+            .request(Method::OPTIONS, "/rest/v1/sessions")
+            .header(header::ORIGIN, "https://app.example")
+            .header(header::ACCESS_CONTROL_REQUEST_METHOD, method)
+            .header(header::ACCESS_CONTROL_REQUEST_HEADERS, asked);
+        let allowed = answer(preflight).await;
+        assert_eq!(allowed.status, 200, "{method}");
+        let methods = allowed.headers["access-control-allow-methods"]
+            .to_str()
+            .expect("text");
+        assert!(methods.contains(method), "{methods}");
+        assert_eq!(allowed.headers["access-control-allow-headers"], asked);
+    }
+    assert_eq!(upstream.heard().len(), 0);
+    for (origin, permission) in [
+        ("https://app.example", Some("https://app.example")),
+        ("https://evil.example", None),
+    ] {
+        let request = visitor
+            .request(Method::GET, "/rest/v1/sessions")
+            .header(header::ORIGIN, origin);
+        let headers = answer(request).await.headers;
+        let origins: Vec<_> = headers
+            .get_all("access-control-allow-origin")
+            .iter()
+            .collect();
+        assert_eq!(origins, permission.into_iter().collect::<Vec<_>>());
+        if permission.is_some() {
+            let exposed = headers["access-control-expose-headers"]
+                .to_str()
+                .expect("text");
+            for name in [
+                "content-range",
+                "content-profile",
+                "preference-applied",
+                "x-request-id",
+            ] {
+                assert!(exposed.contains(name), "{name} in {exposed}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_supabase_project_is_delegated_to_beneath_its_own_path() {
+    let upstream = Upstream::answering(EMPTY).await;
+    let app = TestApp::start_with(|config| {
+        config.supabase_url = Some(upstream.url.clone());
+        config.supabase_anon_key = Some("the-anon-key".into());
+    })
+    .await;
+    get(&app.visitor(), "/rest/v1/users?select=id")
+        .await
+        .ok(200);
+    let heard = upstream.only();
+    assert_eq!(heard.line(), "GET /root/rest/v1/users?select=id HTTP/1.1");
+    assert_eq!(heard.all("apikey"), ["the-anon-key"]);
+}
+
+#[tokio::test]
+async fn a_wrong_address_is_told_by_its_setting() {
+    let scratch = Scratch::new();
+    for (name, value, words) in [
+        (
+            "SUPABASE_URL",
+            "https://x.supabase.co",
+            "SUPABASE_ANON_KEY is needed",
+        ),
+        ("POSTGREST_URL", "ftp://x", "POSTGREST_URL must be"),
+        ("POSTGREST_URL", "http://user:pw@x", "POSTGREST_URL must be"),
+        ("POSTGREST_URL", "http://x/?a=1", "POSTGREST_URL must be"),
+    ] {
+        let told = scratch
+            .program(&["serve"])
+            .env(name, value)
+            .finish()
+            .await
+            .told(&[words]);
+        assert!(!told.contains("pw"), "{told}");
+        assert!(
+            !scratch.path("data").exists(),
+            "told before anything is made"
+        );
+    }
+}
+
+/// What the operator's `db-pre-request` says to claims, as PostgREST calls it.
+#[tokio::test]
+async fn postgrest_itself_can_refuse_ended_sign_ins_and_banned_users() {
+    let app = TestApp::start().await;
+    let (alice, bert) = (app.runner("alice").await, app.runner("bert").await);
+    let owner = app.sql().await;
+    let claims_of = async |actor: &Actor| -> Value {
+        let row = owner
+            .query_one(
+                "select id::text from private.refresh_tokens where user_id = $1::text::uuid",
+                &[&actor.id],
+            )
+            .await
+            .expect("a sign-in");
+        json!({
+            "iss": "speedcoding", "sub": actor.id, "role": "authenticated", "session_id": row.get::<_, String>(0)
+        })
+    };
+    let said = async |role: &str, claims: Option<&Value>| {
+        let client = app.database.role(role, claims).await;
+        let outcome = client
+            .query("select speedcoding.check_request()", &[])
+            .await;
+        outcome.err().map(|error| {
+            let error = error.as_db_error().expect("PostgreSQL's error").clone();
+            (
+                error.code().code().to_owned(),
+                error.hint().unwrap_or_default().to_owned(),
+            )
+        })
+    };
+    let refusal = |state: &str, code: &str| Some((state.to_owned(), code.to_owned()));
+    let (of_alice, of_bert) = (claims_of(&alice).await, claims_of(&bert).await);
+    assert_eq!(said("authenticated", Some(&of_alice)).await, None);
+    owner
+        .batch_execute(
+            "update public.users set banned_at = now() where username = 'bert';
+             update private.refresh_tokens set revoked_at = now(), revoked_reason = 'logout'
+              where user_id = (select id from public.users where username = 'alice')",
+        )
+        .await
+        .expect("changes");
+    assert_eq!(
+        said("authenticated", Some(&of_alice)).await,
+        refusal("PT401", "sign_in_ended")
+    );
+    assert_eq!(
+        said("authenticated", Some(&of_bert)).await,
+        refusal("PT403", "account_banned")
+    );
+    // Another's sign-in does not help, nor does having none.
+    let mut mixed = of_alice.clone();
+    mixed["session_id"] = of_bert["session_id"].clone();
+    assert_eq!(
+        said("authenticated", Some(&mixed)).await,
+        refusal("PT401", "sign_in_ended")
+    );
+    mixed["session_id"] = Value::Null;
+    assert_eq!(
+        said("authenticated", Some(&mixed)).await,
+        refusal("PT401", "sign_in_ended")
+    );
+    // Visitors, the project's own keys, and people who signed in with Supabase Auth.
+    assert_eq!(said("anon", None).await, None);
+    assert_eq!(
+        said("anon", Some(&json!({ "role": "anon", "iss": "supabase" }))).await,
+        None
+    );
+    assert_eq!(
+        said("service_role", Some(&json!({ "role": "service_role" }))).await,
+        None
+    );
+    let of_auth =
+        json!({ "role": "authenticated", "iss": "https://x.supabase.co/auth/v1", "sub": alice.id });
+    assert_eq!(said("authenticated", Some(&of_auth)).await, None);
+}
