@@ -9,8 +9,12 @@ use speedcoding::{
     app::App,
     auth::Auth,
     config::Config,
-    db::{self, Db, connect::PostgresUrl, embedded::Embedded},
-    postgrest::Delegate,
+    db::{
+        self, Db,
+        connect::PostgresUrl,
+        embedded::{Embedded, postgrest::PostgRest},
+    },
+    postgrest::{self, Delegate},
     telemetry,
 };
 use tokio::signal::unix::{SignalKind, signal};
@@ -186,23 +190,37 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
     }
     let db = Db::connect(url, config).await.context("DATABASE_URL")?;
     let app = App::build(config, jwt_secret, db)?;
-    announce(&listener, "as DATABASE_URL says")?;
+    announce(&listener, "as DATABASE_URL says", whose_postgrest(config))?;
     app.serve(listener, stop_signal()?).await
 }
 
 async fn serve_embedded(config: &Config, listener: TcpListener) -> anyhow::Result<()> {
     let embedded = Embedded::start_from(&config.binaries, &config.data_dir, &[]).await?;
+    let mut beside = None;
     let served = async {
         db::migrate::migrate(embedded.url()).await?;
         let jwt_secret = config.jwt_secret().unwrap_or(embedded.jwt_secret());
+        let mut config = config.clone();
+        if postgrest::upstream(&config)?.is_none() {
+            let started = PostgRest::start(&config.data_dir, &embedded, jwt_secret).await;
+            beside = started.unwrap_or_else(|error| {
+                tracing::warn!("PostgREST is not started: {error:#}");
+                None
+            });
+            config.postgrest_url = beside.as_ref().map(|started| started.url.clone());
+        }
         let app = App::build(
-            config,
+            &config,
             jwt_secret,
-            Db::connect(embedded.url(), config).await?,
+            Db::connect(embedded.url(), &config).await?,
         )?;
         announce(
             &listener,
             &format!("private, in {}", config.data_dir.display()),
+            &match &beside {
+                Some(started) => started.program.display().to_string(),
+                None => whose_postgrest(&config).to_owned(),
+            },
         )?;
         let stop = stop_signal()?;
         tokio::select! {
@@ -214,14 +232,27 @@ async fn serve_embedded(config: &Config, listener: TcpListener) -> anyhow::Resul
         }
     };
     let outcome = served.await;
+    if let Some(postgrest) = beside {
+        postgrest.stop().await;
+    }
     embedded.stop().await;
     outcome
 }
 
-fn announce(listener: &TcpListener, database: &str) -> anyhow::Result<()> {
+/// Which PostgREST the settings name.
+fn whose_postgrest(config: &Config) -> &'static str {
+    match (&config.postgrest_url, &config.supabase_url) {
+        (Some(_), _) => "as POSTGREST_URL says",
+        (None, Some(_)) => "as SUPABASE_URL says",
+        (None, None) => "none",
+    }
+}
+
+fn announce(listener: &TcpListener, database: &str, postgrest: &str) -> anyhow::Result<()> {
     let address = listener.local_addr()?;
     eprintln!(
-        "SpeedCoding {}\n  API         http://{address}{}\n  Swagger UI  http://{address}/docs\n  PostgreSQL  {database}\nCtrl-C stops it.",
+        "SpeedCoding {}\n  API         http://{address}{}\n  Swagger UI  http://{address}/docs\n  \
+         PostgreSQL  {database}\n  PostgREST   {postgrest}\nCtrl-C stops it.",
         env!("CARGO_PKG_VERSION"),
         speedcoding::app::BASE,
     );

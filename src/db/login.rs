@@ -1,4 +1,4 @@
-//! A password for the service's role: so that the service need not know an owner's URL.
+//! Passwords for roles that log in: so that the service need not know an owner's URL, nor PostgREST the service's.
 
 use aws_lc_rs::rand;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -11,30 +11,34 @@ use super::{SERVICE_ROLE, connect::PostgresUrl, describe};
 pub async fn give_password(owner_url: &SecretString) -> anyhow::Result<SecretString> {
     let mut bytes = [0; 24];
     rand::fill(&mut bytes).map_err(|_| anyhow::anyhow!("no randomness"))?;
-    let password = URL_SAFE_NO_PAD.encode(bytes);
+    let password = SecretString::from(URL_SAFE_NO_PAD.encode(bytes));
     let mut url = Url::parse(owner_url.expose_secret()).map_err(|_| {
         anyhow::anyhow!(
             "the owner's URL must be of the form postgresql://user:password@host:5432/database"
         )
     })?;
+    set_password(owner_url, SERVICE_ROLE, &password).await?;
+    url.set_username(SERVICE_ROLE)
+        .and_then(|()| url.set_password(Some(password.expose_secret())))
+        .map_err(|()| anyhow::anyhow!("the owner's URL names no host"))?;
+    Ok(url.to_string().into())
+}
+
+/// Lets a role log in with this password.
+pub async fn set_password(
+    owner_url: &SecretString,
+    role: &str,
+    password: &SecretString,
+) -> anyhow::Result<()> {
     let (client, connection) = PostgresUrl::parse(owner_url)?.connect().await?;
     // The server gets the verifier only (RFC 5803): a statement may be logged.
-    let verifier = postgres_protocol::password::scram_sha_256(password.as_bytes());
+    let verifier = postgres_protocol::password::scram_sha_256(password.expose_secret().as_bytes());
     let altered = client
-        .batch_execute(&format!(
-            "alter role {SERVICE_ROLE} login password '{verifier}'"
-        ))
+        .batch_execute(&format!("alter role {role} login password '{verifier}'"))
         .await;
     drop(client);
     let _ = connection.await;
     altered.map_err(|error| {
-        anyhow::anyhow!(
-            "the role {SERVICE_ROLE} could not be altered: {}",
-            describe(&error)
-        )
-    })?;
-    url.set_username(SERVICE_ROLE)
-        .and_then(|()| url.set_password(Some(&password)))
-        .map_err(|()| anyhow::anyhow!("the owner's URL names no host"))?;
-    Ok(url.to_string().into())
+        anyhow::anyhow!("the role {role} could not be altered: {}", describe(&error))
+    })
 }

@@ -1,6 +1,11 @@
 //! Delegation as clients and PostgREST see it, with a server in PostgREST's place that hears every byte.
 
-use std::time::Duration;
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt, PermissionsExt},
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use reqwest::{Method, StatusCode, header};
 use serde_json::{Value, json};
@@ -14,7 +19,7 @@ use tokio::{
 use crate::support::{
     actor::{Actor, Answer, answer},
     app::TestApp,
-    program::Scratch,
+    program::{Scratch, is_alive, send, until},
     upstream::{Upstream, chunk},
 };
 
@@ -801,4 +806,173 @@ async fn postgrest_itself_can_refuse_ended_sign_ins_and_banned_users() {
     let of_auth =
         json!({ "role": "authenticated", "iss": "https://x.supabase.co/auth/v1", "sub": alice.id });
     assert_eq!(said("authenticated", Some(&of_auth)).await, None);
+}
+
+/// A program that is found as `postgrest`: it notes its process and its environment, and stays. Returns where.
+fn pretend_postgrest(scratch: &Scratch) -> (PathBuf, String) {
+    let (bin, notes) = (scratch.path("bin"), scratch.path("notes"));
+    for dir in [&bin, &notes] {
+        fs::create_dir(dir).expect("a directory");
+        // Under root it runs under another account.
+        fs::set_permissions(dir, fs::Permissions::from_mode(0o777)).expect("permissions");
+    }
+    let text = format!(
+        "#!/bin/sh\nenv >{0}/env.$$ && mv {0}/env.$$ {0}/env\ntr '\\0' ' ' </proc/$$/cmdline >{0}/argv\n\
+         echo $$ >{0}/pid.$$ && mv {0}/pid.$$ {0}/pid\nexec sleep 3600\n",
+        notes.display()
+    );
+    fs::write(bin.join("postgrest"), text).expect("a script");
+    fs::set_permissions(bin.join("postgrest"), fs::Permissions::from_mode(0o755))
+        .expect("permissions");
+    let path = std::env::var("PATH").expect("a PATH");
+    (notes, format!("{}:{path}", bin.display()))
+}
+
+/// The process of the pretended PostgREST, once it is another than before.
+async fn pretended(notes: &Path, before: Option<u32>) -> u32 {
+    until("PostgREST runs", async || {
+        let pid = fs::read_to_string(notes.join("pid"))
+            .ok()?
+            .trim()
+            .parse()
+            .ok()?;
+        (Some(pid) != before).then_some(pid)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_postgrest_on_path_runs_beside_the_private_postgresql_and_no_longer_than_the_service() {
+    let scratch = Scratch::new();
+    let (notes, path) = pretend_postgrest(&scratch);
+    let program = scratch.program(&["serve"]).env("PATH", &path).serve().await;
+    let first = pretended(&notes, None).await;
+
+    // With what it needs, and none of it where others could read it.
+    let env = fs::read_to_string(notes.join("env")).expect("an environment");
+    let value = |name: &str| {
+        let line = env
+            .lines()
+            .find_map(|line| line.strip_prefix(&format!("{name}=")));
+        line.unwrap_or_else(|| panic!("{name}")).to_owned()
+    };
+    let kept = fs::read_to_string(scratch.path("data/embedded.env")).expect("secrets");
+    let kept = |name: &str| {
+        let line = kept
+            .lines()
+            .find_map(|line| line.strip_prefix(&format!("{name}=")));
+        line.unwrap_or_else(|| panic!("{name}")).to_owned()
+    };
+    let password = kept("AUTHENTICATOR_PASSWORD");
+    let database = value("PGRST_DB_URI");
+    assert!(
+        database.starts_with(&format!("postgresql://authenticator:{password}@127.0.0.1:")),
+        "{database}"
+    );
+    assert_eq!(value("PGRST_JWT_SECRET"), kept("JWT_SECRET"));
+    for (name, expected) in [
+        ("PGRST_DB_SCHEMAS", "public"),
+        ("PGRST_DB_ANON_ROLE", "anon"),
+        ("PGRST_DB_PRE_REQUEST", "speedcoding.check_request"),
+        ("PGRST_SERVER_HOST", "127.0.0.1"),
+    ] {
+        assert_eq!(value(name), expected);
+    }
+    assert!(
+        !env.contains("DATA_DIR"),
+        "nothing of the service's own: {env}"
+    );
+    let port = value("PGRST_SERVER_PORT");
+    assert_eq!(kept("POSTGREST_URL"), format!("http://127.0.0.1:{port}"));
+    let argv = fs::read_to_string(notes.join("argv")).expect("its arguments");
+    assert!(
+        !argv.contains(&password) && !argv.contains(&kept("JWT_SECRET")),
+        "{argv}"
+    );
+    let mode = fs::metadata(scratch.path("data/postgrest.log"))
+        .expect("a log")
+        .mode();
+    assert_eq!(mode & 0o777, 0o600);
+    // It may log in, and become only whom a token names.
+    let mut client = database.parse::<tokio_postgres::Config>().expect("a URL");
+    let (client, connection) = client
+        .connect_timeout(PATIENCE)
+        .connect(tokio_postgres::NoTls)
+        .await
+        .expect("a login");
+    tokio::spawn(connection);
+    client
+        .batch_execute("set role anon; reset role; set role authenticated")
+        .await
+        .expect("roles");
+    client.batch_execute("reset role").await.expect("a role");
+    client
+        .batch_execute("select from public.users")
+        .await
+        .expect_err("nothing of its own");
+    client
+        .batch_execute("set role postgres")
+        .await
+        .expect_err("no owner");
+
+    // It does not answer, and nothing else minds.
+    let visitor = program.visitor();
+    get(&visitor, "/rest/v1/users")
+        .await
+        .problem(502, "upstream_unavailable");
+    visitor.get("/health/ready").await.ok(200);
+
+    // It is started again when it ends.
+    send(first, "KILL");
+    let second = pretended(&notes, Some(first)).await;
+    program.stop().await.well();
+    assert!(!is_alive(second), "it has stopped with the service");
+
+    // The same port and password the next time; a service that is killed takes it along.
+    let program = scratch.program(&["serve"]).env("PATH", &path).serve().await;
+    let third = pretended(&notes, Some(second)).await;
+    let env = fs::read_to_string(notes.join("env")).expect("an environment");
+    assert!(env.contains(&format!("PGRST_SERVER_PORT={port}\n")) && env.contains(&password));
+    program.signal("KILL");
+    program.ended().await;
+    if std::process::Command::new("setpriv")
+        .arg("--version")
+        .output()
+        .is_ok()
+    {
+        until("it has ended too", async || {
+            (!is_alive(third)).then_some(())
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_postgrest_that_cannot_be_run_is_told_and_a_named_one_is_preferred() {
+    let scratch = Scratch::new();
+    let (notes, path) = pretend_postgrest(&scratch);
+    let upstream = Upstream::answering(EMPTY).await;
+    let program = scratch
+        .program(&["serve"])
+        .env("PATH", &path)
+        .env("POSTGREST_URL", upstream.url.as_str())
+        .serve()
+        .await;
+    get(&program.visitor(), "/rest/v1/users").await.ok(200);
+    let said = program.stop().await.well().stderr;
+    assert!(said.contains("PostgREST   as POSTGREST_URL says"), "{said}");
+    assert!(!notes.join("pid").exists());
+
+    let file = scratch.path("bin/postgrest");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).expect("permissions");
+    let program = scratch.program(&["serve"]).env("PATH", &path).serve().await;
+    get(&program.visitor(), "/rest/v1/users")
+        .await
+        .problem(501, "postgrest_missing");
+    let said = program.stop().await.well().stderr;
+    let told = format!("may not run {}", file.display());
+    assert!(
+        said.contains(&told) && said.contains("/usr/local/bin"),
+        "{said}"
+    );
 }

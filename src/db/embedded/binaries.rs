@@ -100,7 +100,7 @@ fn fetch(_: &Binaries, _: Option<u32>, _: &DataDir, _: &Handle) -> Result<PathBu
     anyhow::bail!("this speedcoding was built without the feature `download`")
 }
 
-fn path_dirs() -> impl Iterator<Item = PathBuf> {
+pub(super) fn path_dirs() -> impl Iterator<Item = PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path).collect::<Vec<_>>().into_iter()
 }

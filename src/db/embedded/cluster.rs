@@ -72,7 +72,7 @@ impl Cluster {
         let files = DataDir::create(data_dir)?;
         let lock = files.lock()?;
         let account = Account::choose(&files)?;
-        files.rotate_log()?;
+        files.rotate_logs()?;
         files.remove_unfinished();
         let major = files.major()?;
         let bin = binaries::find(wanted, major, &account, &files, runtime)?;
@@ -159,7 +159,7 @@ impl Cluster {
     }
 
     fn run_to_end(&self, program: &'static str, mut command: Command, input: &str) -> Result<()> {
-        let (log, log_start) = self.files.open_log()?;
+        let (log, log_start) = DataDir::open_log(&self.files.log())?;
         let run = || {
             let mut child = command.stdin(Stdio::piped()).stderr(log).spawn()?;
             // A program that ends before it has read everything says why in the log.
@@ -189,7 +189,7 @@ impl Cluster {
         loop {
             self.clear_the_way()?;
             self.choose_port()?;
-            let (log, log_start) = self.files.open_log()?;
+            let (log, log_start) = DataDir::open_log(&self.files.log())?;
             let child = self.server_command()?.stderr(log).spawn();
             let mut child = child.context("cannot run postgres")?;
             let Some(status) = self.wait_until_ready(&mut child, log_start)? else {
@@ -290,21 +290,25 @@ impl Cluster {
         Ok(self.files.disarm()?)
     }
 
-    /// Keeps the port of the last time, so that other programs' settings stay true, unless somebody else has taken it.
     fn choose_port(&mut self) -> Result<()> {
         let kept = self.env.get("POSTGRES_PORT");
         let kept = kept.and_then(|port| port.expose_secret().parse().ok());
-        if let Some(port) = kept.filter(|port| is_free(*port)) {
-            self.port = port;
-            return Ok(());
-        }
-        self.port = pick_port()?;
-        if let Some(taken) = kept {
-            warn!("port {taken} is taken; PostgreSQL moves to {}", self.port);
-        }
+        self.port = keep_port(kept, "PostgreSQL")?;
         self.env.set("POSTGRES_PORT", &self.port.to_string());
         self.env.save(self.files.path())
     }
+}
+
+/// The port of the last time, so that other programs' settings stay true, unless somebody else has taken it.
+pub(super) fn keep_port(kept: Option<u16>, whose: &str) -> Result<u16> {
+    if let Some(port) = kept.filter(|port| is_free(*port)) {
+        return Ok(port);
+    }
+    let port = pick_port()?;
+    if let Some(taken) = kept {
+        warn!("port {taken} is taken; {whose} moves to {port}");
+    }
+    Ok(port)
 }
 
 pub(super) fn pid_of(child: &Child) -> Pid {

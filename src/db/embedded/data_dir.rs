@@ -80,6 +80,10 @@ impl DataDir {
         self.path.join("postgres.log")
     }
 
+    pub fn postgrest_log(&self) -> PathBuf {
+        self.path.join("postgrest.log")
+    }
+
     /// Where the server's socket goes; nowhere where the path would be too long for one.
     pub fn socket_dir(&self) -> Option<PathBuf> {
         let run = self.path.join("run");
@@ -166,22 +170,22 @@ impl DataDir {
         })
     }
 
-    pub fn rotate_log(&self) -> io::Result<()> {
-        match fs::metadata(self.log()) {
-            Ok(log) if log.len() > LOG_LIMIT_BYTES => {
-                fs::rename(self.log(), self.path.join("postgres.log.1"))
+    pub fn rotate_logs(&self) -> io::Result<()> {
+        for log in [self.log(), self.postgrest_log()] {
+            if fs::metadata(&log).is_ok_and(|log| log.len() > LOG_LIMIT_BYTES) {
+                fs::rename(&log, log.with_added_extension("1"))?;
             }
-            _ => Ok(()),
         }
+        Ok(())
     }
 
-    /// The log, and where in it the coming lines start. The server inherits it open, so its account needs no access.
-    pub fn open_log(&self) -> io::Result<(File, u64)> {
+    /// A log, and where in it the coming lines start. The server inherits it open, so its account needs no access.
+    pub fn open_log(log: &Path) -> io::Result<(File, u64)> {
         let file = OpenOptions::new()
             .create(true)
             .append(true)
             .mode(0o600)
-            .open(self.log())?
+            .open(log)?
             .into_file();
         let length = file.metadata()?.len();
         Ok((file, length))

@@ -2,7 +2,7 @@
 //! the service.
 //!
 //! Everything lives under one data directory: `postgres/` (the cluster), `embedded.env` (the secrets), `postgres.log`,
-//! `run/` (the socket), `binaries/` (a PostgreSQL that was fetched) and `lock` (who uses it).
+//! `postgrest.log`, `run/` (the socket), `binaries/` (a PostgreSQL that was fetched) and `lock` (who uses it).
 
 mod account;
 mod binaries;
@@ -11,6 +11,7 @@ mod data_dir;
 #[cfg(feature = "download")]
 mod download;
 mod env_file;
+pub mod postgrest;
 
 use std::{
     env, io,

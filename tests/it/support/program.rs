@@ -397,7 +397,7 @@ fn generated_secrets(data_dir: &Path) -> Vec<String> {
     let text = fs::read_to_string(data_dir.join("embedded.env")).unwrap_or_default();
     text.lines()
         .filter_map(|line| line.split_once('='))
-        .filter(|(name, _)| *name != "POSTGRES_PORT")
+        .filter(|(name, _)| !matches!(*name, "POSTGRES_PORT" | "POSTGREST_URL"))
         .map(|(_, value)| value.to_owned())
         .collect()
 }
