@@ -114,13 +114,14 @@ create table public.submissions (
   review_reason text constraint submissions_review_reason_length check (length(review_reason) <= 2000),
   constraint submissions_session_fkey foreign key (user_id, session_id)
     references public.sessions (user_id, id) on delete cascade,
+  -- The same columns once more: so that PostgREST embeds a session's submission as one, not as a list.
+  constraint submissions_user_id_session_id_key unique (user_id, session_id),
   constraint submissions_approved_with_video check (status <> 'APPROVED' or video_url is not null),
   constraint submissions_rejected_with_reason
     check (status <> 'REJECTED' or btrim(coalesce(review_reason, '')) <> ''),
   constraint submissions_reviewed_by_another check (reviewed_by <> user_id),
   constraint submissions_claimed_by_another check (claimed_by <> user_id)
 );
-create index submissions_user_id_session_id on public.submissions (user_id, session_id);
 -- The review queue: by challenge and status, oldest first.
 create index submissions_queue on public.submissions (challenge_id, status, submitted_at);
 create index submissions_claimed_by on public.submissions (claimed_by);
