@@ -12,7 +12,7 @@ use poem::{
     middleware::{CatchPanic, Compression, Cors},
     web::Redirect,
 };
-use poem_openapi::{ContactObject, LicenseObject, OpenApi, OpenApiService};
+use poem_openapi::{ContactObject, LicenseObject, OpenApi, OpenApiService, OperationId};
 use secrecy::SecretString;
 use url::Url;
 
@@ -97,8 +97,10 @@ impl App {
             .around(name_methods)
             .with(Compression::new());
         // From the innermost layer to the outermost.
+        let delegate = poem::endpoint::make(postgrest::delegate).around(limits::limit);
+        let delegate = Arc::new(delegate);
         let answering = routes
-            .around(or_delegate)
+            .around(move |routes, request| pass(delegate.clone(), routes, request))
             .data(Arc::new(state))
             .data(contract)
             .with(
@@ -182,11 +184,27 @@ fn service() -> OpenApiService<impl OpenApi, ()> {
 }
 
 /// What is PostgREST's passes as it is: neither packed nor unpacked, and no route reads its path.
-async fn or_delegate<E: Endpoint>(routes: Arc<E>, request: Request) -> Result<Response> {
-    if postgrest::is_beneath(request.uri().path()) {
-        return Ok(postgrest::delegate(request).await?);
+async fn pass<D: Endpoint, E: Endpoint>(
+    delegate: Arc<D>,
+    routes: Arc<E>,
+    request: Request,
+) -> Result<Response> {
+    if !postgrest::is_beneath(request.uri().path()) {
+        return Ok(routes.call(request).await?.into_response());
     }
-    Ok(routes.call(request).await?.into_response())
+    let operation = OperationId("rest");
+    match delegate.call(request).await {
+        Ok(response) => {
+            let mut response = response.into_response();
+            response.set_data(operation);
+            Ok(response)
+        }
+        Err(error) => {
+            let mut error = poem::Error::from(Problem::from(error).for_postgrest_clients());
+            error.set_data(operation);
+            Err(error)
+        }
+    }
 }
 
 #[poem::handler]

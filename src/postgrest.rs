@@ -3,8 +3,8 @@
 use std::{
     error::Error as StdError,
     io,
+    net::IpAddr,
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -19,12 +19,10 @@ use hyper_util::{
 };
 use percent_encoding::percent_decode_str;
 use poem::{
-    Body, Request, Response,
+    Body, Request, Response, Result,
     error::{MethodNotAllowedError, NotFoundError},
     http::{self, HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header},
-    web::RemoteAddr,
 };
-use poem_openapi::OperationId;
 use postgres_from_row::FromRow;
 use tokio::time::{Instant, Sleep, sleep};
 use tokio_postgres::Row;
@@ -153,13 +151,7 @@ impl Delegate {
             .map_err(Problem::internal)
     }
 
-    fn request(&self, mut request: Request, uri: Uri) -> http::Request<Outgoing> {
-        let peer = match request.remote_addr() {
-            RemoteAddr(poem::Addr::SocketAddr(address)) => {
-                HeaderValue::from_str(&address.ip().to_canonical().to_string()).ok()
-            }
-            _ => None,
-        };
+    fn request(&self, mut request: Request, uri: Uri, client: IpAddr) -> http::Request<Outgoing> {
         let body = BoxBody::from(request.take_body());
         let mut outgoing = http::Request::new(Limited::new(body, BODY_LIMIT));
         *outgoing.method_mut() = request.method().clone();
@@ -175,7 +167,10 @@ impl Delegate {
                 REQUEST_ID,
                 HeaderValue::from_str(&telemetry::request_id()).ok(),
             ),
-            (FORWARDED_FOR, peer),
+            (
+                FORWARDED_FOR,
+                HeaderValue::from_str(&client.to_string()).ok(),
+            ),
             (API_KEY, self.api_key.clone()),
         ];
         for (name, value) in ours {
@@ -242,47 +237,38 @@ pub fn is_beneath(path: &str) -> bool {
 }
 
 /// Passes a request on, and its answer back.
-pub async fn delegate(mut request: Request) -> Result<Response, Problem> {
-    let answer = async {
-        let state = request
-            .data::<Arc<State>>()
-            .cloned()
-            .ok_or_else(|| Problem::internal("the state is not among the request's data"))?;
-        let Delegate {
-            client, patience, ..
-        } = &state.delegate;
-        // TRACE would show what we add, and CONNECT is no request for a resource.
-        if matches!(*request.method(), Method::TRACE | Method::CONNECT) {
-            return Err(Problem::from(poem::Error::from(MethodNotAllowedError))
-                .allowing("DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT".to_owned()));
+pub async fn delegate(mut request: Request) -> Result<Response> {
+    let state = State::of(&request)?.clone();
+    let Delegate {
+        client, patience, ..
+    } = &state.delegate;
+    // TRACE would show what we add, and CONNECT is no request for a resource.
+    if matches!(*request.method(), Method::TRACE | Method::CONNECT) {
+        return Err(Problem::from(poem::Error::from(MethodNotAllowedError))
+            .allowing("DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT".to_owned())
+            .into());
+    }
+    let uri = state.delegate.uri(request.uri())?;
+    match bearer::claims(&request)? {
+        Some(claims) => {
+            let Admitted = state.db.call(Some(&claims), &query::ADMIT, &[]).await?;
         }
-        let uri = state.delegate.uri(request.uri())?;
-        match bearer::claims(&request)? {
-            Some(claims) => {
-                let Admitted = state.db.call(Some(&claims), &query::ADMIT, &[]).await?;
-            }
-            None => {
-                request.headers_mut().remove(header::AUTHORIZATION);
-            }
+        None => {
+            request.headers_mut().remove(header::AUTHORIZATION);
         }
-        let announced = request.headers().get(header::CONTENT_LENGTH);
-        let announced = announced.and_then(|length| length.to_str().ok()?.parse().ok());
-        if announced.is_some_and(|length: u64| length > BODY_LIMIT as u64) {
-            return Err(too_large());
-        }
-        let outgoing = state.delegate.request(request, uri);
-        let response = tokio::time::timeout(*patience, client.request(outgoing))
-            .await
-            .map_err(|_| timed_out())?
-            .map_err(refused)?;
-        state.delegate.response(response)
-    };
-    let mut response = match answer.await {
-        Ok(response) => response,
-        Err(problem) => return Err(problem.for_postgrest_clients()),
-    };
-    response.set_data(OperationId("rest"));
-    Ok(response)
+    }
+    let announced = request.headers().get(header::CONTENT_LENGTH);
+    let announced = announced.and_then(|length| length.to_str().ok()?.parse().ok());
+    if announced.is_some_and(|length: u64| length > BODY_LIMIT as u64) {
+        return Err(too_large().into());
+    }
+    let address = state.limits.client(&request);
+    let outgoing = state.delegate.request(request, uri, address);
+    let response = tokio::time::timeout(*patience, client.request(outgoing))
+        .await
+        .map_err(|_| timed_out())?
+        .map_err(refused)?;
+    Ok(state.delegate.response(response)?)
 }
 
 /// The path beneath PostgREST's root: nothing, a relation, or `rpc/` and a function. Only what every server on the way

@@ -976,3 +976,25 @@ async fn a_postgrest_that_cannot_be_run_is_told_and_a_named_one_is_preferred() {
         "{said}"
     );
 }
+
+#[tokio::test]
+async fn limits_hold_here_too_and_postgrest_learns_the_clients_address() {
+    let upstream = Upstream::answering(EMPTY).await;
+    let app = TestApp::start_with(|config| {
+        config.postgrest_url = Some(upstream.url.clone());
+        config.trusted_proxies = "127.0.0.1".parse().expect("a network");
+        config.rate_limits = "on,network=2/h".parse().expect("limits");
+    })
+    .await;
+    let from = |address: &str| {
+        let request = app.visitor().request(Method::GET, "/rest/v1/users");
+        answer(request.header("X-Forwarded-For", format!("10.0.0.1, {address}")))
+    };
+    for address in ["203.0.113.7", "203.0.113.7", "2001:db8::7"] {
+        from(address).await.ok(200);
+        assert_eq!(upstream.only().all("x-forwarded-for"), [address]);
+    }
+    let problem = from("203.0.113.7").await.problem(429, "rate_limited");
+    assert_eq!(problem["message"], problem["detail"]);
+    assert_eq!(upstream.heard().len(), 0);
+}
