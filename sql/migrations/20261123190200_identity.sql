@@ -41,7 +41,7 @@ create table private.credentials (
 );
 comment on table private.credentials is 'Password hashes; the service alone reads them.';
 comment on column private.credentials.user_id is 'Whose password it is.';
-comment on column private.credentials.password_hash is 'PHC string: algorithm, parameters, salt, hash.';
+comment on column private.credentials.password_hash is 'PHC string, or bcrypt''s of an imported user: algorithm, parameters, salt, hash.';
 comment on column private.credentials.updated_at is 'When it was set or rehashed.';
 
 revoke all on private.credentials from public, anon, authenticated, service_role;

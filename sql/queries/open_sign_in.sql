@@ -1,7 +1,21 @@
+with account as (
+  -- The password may have been changed since it was compared: the old one signs nobody in.
+  select account.id
+    from private.credentials as credential
+    join public.users as account on account.id = credential.user_id
+   where credential.user_id = $1
+     and credential.password_hash = $9
+     and account.banned_at is null
+     for no key update of credential
+), rehashed as (
+  update private.credentials
+     set password_hash = $10, updated_at = private.clock()
+    from account
+   where user_id = account.id
+     and $10::text is not null
+)
 insert into private.refresh_tokens
   (id, user_id, nonce_digest, key_id, idle_expires_at, expires_at, user_agent, ip)
 select $2, id, $3, $4, private.clock() + $5 * interval '1 second', private.clock() + $6 * interval '1 second', $7, $8
-  from public.users
- where id = $1
-   and banned_at is null
+  from account
 returning id

@@ -44,6 +44,19 @@ pub struct Credentials {
     pub password: String,
 }
 
+/// A user name and its password.
+#[derive(Object, Deserialize)]
+#[oai(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
+pub struct LoginCredentials {
+    /// In upper or lower case.
+    #[oai(validator(pattern = "^[A-Za-z0-9_-]{3,32}$"))]
+    pub username: String,
+    /// One from an older installation may be shorter than a new one must be.
+    #[oai(validator(min_length = 1, max_length = 128))]
+    pub password: String,
+}
+
 /// An account.
 #[derive(Object, FromRow, Serialize)]
 #[oai(rename_all = "camelCase")]
@@ -86,6 +99,9 @@ struct SignIn {
     id: Uuid,
 }
 
+/// How often a login starts anew because its account was changed meanwhile.
+const LOGIN_ATTEMPTS: usize = 3;
+
 #[OpenApi(prefix_path = "/auth", tag = "Tag::Auth")]
 impl AuthApi {
     /// Register
@@ -101,11 +117,8 @@ impl AuthApi {
         let Credentials { username, password } = body.0;
         let device = Device::of(&state, request);
         state.limits.register.check(&network(device.ip))?;
-        let hash = state
-            .auth
-            .passwords
-            .hash(&password.into(), &username)
-            .await?;
+        let hashing = state.auth.passwords.admit()?;
+        let hash = hashing.hash(&password.into(), &username).await?;
         let sign_in = state.auth.refresh.open()?;
         let user: User = state
             .db
@@ -142,45 +155,21 @@ impl AuthApi {
         &self,
         state: Data<&Arc<State>>,
         request: &Request,
-        body: Body<Credentials>,
+        body: Body<LoginCredentials>,
     ) -> Result<Json<Tokens>, Problem> {
-        let Credentials { username, password } = body.0;
+        let LoginCredentials { username, password } = body.0;
+        let password = SecretString::from(password);
         let device = Device::of(&state, request);
         state.limits.login.check(&network(device.ip))?;
-        let found: Option<FoundCredentials> = state
-            .db
-            .identity(&query::FIND_CREDENTIALS, &[&username])
-            .await?;
-        let hash = found.as_ref().map(|found| found.password_hash.clone());
-        let correct = state
-            .auth
-            .passwords
-            .verify(&SecretString::from(password), hash)
-            .await?;
-        let user = match found {
-            Some(found) if correct && found.banned => return Err(banned()),
-            Some(found) if correct => found.user,
-            _ => {
-                return Err(Problem::unauthorized(
-                    "wrong_credentials",
-                    "The user name or the password is wrong.",
-                ));
+        for _ in 0..LOGIN_ATTEMPTS {
+            if let Some(tokens) = sign_in(&state, &username, &password, &device).await? {
+                return Ok(Json(tokens));
             }
-        };
-        let sign_in = state.auth.refresh.open()?;
-        let params: [&(dyn ToSql + Sync); 8] = [
-            &user.id,
-            &sign_in.id,
-            &sign_in.nonce_digest,
-            &sign_in.key_id,
-            &SIGN_IN_IDLE_LIFETIME.as_secs_f64(),
-            &SIGN_IN_LIFETIME.as_secs_f64(),
-            &device.user_agent,
-            &device.ip,
-        ];
-        let opened: Option<SignIn> = state.db.identity(&query::OPEN_SIGN_IN, &params).await?;
-        opened.ok_or_else(banned)?;
-        Ok(Json(tokens(&state, user, sign_in.id, None, sign_in.token)?))
+        }
+        Err(Problem::unavailable(
+            "busy",
+            "This account is being changed: try again.",
+        ))
     }
 
     /// Who am I
@@ -196,6 +185,49 @@ impl AuthApi {
             .await
             .map(Json)
     }
+}
+
+/// Nothing where the account has changed since its password was compared: banned, deleted, or with another hash.
+async fn sign_in(
+    state: &State,
+    username: &str,
+    password: &SecretString,
+    device: &Device,
+) -> Result<Option<Tokens>, Problem> {
+    let comparing = state.auth.passwords.admit()?;
+    let found: Option<FoundCredentials> = state
+        .db
+        .identity(&query::FIND_CREDENTIALS, &[&username])
+        .await?;
+    let stored = found.as_ref();
+    let stored = stored.map(|found| (found.user.id, found.password_hash.clone()));
+    let verdict = comparing.verify(password, stored).await?;
+    let found = found.filter(|_| verdict.correct).ok_or_else(|| {
+        Problem::unauthorized(
+            "wrong_credentials",
+            "The user name or the password is wrong.",
+        )
+    })?;
+    if found.banned {
+        return Err(banned());
+    }
+    let new = state.auth.refresh.open()?;
+    let params: [&(dyn ToSql + Sync); 10] = [
+        &found.user.id,
+        &new.id,
+        &new.nonce_digest,
+        &new.key_id,
+        &SIGN_IN_IDLE_LIFETIME.as_secs_f64(),
+        &SIGN_IN_LIFETIME.as_secs_f64(),
+        &device.user_agent,
+        &device.ip,
+        &found.password_hash,
+        &verdict.rehashed,
+    ];
+    let opened: Option<SignIn> = state.db.identity(&query::OPEN_SIGN_IN, &params).await?;
+    opened
+        .map(|_| tokens(state, found.user, new.id, None, new.token))
+        .transpose()
 }
 
 /// The tokens of a sign-in, for which the password was given at `signed_in`, or else now.

@@ -2,6 +2,7 @@
 
 pub mod bearer;
 pub mod password;
+mod pool;
 pub mod refresh;
 pub mod token;
 
@@ -23,7 +24,7 @@ impl Auth {
     /// Takes its keys from the settings. `jwt_secret` must have 32 bytes at least.
     pub fn new(config: &Config, jwt_secret: &SecretString) -> anyhow::Result<Self> {
         Ok(Auth {
-            passwords: password::Passwords::new(),
+            passwords: password::Passwords::new()?,
             access: token::AccessTokens::new(jwt_secret, &config.jwt_issuer)?,
             refresh: refresh::RefreshTokens::new(&config.refresh_secrets(), jwt_secret)?,
         })

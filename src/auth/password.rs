@@ -1,114 +1,108 @@
-//! Passwords: Argon2id in a bounded pool, so that hashing can neither fill the memory nor starve the rest.
+//! Passwords: hashed with Argon2id, compared with whatever hash an account has.
 
-use std::sync::Arc;
+use std::io;
 
 use argon2::{
-    Argon2,
-    password_hash::{PasswordHasher, PasswordVerifier, phc::PasswordHash},
+    Algorithm, Argon2, Block, Params, Version,
+    password_hash::phc::{Output, PasswordHash, Salt},
 };
+use aws_lc_rs::rand;
+use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
 use secrecy::{ExposeSecret, SecretString};
-use tokio::sync::Semaphore;
 use unicode_normalization::UnicodeNormalization;
+use uuid::Uuid;
 
+use super::pool::{Memory, Place, Pool};
 use crate::problem::Problem;
 
-/// How many may wait for each one that is being hashed: a second or so of work.
-const QUEUE_PER_PERMIT: usize = 32;
-/// Guesses that an attacker who knows the usual lists needs at least.
-const MINIMUM_GUESSES: f64 = 1e4;
+/// m = 19 MiB, t = 2, p = 1 (OWASP Password Storage Cheat Sheet).
+const TODAYS: Params = match Params::new(19 * 1024, 2, 1, Some(32)) {
+    Ok(params) => params,
+    Err(_) => panic!("parameters of Argon2"),
+};
 /// What an unknown user's password is compared with, so that it takes as long as a known one's.
 /// (The hash of 32 random bytes that nobody kept, with today's parameters.)
 const NOBODYS_HASH: &str = "$argon2id$v=19$m=19456,t=2,p=1$AzzT48qkOz5HfCc1wN7ZQw$VEwsoHjM1NMV9PRmThM0I2WoN+xelK6/foqU8/7fUAA";
+/// Guesses that an attacker who knows the usual lists needs at least.
+const MINIMUM_GUESSES: f64 = 1e4;
+const MINIMUM_LENGTH: usize = 8;
 
-/// Hashes and compares passwords: Argon2id, m = 19 MiB, t = 2, p = 1 (OWASP Password Storage Cheat Sheet).
+/// A hash that would cost more is not computed: its numbers are corrupt, or it is meant to bring the service down.
+const MOST_MEMORY_KIB: u32 = 64 * 1024;
+const MOST_PASSES: u32 = 10;
+const MOST_LANES: u32 = 16;
+const MOST_BCRYPT_COST: u32 = 15;
+/// bcrypt sees no more of a password than this.
+const BCRYPT_BYTES: usize = 72;
+
+/// Hashes and compares passwords.
 ///
-/// Passwords are compared as NFC, so that the same keys on another system give the same password.
-pub struct Passwords {
-    /// One each for what is being hashed: as many as there are cores.
-    permits: Arc<Semaphore>,
-    /// One each for what is being hashed or waits for it.
-    places: Arc<Semaphore>,
+/// They are taken as NFC, so that the same keys on another system give the same password.
+pub struct Passwords(Pool);
+
+/// The way to one hash or one comparison: a place in the pool.
+pub struct Admitted(Place);
+
+/// What a comparison has found.
+pub struct Verdict {
+    /// Whether the password is the account's.
+    pub correct: bool,
+    /// The hash to keep instead, where the password is correct and its hash is not one of today's.
+    pub rehashed: Option<String>,
 }
 
 impl Passwords {
     /// A pool as wide as the machine has cores.
-    pub fn new() -> Self {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Passwords {
-            permits: Arc::new(Semaphore::new(cores)),
-            places: Arc::new(Semaphore::new(cores * (1 + QUEUE_PER_PERMIT))),
-        }
+    pub fn new() -> io::Result<Self> {
+        Pool::new().map(Passwords)
     }
 
-    /// The hash of a new password as a PHC string, or why the password will not do.
-    pub async fn hash(&self, password: &SecretString, username: &str) -> Result<String, Problem> {
-        let password = normalise(password);
-        let username = username.to_owned();
-        self.run(move || {
-            let password = password.expose_secret();
-            refuse_common(password, &username)?;
-            let hash = Argon2::default()
-                .hash_password(password.as_bytes())
-                .map_err(|error| Problem::internal(error.to_string()))?;
-            Ok(hash.to_string())
-        })
-        .await
-    }
-
-    /// Whether the password is that of the hash; without a hash it takes as long, and is not.
-    pub async fn verify(
-        &self,
-        password: &SecretString,
-        hash: Option<String>,
-    ) -> Result<bool, Problem> {
-        let password = normalise(password);
-        self.run(move || {
-            let known = hash.is_some();
-            let hash = hash.as_deref().unwrap_or(NOBODYS_HASH);
-            let hash =
-                PasswordHash::new(hash).map_err(|error| Problem::internal(error.to_string()))?;
-            let same = Argon2::default()
-                .verify_password(password.expose_secret().as_bytes(), &hash)
-                .is_ok();
-            Ok(same && known)
-        })
-        .await
-    }
-
-    /// Runs in the pool. The permit moves into the task: a client that hangs up frees nothing early.
-    async fn run<T: Send + 'static>(
-        &self,
-        work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
-    ) -> Result<T, Problem> {
-        let crowded = || {
-            Problem::unavailable(
-                "overloaded",
-                "Too many people are logging in: try again in a moment.",
-            )
-        };
-        let place = self
-            .places
-            .clone()
-            .try_acquire_owned()
-            .map_err(|_| crowded())?;
-        let permit = self
-            .permits
-            .clone()
-            .acquire_owned()
-            .await
-            .map_err(Problem::internal)?;
-        tokio::task::spawn_blocking(move || {
-            let _held = (place, permit);
-            work()
-        })
-        .await
-        .map_err(Problem::internal)?
+    /// A place in the pool, or 503 at once: before the database is asked anything.
+    pub fn admit(&self) -> Result<Admitted, Problem> {
+        self.0.admit().map(Admitted)
     }
 }
 
-impl Default for Passwords {
-    fn default() -> Self {
-        Self::new()
+impl Admitted {
+    /// The hash of a new password as a PHC string, or why the password will not do.
+    pub async fn hash(self, password: &SecretString, username: &str) -> Result<String, Problem> {
+        let password = normalise(password);
+        let username = username.to_owned();
+        let hashing = move |memory: &mut Memory| {
+            let password = password.expose_secret();
+            refuse_weak(password, &username)?;
+            hash(password.as_bytes(), memory)
+                .ok_or_else(|| Problem::internal("a password cannot be hashed"))
+        };
+        self.0.run(hashing).await?
+    }
+
+    /// Whether the password is the one of a user's hash. Without a hash, or with one that cannot be read,
+    /// it is not, and that takes as long.
+    pub async fn verify(
+        self,
+        password: &SecretString,
+        stored: Option<(Uuid, String)>,
+    ) -> Result<Verdict, Problem> {
+        let password = normalise(password);
+        let comparing = move |memory: &mut Memory| {
+            let password = password.expose_secret().as_bytes();
+            if let Some((user, hash)) = stored {
+                match compare(password, &hash, memory) {
+                    Some(verdict) => return verdict,
+                    None => tracing::error!(
+                        %user,
+                        "a password hash in private.credentials cannot be read: nobody can log in with it"
+                    ),
+                }
+            }
+            compare(password, NOBODYS_HASH, memory);
+            Verdict {
+                correct: false,
+                rehashed: None,
+            }
+        };
+        self.0.run(comparing).await
     }
 }
 
@@ -116,8 +110,106 @@ fn normalise(password: &SecretString) -> SecretString {
     password.expose_secret().nfc().collect::<String>().into()
 }
 
+/// How a hash of today's kind begins.
+fn todays() -> String {
+    let (memory, passes, lanes) = (TODAYS.m_cost(), TODAYS.t_cost(), TODAYS.p_cost());
+    format!("$argon2id$v=19$m={memory},t={passes},p={lanes}$")
+}
+
+/// A hash of today's kind; nothing where there is no randomness.
+fn hash(password: &[u8], memory: &mut Memory) -> Option<String> {
+    let mut salt = [0; 16];
+    rand::fill(&mut salt).ok()?;
+    let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, TODAYS);
+    let output = derive(&argon2, password, &salt, memory)?;
+    let [salt, output] = [&salt[..], output.as_bytes()].map(|bytes| STANDARD_NO_PAD.encode(bytes));
+    Some(format!("{}{salt}${output}", todays()))
+}
+
+fn derive(
+    argon2: &Argon2<'_>,
+    password: &[u8],
+    salt: &[u8],
+    memory: &mut Memory,
+) -> Option<Output> {
+    let blocks = argon2.params().block_count();
+    if memory.len() < blocks {
+        memory.resize(blocks, Block::new());
+    }
+    let length = argon2.params().output_len()?;
+    let mut output = [0; Output::MAX_LENGTH];
+    let output = output.get_mut(..length)?;
+    let derived = argon2.hash_password_into_with_memory(password, salt, output, &mut *memory);
+    if blocks > TODAYS.block_count() {
+        *memory = Memory::new();
+    }
+    derived.ok()?;
+    Output::new(output).ok()
+}
+
+/// Nothing where the stored hash cannot be read.
+fn compare(password: &[u8], stored: &str, memory: &mut Memory) -> Option<Verdict> {
+    let correct = Stored::parse(stored)?.matches(password, memory)?;
+    // What bcrypt did not see is not known to be right: a slip there must not become the password.
+    let unseen = stored.starts_with("$2") && password.len() > BCRYPT_BYTES;
+    let rehashed = if correct && !unseen && !stored.starts_with(&todays()) {
+        hash(password, memory)
+    } else {
+        None
+    };
+    Some(Verdict { correct, rehashed })
+}
+
+/// A hash of any kind that can be compared with.
+enum Stored<'a> {
+    Argon2(Box<Argon2<'static>>, Salt, Output),
+    /// From an older installation.
+    Bcrypt(&'a str),
+}
+
+impl<'a> Stored<'a> {
+    fn parse(text: &'a str) -> Option<Self> {
+        let is_bcrypt = |kind| text.starts_with(kind);
+        if ["$2a$", "$2b$", "$2y$"].into_iter().any(is_bcrypt) {
+            let parts: bcrypt::HashParts = text.parse().ok()?;
+            return (parts.get_cost() <= MOST_BCRYPT_COST).then_some(Stored::Bcrypt(text));
+        }
+        let hash = PasswordHash::new(text).ok()?;
+        let params = Params::try_from(&hash).ok()?;
+        if params.m_cost() > MOST_MEMORY_KIB
+            || params.t_cost() > MOST_PASSES
+            || params.p_cost() > MOST_LANES
+        {
+            return None;
+        }
+        let algorithm = Algorithm::try_from(hash.algorithm.as_str()).ok()?;
+        // Where it is not named it is the first one.
+        let version = hash.version.map_or(Ok(Version::V0x10), Version::try_from);
+        let argon2 = Argon2::new(algorithm, version.ok()?, params);
+        Some(Stored::Argon2(Box::new(argon2), hash.salt?, hash.hash?))
+    }
+
+    fn matches(&self, password: &[u8], memory: &mut Memory) -> Option<bool> {
+        Some(match self {
+            Stored::Argon2(argon2, salt, output) => {
+                derive(argon2, password, salt, memory)? == *output
+            }
+            // bcrypt repeats a password behind a NUL: to it "a" and "a\0a" are the same.
+            Stored::Bcrypt(text) => bcrypt::verify(password, text).ok()? & !password.contains(&0),
+        })
+    }
+}
+
 /// Refuses what stands on every list (NIST SP 800-63B, section 5.1.1.2); there are no composition rules.
-fn refuse_common(password: &str, username: &str) -> Result<(), Problem> {
+fn refuse_weak(password: &str, username: &str) -> Result<(), Problem> {
+    // Characters of a request that are one when they are composed count as one.
+    if password.chars().count() < MINIMUM_LENGTH {
+        return Err(Problem::invalid_field(
+            "password",
+            "too_short",
+            format!("must have at least {MINIMUM_LENGTH} characters"),
+        ));
+    }
     // Its effort grows faster than the text; what begins so rarely is no common password.
     let beginning: String = password.chars().take(64).collect();
     let estimate = zxcvbn::zxcvbn(&beginning, &[username, "speedcoding"]);

@@ -31,7 +31,7 @@ queries! {
     READY = "ready" ();
     REGISTER = "register" (TEXT, TEXT, UUID, BYTEA, BYTEA, FLOAT8, FLOAT8, TEXT, INET);
     FIND_CREDENTIALS = "find_credentials" (TEXT);
-    OPEN_SIGN_IN = "open_sign_in" (UUID, UUID, BYTEA, BYTEA, FLOAT8, FLOAT8, TEXT, INET);
+    OPEN_SIGN_IN = "open_sign_in" (UUID, UUID, BYTEA, BYTEA, FLOAT8, FLOAT8, TEXT, INET, TEXT, TEXT);
     REFRESH = "refresh" (UUID, BYTEA, BYTEA, INT4, FLOAT8, FLOAT8);
     REFUSE_REFRESH = "refuse_refresh" (UUID, BYTEA, BYTEA, INT4, FLOAT8);
     LOGOUT = "logout" (UUID, BYTEA, BYTEA, TEXT);

@@ -126,6 +126,7 @@ fn what_is_enforced_is_published() {
     let schemas = &document()["components"]["schemas"];
     for body in [
         "Credentials",
+        "LoginCredentials",
         "Refresh",
         "Logout",
         "StartSession",

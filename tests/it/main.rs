@@ -10,6 +10,7 @@ mod limits;
 mod lookalike;
 mod migrations;
 mod operation;
+mod passwords;
 mod program;
 mod races;
 mod refusals;

@@ -46,6 +46,12 @@ impl Actor {
         self.with_tokens(&tokens)
     }
 
+    /// Tries to log in.
+    pub async fn log_in(&self, username: &str, password: &str) -> Answer {
+        let credentials = json!({ "username": username, "password": password });
+        self.post("/auth/login", credentials).await
+    }
+
     /// Goes on with the tokens of an answer.
     pub fn with_tokens(self, tokens: &Value) -> Self {
         Actor {

@@ -1,0 +1,107 @@
+//! The threads that hash passwords: as many as cores, of low priority, with a short queue, so that logins can
+//! neither fill the memory nor starve the rest.
+
+use std::{
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    thread,
+};
+
+use argon2::Block;
+use crossbeam_channel::{Receiver, Sender};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+
+use crate::problem::Problem;
+
+/// How many may wait for each one that is being hashed: a second or so of work.
+const QUEUE_PER_THREAD: usize = 32;
+/// How much nicer than the rest: who has something to do goes first; against one of them a tenth of a core is left.
+#[cfg(target_os = "linux")]
+const NICENESS: i32 = 10;
+
+/// What a thread hashes in. It is kept from one job to the next, and given back when there is nothing to do.
+pub type Memory = Vec<Block>;
+type Job = Box<dyn FnOnce(&mut Memory) + Send>;
+
+/// One thread for each core, and places for what they work on and for what waits for them.
+pub struct Pool {
+    places: Arc<Semaphore>,
+    jobs: Sender<Job>,
+}
+
+/// A place in the pool: one job may be run.
+pub struct Place {
+    place: OwnedSemaphorePermit,
+    jobs: Sender<Job>,
+}
+
+impl Pool {
+    /// As wide as the machine has cores.
+    pub fn new() -> io::Result<Self> {
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        let (jobs, queue) = crossbeam_channel::unbounded();
+        for _ in 0..cores {
+            let queue = queue.clone();
+            thread::Builder::new()
+                .name("password-hash".to_owned())
+                .spawn(move || work_off(&queue))?;
+        }
+        Ok(Pool {
+            places: Arc::new(Semaphore::new(cores * (1 + QUEUE_PER_THREAD))),
+            jobs,
+        })
+    }
+
+    /// A place, or 503 at once where all are taken.
+    pub fn admit(&self) -> Result<Place, Problem> {
+        let place = self.places.clone().try_acquire_owned().map_err(|_| {
+            Problem::unavailable(
+                "overloaded",
+                "Too many people are logging in: try again in a moment.",
+            )
+        })?;
+        Ok(Place {
+            place,
+            jobs: self.jobs.clone(),
+        })
+    }
+}
+
+impl Place {
+    /// Runs in the pool. The place moves into the job: a client that hangs up frees nothing early.
+    pub async fn run<T: Send + 'static>(
+        self,
+        work: impl FnOnce(&mut Memory) -> T + Send + 'static,
+    ) -> Result<T, Problem> {
+        let (tell, told) = oneshot::channel();
+        let place = self.place;
+        let job: Job = Box::new(move |memory| {
+            let _held = place;
+            // It may have hung up while it waited.
+            if !tell.is_closed() {
+                let _ = tell.send(work(memory));
+            }
+        });
+        self.jobs
+            .send(job)
+            .map_err(|_| Problem::internal("no thread hashes passwords"))?;
+        told.await.map_err(Problem::internal)
+    }
+}
+
+fn work_off(queue: &Receiver<Job>) {
+    // A thread's own on Linux; elsewhere it would be the whole service's.
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::nice(NICENESS) {
+        tracing::warn!("passwords are hashed with normal priority: {error}");
+    }
+    let mut memory = Memory::new();
+    while let Ok(job) = queue.try_recv().or_else(|_| {
+        memory = Memory::new();
+        queue.recv()
+    }) {
+        // A panic has been reported when it comes here; whoever waits for the job is answered with 500.
+        let _ = catch_unwind(AssertUnwindSafe(|| job(&mut memory)));
+    }
+}
