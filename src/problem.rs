@@ -443,6 +443,13 @@ impl From<tokio_postgres::Error> for Problem {
                 "must be visible text without control characters, and not too long when it is normalised",
             );
         }
+        if database.constraint() == Some("submissions_recording_own") {
+            return Problem::invalid_field(
+                "videoUrl",
+                "not_yours",
+                "must be a recording of your own, in the folder <your id>/<the session's id>/ of the bucket recordings",
+            );
+        }
         // Class 22, data exception: a NUL in a path, for instance. 23514: a check constraint.
         if state.starts_with("22") || *database.code() == SqlState::CHECK_VIOLATION {
             return Problem::new(

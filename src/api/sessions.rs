@@ -24,6 +24,7 @@ use super::{
 use crate::{
     app::State,
     auth::bearer::{Anyone, SignedIn},
+    config::Config,
     contract::{Body, Json},
     db::query,
     problem::Problem,
@@ -58,7 +59,8 @@ pub struct EndSession {
     /// The packages that you used: at most 200 names of 1 to 214 characters.
     #[oai(validator(max_items = 200, min_length = 1, max_length = 214))]
     pub packages: Vec<String>,
-    /// The recording: https, on YouTube, Twitch or Vimeo. It can be added until the review.
+    /// The recording: https, on YouTube, Twitch or Vimeo, or your own in the project's storage. It can be added until
+    /// the review.
     #[oai(nullable, validator(max_length = 2048))]
     pub video_url: Option<String>,
 }
@@ -206,7 +208,7 @@ impl SessionsApi {
             video_url,
         } = body.0;
         if let Some(video_url) = &video_url {
-            check_video_url(video_url, &state.config.video_hosts)?;
+            check_video_url(video_url, &state.config)?;
         }
         state
             .db
@@ -334,9 +336,10 @@ impl SessionsApi {
     }
 }
 
-/// https, no credentials, no port, on an allowed host or beneath one. The parser is the browsers' own
-/// (WHATWG URL), so that what is checked is what will be opened.
-fn check_video_url(video_url: &str, hosts: &[String]) -> Result<(), Problem> {
+/// https, no credentials, no port, on an allowed host or beneath one, or in the project's own storage: whether that
+/// recording is the runner's own, the database knows. The parser is the browsers' own (WHATWG URL), so that what is
+/// checked is what will be opened.
+fn check_video_url(video_url: &str, config: &Config) -> Result<(), Problem> {
     let refuse = |message: String| Err(Problem::invalid_field("videoUrl", "video_url", message));
     let Ok(url) = Url::parse(video_url) else {
         return refuse("must be a URL such as https://www.youtube.com/watch?v=…".into());
@@ -360,16 +363,28 @@ fn check_video_url(video_url: &str, hosts: &[String]) -> Result<(), Problem> {
     {
         return refuse("must be a plain URL".into());
     }
-    let allowed = hosts.iter().any(|allowed| {
+    let hosts = &config.video_hosts;
+    let is_allowed = hosts.iter().any(|allowed| {
         host == allowed
             || host
                 .strip_suffix(allowed.as_str())
                 .is_some_and(|sub| sub.ends_with('.'))
     });
-    if allowed {
+    let project = config.supabase_url.as_ref().and_then(Url::host_str);
+    let path = &video_url["https://".len() + written.len()..];
+    let is_recording = project == Some(host)
+        && ["public", "sign", "authenticated"]
+            .iter()
+            .any(|kind| path.starts_with(&format!("/storage/v1/object/{kind}/recordings/")));
+    if is_allowed || is_recording {
         Ok(())
     } else {
-        refuse(format!("must be on one of {}", hosts.join(", ")))
+        let storage = project.map(|host| format!(", or in the bucket recordings of {host}"));
+        refuse(format!(
+            "must be on one of {}{}",
+            hosts.join(", "),
+            storage.unwrap_or_default()
+        ))
     }
 }
 

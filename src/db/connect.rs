@@ -1,7 +1,7 @@
 //! Connection URLs as libpq reads them, TLS included: tokio-postgres knows neither `verify-ca` nor
 //! `verify-full` nor `sslrootcert`.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{future::poll_fn, path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context, bail};
 use rustls::{
@@ -16,8 +16,9 @@ use rustls::{
 };
 use secrecy::{ExposeSecret, SecretString};
 use tokio::{task::JoinHandle, time::timeout};
-use tokio_postgres::{Client, Config};
+use tokio_postgres::{AsyncMessage, Client, Config};
 use tokio_postgres_rustls::MakeRustlsConnect;
+use tracing::warn;
 
 /// A server may be far away, or waking up. `connect_timeout` in the URL says otherwise.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(30);
@@ -77,7 +78,7 @@ impl PostgresUrl {
         let patience = self.postgres.get_connect_timeout().copied();
         let patience = patience.unwrap_or(CONNECT_PATIENCE);
         // The setting itself ends with the TCP connection: what accepts it may be no PostgreSQL.
-        let (client, connection) = timeout(patience, self.postgres.connect(self.tls.clone()))
+        let (client, mut connection) = timeout(patience, self.postgres.connect(self.tls.clone()))
             .await
             .map_err(|_| {
                 anyhow::anyhow!(
@@ -88,7 +89,18 @@ impl PostgresUrl {
             .map_err(|error| {
                 anyhow::anyhow!("cannot connect to PostgreSQL: {}", super::describe(&error))
             })?;
-        Ok((client, tokio::spawn(connection)))
+        let driven = async move {
+            while let Some(message) = poll_fn(|context| connection.poll_message(context)).await {
+                // What a migration could not do, for instance.
+                if let AsyncMessage::Notice(notice) = message?
+                    && notice.severity() == "WARNING"
+                {
+                    warn!(hint = notice.hint(), "{}", notice.message());
+                }
+            }
+            Ok(())
+        };
+        Ok((client, tokio::spawn(driven)))
     }
 }
 

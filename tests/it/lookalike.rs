@@ -6,11 +6,9 @@ use tokio_postgres::Client;
 
 use crate::support::{
     app::TestApp,
-    cluster::{Database, connect, with_database},
+    cluster::{Database, LOOKALIKE, connect, with_database},
     program::Scratch,
 };
-
-const LOOKALIKE: &str = include_str!("lookalike.sql");
 
 /// What clients and the dashboard's role hold on everything of ours, and what everybody holds.
 async fn grants(owner: &Client) -> Vec<String> {

@@ -22,6 +22,8 @@ const SETTINGS: &[(&str, &str)] = &[
     ("synchronous_commit", "off"),
     ("max_connections", "500"),
 ];
+/// Turns an empty database into a Supabase project's.
+pub const LOOKALIKE: &str = include_str!("../lookalike.sql");
 /// The clock of the tests: the real one, moved by `TestApp::travel`, or stopped by `TestApp::stop_clock`.
 const TRAVEL: &str = "
     create table private.travelled (by interval not null, stopped_at timestamptz);
@@ -59,6 +61,28 @@ impl Database {
     /// With nothing in it.
     pub async fn empty() -> Self {
         Self::create("").await
+    }
+
+    /// A look-alike of a Supabase project, with nothing of ours in it, and its owner's URL: no superuser's.
+    pub async fn project() -> (Self, SecretString) {
+        let database = Self::empty().await;
+        let superuser = database.owner().await;
+        superuser
+            .batch_execute(LOOKALIKE)
+            .await
+            .expect("a look-alike");
+        let row = superuser
+            .query_one(
+                "select pg_get_userbyid(datdba)::text from pg_database where datname = current_database()",
+                &[],
+            )
+            .await
+            .expect("an owner");
+        let mut url = url::Url::parse(database.url().expose_secret()).expect("a URL");
+        let role = format!("-c role={}", row.get::<_, String>(0));
+        url.query_pairs_mut().append_pair("options", &role);
+        let url = url.as_str().replace('+', "%20");
+        (database, url.into())
     }
 
     async fn create(options: &str) -> Self {
