@@ -35,6 +35,8 @@ enum Command {
     Serve,
     /// Brings the database up to date, and stops.
     Migrate,
+    /// Adds a small season of users, runs and boards to look at; again, it adds nothing.
+    Seed,
     /// Prints the OpenAPI document.
     Openapi,
     /// Connecting to the database by other means.
@@ -95,6 +97,7 @@ async fn run(command: Command, config: &Config) -> anyhow::Result<()> {
     match command {
         Command::Serve => serve(config).await,
         Command::Migrate => migrate(config).await,
+        Command::Seed => seed(config).await,
         Command::Openapi => {
             print!("{}", speedcoding::app::openapi()?);
             Ok(())
@@ -132,22 +135,42 @@ fn blame<T>(config: &Config, outcome: anyhow::Result<T>) -> anyhow::Result<T> {
     }
 }
 
-async fn migrate(config: &Config) -> anyhow::Result<()> {
-    let running = owner_url(config);
-    let (url, embedded) = match running {
+/// Works on the database that is meant, as its owner; the private one is started for it where it does not run.
+async fn as_owner<T>(
+    config: &Config,
+    work: impl AsyncFnOnce(&SecretString) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    let (url, embedded) = match owner_url(config) {
         Ok(url) => (url, None),
         Err(_) => {
             let embedded = Embedded::start_from(&config.binaries, &config.data_dir, &[]).await?;
             (embedded.url().clone(), Some(embedded))
         }
     };
-    let outcome = db::migrate::migrate(&url).await;
+    let outcome = work(&url).await;
     if let Some(embedded) = embedded {
         embedded.stop().await;
     }
-    match blame(config, outcome)?.as_slice() {
+    blame(config, outcome)
+}
+
+async fn migrate(config: &Config) -> anyhow::Result<()> {
+    let applied = as_owner(config, async |url| db::migrate::migrate(url).await).await?;
+    match applied.as_slice() {
         [] => println!("The database is up to date."),
         applied => println!("Migrated: {}.", applied.join(", ")),
+    }
+    Ok(())
+}
+
+async fn seed(config: &Config) -> anyhow::Result<()> {
+    let added = as_owner(config, async |url| {
+        db::migrate::migrate(url).await?;
+        db::seed::seed(url).await
+    });
+    match added.await? {
+        (0, _) => println!("The season is there already."),
+        (users, runs) => println!("Added a season: {users} users, {runs} runs."),
     }
     Ok(())
 }

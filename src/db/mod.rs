@@ -5,6 +5,7 @@ pub mod embedded;
 pub mod login;
 pub mod migrate;
 pub mod query;
+pub mod seed;
 
 use std::time::{Duration, Instant};
 

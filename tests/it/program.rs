@@ -483,6 +483,7 @@ async fn help_names_every_command_and_setting_and_no_secret() {
     for word in [
         "serve",
         "migrate",
+        "seed",
         "openapi",
         "db",
         "DATABASE_URL",

@@ -1,0 +1,20 @@
+create or replace function private.audit_user() returns trigger
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if new.role <> old.role then
+    insert into private.audit_log (action, user_id, subject_id, details)
+    values ('user.role_changed', new.id, new.id, jsonb_build_object('from', old.role, 'to', new.role));
+  end if;
+  if (new.banned_at is null) <> (old.banned_at is null) then
+    insert into private.audit_log (action, user_id, subject_id)
+    values (case when new.banned_at is null then 'user.unbanned' else 'user.banned' end, new.id, new.id);
+  end if;
+  return null;
+end
+$$;
+
+comment on function private.audit_user() is 'Notes in the audit log who was given another role, banned or let in again.';
+revoke all on function private.audit_user() from public, anon, authenticated, service_role;
+alter function private.audit_user() owner to speedcoding_keeper;

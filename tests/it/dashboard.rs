@@ -1,0 +1,386 @@
+//! Administration from the Supabase dashboard: by the statements that it sends, by those of docs/dashboard.md, and on
+//! the sample season.
+
+use std::{fs, path::Path};
+
+use secrecy::ExposeSecret;
+use serde_json::{Value, json};
+use speedcoding::db::{migrate::migrate, seed::seed};
+use tokio_postgres::{Client, SimpleQueryMessage};
+
+use crate::support::{
+    actor::{Actor, text},
+    app::TestApp,
+    cluster::{Database, connect},
+    program::Scratch,
+};
+
+/// The service in front of a look-alike of a Supabase project, and who edits rows there: the Table Editor and the
+/// SQL Editor as the project's owner, other tools as service_role.
+async fn project() -> (TestApp, Client, Client) {
+    let (database, owner_url) = Database::project().await;
+    migrate(&owner_url).await.expect("migrations");
+    let service_role = database
+        .role("service_role", Some(&json!({ "role": "service_role" })))
+        .await;
+    let app = TestApp::start_on(database, |config| {
+        config.database_url = Some(owner_url.clone());
+    })
+    .await;
+    (app, connect(&owner_url).await, service_role)
+}
+
+/// What the Table Editor sends when cells of a row are edited.
+async fn edit(client: &Client, table: &str, id: &str, cells: Value) -> Result<u64, String> {
+    let columns = columns(&cells);
+    send(client, &format!(
+        "update public.{table} set ({columns}) =
+           (select {columns} from json_populate_record(null::public.{table}, '{cells}')) where id = '{id}' returning *;"
+    ))
+    .await
+}
+
+/// What it sends when a row is inserted.
+async fn insert(client: &Client, table: &str, cells: Value) -> Result<u64, String> {
+    let columns = columns(&cells);
+    send(client, &format!(
+        "insert into public.{table} ({columns})
+         select {columns} from jsonb_populate_recordset(null::public.{table}, '[{cells}]') returning *;"
+    ))
+    .await
+}
+
+fn columns(cells: &Value) -> String {
+    let names: Vec<_> = cells.as_object().expect("cells").keys().cloned().collect();
+    names.join(",")
+}
+
+/// How many rows a statement returned or changed, or what the editor shows instead.
+async fn send(client: &Client, statement: &str) -> Result<u64, String> {
+    let messages = client.simple_query(statement).await.map_err(|error| {
+        error
+            .as_db_error()
+            .expect("PostgreSQL's error")
+            .message()
+            .to_owned()
+    })?;
+    let counts = messages.iter().filter_map(|message| match message {
+        SimpleQueryMessage::CommandComplete(count) => Some(*count),
+        _ => None,
+    });
+    Ok(counts.sum())
+}
+
+async fn texts(client: &Client, query: &str) -> Vec<String> {
+    let rows = client.query(query, &[]).await.expect(query);
+    rows.iter().map(|row| row.get(0)).collect()
+}
+
+async fn board(app: &TestApp) -> Vec<String> {
+    let board = app.visitor().get("/leaderboards/slack-clone").await.ok(200);
+    let items = board["items"].as_array().expect("items");
+    items
+        .iter()
+        .map(|item| format!("{} {}", item["rank"], text(item, "/user/username")))
+        .collect()
+}
+
+/// Everything that an administrator does, as one of them.
+async fn administer(app: &TestApp, editor: &Client, name: &str) {
+    let alice = app.runner(&format!("alice_{name}")).await;
+    let mona = app.runner(&format!("mona_{name}")).await;
+    let run = alice.complete_run().await;
+    let (session, submission) = (text(&run, "/id"), text(&run, "/submission/id"));
+    let on_board = format!("1 alice_{name}");
+
+    // Promotes a moderator, who then sees the queue.
+    let queue = format!("select * from public.review_queue where id = '{submission}'");
+    assert_eq!(
+        edit(editor, "users", &mona.id, json!({ "role": "moderator" })).await,
+        Ok(1)
+    );
+    assert_eq!(send(editor, &queue).await, Ok(1));
+    assert_eq!(
+        send(&as_client(app, Some(&mona)).await, &queue).await,
+        Ok(1)
+    );
+    let bob = app.runner(&format!("bob_{name}")).await;
+    assert_eq!(send(&as_client(app, Some(&bob)).await, &queue).await, Ok(0));
+
+    // Reviews: what is not possible is refused, and says why.
+    let decide = async |cells: Value| edit(editor, "submissions", &submission, cells).await;
+    let refused = async |cells: Value, words: &str| {
+        let refusal = decide(cells.clone()).await.expect_err(&cells.to_string());
+        assert!(refusal.contains(words), "{cells}: {refusal}");
+    };
+    refused(
+        json!({ "status": "MAYBE" }),
+        "invalid input value for enum submission_status",
+    )
+    .await;
+    refused(
+        json!({ "status": "REJECTED" }),
+        "submissions_rejected_with_reason",
+    )
+    .await;
+    refused(
+        json!({ "status": "APPROVED", "video_url": null }),
+        "submissions_approved_with_video",
+    )
+    .await;
+    refused(
+        json!({ "status": "APPROVED", "reviewed_by": alice.id }),
+        "submissions_reviewed_by_another",
+    )
+    .await;
+    assert_eq!(
+        decide(json!({ "status": "APPROVED", "reviewed_by": mona.id })).await,
+        Ok(1)
+    );
+    app.visitor()
+        .get(&format!("/sessions/{session}"))
+        .await
+        .ok(200);
+    assert!(board(app).await.contains(&on_board));
+    assert_eq!(send(editor, &queue).await, Ok(0));
+    refused(
+        json!({ "status": "REJECTED", "review_reason": "no" }),
+        "set it back to PENDING first",
+    )
+    .await;
+    refused(
+        json!({ "video_url": "https://youtu.be/other" }),
+        "cannot be edited",
+    )
+    .await;
+    refused(json!({ "id": mona.id }), "keeps its id").await;
+    assert_eq!(decide(json!({ "status": "PENDING" })).await, Ok(1));
+    assert!(!board(app).await.contains(&on_board));
+    app.visitor()
+        .get(&format!("/sessions/{session}"))
+        .await
+        .problem(404, "session_not_found");
+    let rejection = json!({ "status": "REJECTED", "review_reason": "The recording stops." });
+    assert_eq!(decide(rejection).await, Ok(1));
+    let seen = alice.get(&format!("/sessions/{session}")).await.ok(200);
+    assert_eq!(seen["submission"]["reviewReason"], "The recording stops.");
+
+    // Bans, and lets in again.
+    assert_eq!(decide(json!({ "status": "PENDING" })).await, Ok(1));
+    assert_eq!(decide(json!({ "status": "APPROVED" })).await, Ok(1));
+    let ban = json!({ "banned_at": "2026-11-25T12:00:00+00:00" });
+    assert_eq!(edit(editor, "users", &alice.id, ban).await, Ok(1));
+    alice.get("/auth/me").await.problem(403, "account_banned");
+    assert!(!board(app).await.contains(&on_board));
+    assert_eq!(
+        edit(editor, "users", &alice.id, json!({ "banned_at": null })).await,
+        Ok(1)
+    );
+    alice.get("/auth/me").await.ok(200);
+    assert!(board(app).await.contains(&on_board));
+
+    // Adds a challenge, which is built at once, and withdraws it.
+    let slug = format!("challenge-{}", name.replace('_', "-"));
+    let challenge = json!({ "slug": slug, "title": "Challenge", "required_milestones": 1 });
+    assert_eq!(insert(editor, "challenges", challenge).await, Ok(1));
+    let id = texts(
+        editor,
+        &format!("select id::text from public.challenges where slug = '{slug}'"),
+    )
+    .await;
+    let milestone =
+        json!({ "challenge_id": id[0], "number": 1, "title": "First", "verification": "manual" });
+    assert_eq!(
+        insert(editor, "challenge_milestones", milestone).await,
+        Ok(1)
+    );
+    let described = app
+        .visitor()
+        .get(&format!("/challenges/{slug}"))
+        .await
+        .ok(200);
+    assert_eq!(described["milestones"][0]["title"], "First");
+    let session = bob.start(&slug).await;
+    bob.verify(&session, 1).await.ok(200);
+    assert_eq!(
+        edit(editor, "challenges", &id[0], json!({ "active": false })).await,
+        Ok(1)
+    );
+    assert_eq!(bob.end(&session).await.ok(200)["status"], "completed");
+    let start = json!({ "techStack": "Rust", "challenge": slug });
+    bob.post("/sessions/start", start)
+        .await
+        .problem(404, "challenge_not_found");
+
+    // Erases an account; its run goes from the board.
+    assert_eq!(
+        send(
+            editor,
+            &format!(
+                "delete from public.users where id in ('{}') returning *;",
+                alice.id
+            )
+        )
+        .await,
+        Ok(1)
+    );
+    assert!(!board(app).await.contains(&on_board));
+    alice.get("/auth/me").await.problem(401, "sign_in_ended");
+    let log = texts(
+        &app.sql().await,
+        &format!(
+            "select action || ' ' || database_role from private.audit_log
+              where user_id in ('{}', '{}') and action like 'user.%' order by id",
+            alice.id, mona.id
+        ),
+    )
+    .await;
+    let expected = ["user.role_changed", "user.banned", "user.unbanned"];
+    assert_eq!(log, expected.map(|action| format!("{action} {name}")));
+}
+
+async fn as_client(app: &TestApp, actor: Option<&Actor>) -> Client {
+    let claims = actor.map(|actor| json!({ "sub": actor.id, "role": "authenticated" }));
+    let role = actor.map_or("anon", |_| "authenticated");
+    app.database.role(role, claims.as_ref()).await
+}
+
+#[tokio::test]
+async fn an_administrator_edits_rows_and_meets_the_rules_of_the_api() {
+    let (app, owner, service_role) = project().await;
+    let name = texts(&owner, "select current_user::text").await;
+    administer(&app, &owner, &name[0]).await;
+    administer(&app, &service_role, "service_role").await;
+
+    // The audit log is read by the owner alone, and changed by nobody.
+    let log = "select * from private.audit_log order by id desc limit 100 offset 0;";
+    assert!(send(&owner, log).await.expect("a log") > 0);
+    for statement in [
+        "delete from private.audit_log",
+        "update private.audit_log set details = '{}'",
+        "truncate private.audit_log",
+    ] {
+        let refusal = send(&owner, statement).await.expect_err(statement);
+        assert!(refusal.contains("append-only"), "{refusal}");
+        send(&service_role, statement).await.expect_err(statement);
+    }
+    send(&service_role, log).await.expect_err("a log");
+}
+
+/// The statements of docs/dashboard.md, in their order.
+fn documented() -> Vec<String> {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/dashboard.md");
+    let page = fs::read_to_string(page).expect("the page");
+    let blocks = page.split("```sql\n").skip(1);
+    let blocks = blocks.map(|rest| rest.split("```").next().unwrap_or_default());
+    blocks
+        .flat_map(|block| block.split_inclusive(';'))
+        .map(|statement| statement.trim().to_owned())
+        .filter(|statement| !statement.is_empty())
+        .collect()
+}
+
+#[tokio::test]
+async fn every_statement_of_the_page_on_the_dashboard_does_what_it_says_on_the_sample_season() {
+    let (app, owner, _) = project().await;
+    seed(app.database.url()).await.expect("a season");
+    let statements = documented();
+    assert!(statements.len() >= 12, "{statements:#?}");
+    let before = board(&app).await;
+    for statement in &statements {
+        let rows = send(&owner, statement).await.expect(statement);
+        assert!(rows > 0, "{statement}");
+    }
+    assert_eq!(before[0], "1 kestrel77");
+    assert_eq!(
+        board(&app).await,
+        [""; 0],
+        "the last one removes the season"
+    );
+    let challenge = app
+        .visitor()
+        .get("/challenges/link-shortener")
+        .await
+        .ok(200);
+    assert_eq!(challenge["milestones"][1]["title"], "Count");
+}
+
+#[tokio::test]
+async fn the_sample_season_is_whole_harmless_and_added_once() {
+    let app = TestApp::start().await;
+    // A name of the season that somebody has already: theirs it stays.
+    let pia = app.runner("Pia_Codes").await;
+    let url = app.database.url();
+    assert_eq!(seed(url).await.expect("a season"), (11, 12));
+    assert_eq!(seed(url).await.expect("nothing"), (0, 0));
+    assert_eq!(pia.get("/sessions").await.ok(200)["items"], json!([]));
+
+    assert_eq!(
+        board(&app).await,
+        ["1 kestrel77", "1 yuki_ships", "3 oduya", "4 lin-builds"]
+    );
+    let owner = app.sql().await;
+    for (column, table, all) in [
+        (
+            "status",
+            "sessions",
+            "{abandoned,completed,expired,incomplete}",
+        ),
+        ("status", "submissions", "{APPROVED,PENDING,REJECTED}"),
+        ("role", "users", "{moderator,runner,verifier}"),
+    ] {
+        let query = format!("select array_agg(distinct {column}::text)::text from public.{table}");
+        assert_eq!(texts(&owner, &query).await, [all]);
+    }
+    let of_kestrel = app
+        .visitor()
+        .get("/sessions/00000000-5eed-7000-8001-000000000003")
+        .await
+        .ok(200);
+    assert_eq!(of_kestrel["totalTime"], "1h 18m 03s");
+    assert_eq!(of_kestrel["milestones"].as_array().map(Vec::len), Some(7));
+    // No splits after the end, or out of order.
+    let odd = "select m.id::text
+                 from public.milestones as m
+                 join public.sessions as s on s.id = m.session_id
+                where m.completed_at not between s.start_time and s.end_time
+                   or exists (select from public.milestones as earlier
+                               where earlier.session_id = m.session_id
+                                 and earlier.milestone_number < m.milestone_number
+                                 and earlier.completed_at >= m.completed_at)";
+    assert_eq!(texts(&owner, odd).await, [""; 0]);
+    let credentials =
+        "select user_id::text from private.credentials where user_id::text like '00000000-5eed-%'";
+    assert_eq!(
+        texts(&owner, credentials).await,
+        [""; 0],
+        "nobody can log in"
+    );
+
+    // What has been changed since stays so.
+    owner
+        .batch_execute(
+            "update public.submissions set status = 'PENDING' where user_id::text like '%14';
+             delete from public.sessions where user_id::text like '%15'",
+        )
+        .await
+        .expect("changes");
+    assert_eq!(seed(url).await.expect("nothing"), (0, 0));
+    assert_eq!(board(&app).await, ["1 kestrel77", "2 lin-builds"]);
+}
+
+#[tokio::test]
+async fn the_program_adds_the_season_to_whichever_database_is_meant() {
+    let (database, owner_url) = Database::project().await;
+    let scratch = Scratch::new();
+    let seed = || scratch.program(&["seed"]).on(owner_url.expose_secret());
+    let first = seed().finish().await.well();
+    assert_eq!(first.stdout, "Added a season: 12 users, 14 runs.\n");
+    let again = seed().finish().await.well();
+    assert_eq!(again.stdout, "The season is there already.\n");
+    drop(database);
+
+    let own = Scratch::new();
+    let first = own.program(&["seed"]).finish().await.well();
+    assert_eq!(first.stdout, "Added a season: 12 users, 14 runs.\n");
+}
