@@ -2,6 +2,7 @@
 
 mod accounts;
 mod boards;
+mod dashboard;
 mod delegation;
 mod documents;
 #[cfg(feature = "download")]
@@ -13,7 +14,9 @@ mod operation;
 mod passwords;
 mod program;
 mod races;
+mod recordings;
 mod refusals;
+mod rls;
 mod roles;
 mod rotation;
 mod round_trips;
