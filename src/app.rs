@@ -18,8 +18,9 @@ use url::Url;
 
 use crate::{
     api::{
-        auth::AuthApi, challenges::ChallengesApi, health, leaderboards::LeaderboardsApi,
-        milestones::MilestonesApi, sessions::SessionsApi, sign_ins::SignInsApi, users::UsersApi,
+        account::AccountApi, auth::AuthApi, challenges::ChallengesApi, health,
+        leaderboards::LeaderboardsApi, milestones::MilestonesApi, sessions::SessionsApi,
+        sign_ins::SignInsApi, users::UsersApi,
     },
     auth::Auth,
     config::Config,
@@ -163,6 +164,7 @@ pub fn openapi() -> anyhow::Result<String> {
 fn service() -> OpenApiService<impl OpenApi, ()> {
     let apis = (
         AuthApi,
+        AccountApi,
         SignInsApi,
         SessionsApi,
         MilestonesApi,

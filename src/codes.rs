@@ -137,6 +137,12 @@ pub const CODES: &[Code] = &[
     ),
     code(
         403,
+        "wrong_password",
+        &[Operation("change_password"), Operation("delete_me")],
+        "The password that was asked for again is wrong.",
+    ),
+    code(
+        403,
         "role_required",
         &[Operation("attest_milestone")],
         "It takes another role: a moderator's or a verifier's.",

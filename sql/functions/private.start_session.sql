@@ -4,12 +4,15 @@ language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  runner uuid := private.enter(caller);
+  runner uuid := (caller ->> 'sub')::uuid;
   chosen record;
   running record;
   started_at timestamptz;
   started uuid;
 begin
+  -- One start of a user at a time, before anything is asked: whoever has waited may have been signed out.
+  perform pg_advisory_xact_lock(hashtextextended(runner::text, 0));
+  perform private.enter(caller);
   select id, max_duration
     into chosen
     from public.challenges
@@ -19,9 +22,8 @@ begin
     perform private.refuse(404, 'challenge_not_found', 'There is no such challenge: GET /challenges lists them.');
   end if;
 
-  -- One start of a user at a time, and the clock is read when nothing is left to wait for: a start that read
-  -- it while the last session was still being ended would begin before that one's end.
-  perform pg_advisory_xact_lock(hashtextextended(runner::text, 0));
+  -- The clock is read when nothing is left to wait for: a start that read it while the last session was still
+  -- being ended would begin before that one's end.
   loop
     select id, deadline
       into running

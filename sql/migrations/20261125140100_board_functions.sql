@@ -294,7 +294,8 @@ begin
   select u.id, u.username::text, u.role::text, u.created_at, u.banned_at, 0, 0, 0, '[]'::jsonb
     into profile
     from public.users as u
-   where lower(u.username) = lower(get_user.username collate "C");
+   where lower(u.username) = lower(get_user.username collate "C")
+     and u.erased_at is null;
   if not found then
     perform private.refuse(404, 'user_not_found', 'There is no user of this name.');
   end if;

@@ -20,7 +20,6 @@ use super::{
 };
 use crate::{
     app::State,
-    auth::bearer::SignedIn,
     config::{ACCESS_TOKEN_LIFETIME, SIGN_IN_IDLE_LIFETIME, SIGN_IN_LIFETIME},
     contract::{Body, Json},
     db::query,
@@ -118,7 +117,9 @@ impl AuthApi {
         let device = Device::of(&state, request);
         state.limits.register.check(&network(device.ip))?;
         let hashing = state.auth.passwords.admit()?;
-        let hash = hashing.hash(&password.into(), &username).await?;
+        let hash = hashing
+            .hash("password", &password.into(), &username)
+            .await?;
         let sign_in = state.auth.refresh.open()?;
         let user: User = state
             .db
@@ -170,20 +171,6 @@ impl AuthApi {
             "busy",
             "This account is being changed: try again.",
         ))
-    }
-
-    /// Who am I
-    #[oai(path = "/me", method = "get", operation_id = "get_me")]
-    async fn get_me(
-        &self,
-        state: Data<&Arc<State>>,
-        caller: SignedIn,
-    ) -> Result<Json<User>, Problem> {
-        state
-            .db
-            .call(Some(&caller.0), &query::GET_ME, &[])
-            .await
-            .map(Json)
     }
 }
 

@@ -1,5 +1,6 @@
 //! The HTTP contract: one file for each subject, its operations beside their types.
 
+pub mod account;
 pub mod auth;
 pub mod challenges;
 pub mod health;

@@ -274,7 +274,7 @@ async fn refusal(state: &State, token: &Presented<'_>) -> Result<Problem, Proble
 }
 
 /// Counts what the audit log tells one by one.
-fn count_ended(sign_ins: i64, cause: &'static str) {
+pub(super) fn count_ended(sign_ins: i64, cause: &'static str) {
     let labels = [("event", "sign_in.revoked"), ("cause", cause)];
     metrics::counter!("auth_events_total", &labels).increment(sign_ins.unsigned_abs());
 }

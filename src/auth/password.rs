@@ -64,13 +64,18 @@ impl Passwords {
 }
 
 impl Admitted {
-    /// The hash of a new password as a PHC string, or why the password will not do.
-    pub async fn hash(self, password: &SecretString, username: &str) -> Result<String, Problem> {
+    /// The hash of a new password as a PHC string, or why the password, in this field of the request, will not do.
+    pub async fn hash(
+        self,
+        field: &'static str,
+        password: &SecretString,
+        username: &str,
+    ) -> Result<String, Problem> {
         let password = normalise(password);
         let username = username.to_owned();
         let hashing = move |memory: &mut Memory| {
             let password = password.expose_secret();
-            refuse_weak(password, &username)?;
+            refuse_weak(field, password, &username)?;
             hash(password.as_bytes(), memory)
                 .ok_or_else(|| Problem::internal("a password cannot be hashed"))
         };
@@ -201,11 +206,11 @@ impl<'a> Stored<'a> {
 }
 
 /// Refuses what stands on every list (NIST SP 800-63B, section 5.1.1.2); there are no composition rules.
-fn refuse_weak(password: &str, username: &str) -> Result<(), Problem> {
+fn refuse_weak(field: &str, password: &str, username: &str) -> Result<(), Problem> {
     // Characters of a request that are one when they are composed count as one.
     if password.chars().count() < MINIMUM_LENGTH {
         return Err(Problem::invalid_field(
-            "password",
+            field,
             "too_short",
             format!("must have at least {MINIMUM_LENGTH} characters"),
         ));
@@ -225,7 +230,7 @@ fn refuse_weak(password: &str, username: &str) -> Result<(), Problem> {
         );
     let why = why.trim_end_matches('.');
     Err(Problem::invalid_field(
-        "password",
+        field,
         "common_password",
         format!("{why}; choose a longer or rarer one, such as four unrelated words"),
     ))

@@ -129,6 +129,8 @@ fn what_is_enforced_is_published() {
         "LoginCredentials",
         "Refresh",
         "Logout",
+        "ChangePassword",
+        "DeleteMe",
         "StartSession",
         "EndSession",
         "VerifyMilestone",

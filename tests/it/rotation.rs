@@ -624,11 +624,13 @@ async fn a_thief_is_noticed_in_every_interleaving(replicas: usize) {
 async fn an_end_beats_refreshes_under_way(replicas: usize) {
     let service = Service::of(replicas, |config| config.db_connections = Some(32)).await;
     service.stop_clock().await;
-    for (number, (end, comes_first)) in ["logout", "others", "sign out", "ban", "delete"]
-        .into_iter()
-        .flat_map(|end| [(end, true), (end, false)])
-        .filter(|ending| *ending != ("ban", true))
-        .enumerate()
+    for (number, (end, comes_first)) in [
+        "logout", "others", "sign out", "password", "ban", "delete", "erase",
+    ]
+    .into_iter()
+    .flat_map(|end| [(end, true), (end, false)])
+    .filter(|ending| *ending != ("ban", true))
+    .enumerate()
     {
         let name = format!("ada{number}");
         let tokens = service.register(&name).await;
@@ -649,6 +651,16 @@ async fn an_end_beats_refreshes_under_way(replicas: usize) {
                 "sign out" => {
                     let path = format!("/auth/sign-ins/{sign_in}");
                     answer(actor.request(Method::DELETE, &path)).await.ok(204);
+                }
+                "password" => {
+                    let body =
+                        json!({ "currentPassword": PASSWORD, "newPassword": "kT9#vQz! Zq8" });
+                    actor.post("/auth/password", body).await.ok(204);
+                }
+                "erase" => {
+                    let erase = actor.request(Method::DELETE, "/auth/me");
+                    let body = json!({ "password": PASSWORD });
+                    answer(erase.json(&body)).await.ok(204);
                 }
                 "ban" => {
                     let ban =
@@ -719,7 +731,7 @@ async fn an_end_beats_refreshes_under_way(replicas: usize) {
     // Nobody was taken for a thief.
     assert_eq!(
         service.causes().await,
-        json!({ "logout": 4, "signed_out": 2 })
+        json!({ "logout": 4, "password_changed": 2, "signed_out": 2 })
     );
 }
 

@@ -1,10 +1,11 @@
 //! How often a request goes to the database: an edge may be far away from it.
 
+use reqwest::Method;
 use serde_json::{Value, json};
 use speedcoding::config::Statements;
 
 use crate::support::{
-    actor::{Actor, Answer, PASSWORD},
+    actor::{Actor, Answer, PASSWORD, answer},
     app::TestApp,
     cluster::Database,
     proxy::Proxy,
@@ -143,6 +144,36 @@ async fn a_refresh_makes_one_round_trip_and_a_logout_too() {
         let (reused, trips) = count(&proxy, refresh(&first)).await;
         reused.problem(401, "refresh_token_reused");
         assert!(trips <= 3, "{statements:?}: {trips}");
+    }
+}
+
+#[tokio::test]
+async fn a_change_of_password_makes_two_round_trips_and_an_erasure_too() {
+    for statements in [Statements::Prepared, Statements::Unnamed] {
+        let (app, proxy) = counted_app(statements).await;
+        let change = |actor: &Actor, current: &str, new: &str| {
+            let body = json!({ "currentPassword": current, "newPassword": new });
+            let actor = actor.clone();
+            async move { actor.post("/auth/password", body).await }
+        };
+        let erase = |actor: &Actor| {
+            let request = actor.request(Method::DELETE, "/auth/me");
+            answer(request.json(&json!({ "password": PASSWORD })))
+        };
+        let other = "another good passphrase";
+        for (name, warm) in [("alice", false), ("bob", true)] {
+            let runner = app.runner(name).await;
+            let (changed, there) = count(&proxy, change(&runner, PASSWORD, other)).await;
+            changed.ok(204);
+            let (changed, back) = count(&proxy, change(&runner, other, PASSWORD)).await;
+            changed.ok(204);
+            assert_eq!(back, 2, "{statements:?}");
+            let (erased, trips) = count(&proxy, erase(&runner)).await;
+            erased.ok(204);
+            if warm {
+                assert_eq!((there, trips), (2, 2), "{statements:?}");
+            }
+        }
     }
 }
 

@@ -1,0 +1,1 @@
+select * from private.change_password($1, $2, $3)

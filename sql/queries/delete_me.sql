@@ -1,0 +1,1 @@
+select * from private.delete_me($1)

@@ -1,0 +1,1 @@
+select * from private.find_own_credentials($1)
