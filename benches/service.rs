@@ -442,7 +442,7 @@ impl<'a> Bench<'a> {
                 Ok(connections) => connections.parse()?,
                 Err(_) => 4 * std::thread::available_parallelism()?.get() as u64,
             },
-            tokens: AccessTokens::new(&SecretString::from(SECRET), ISSUER)?,
+            tokens: AccessTokens::new(Some(&SecretString::from(SECRET)), &[], ISSUER)?,
         };
         bench.fill().await?;
         Ok(bench)

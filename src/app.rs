@@ -13,12 +13,11 @@ use poem::{
     web::Redirect,
 };
 use poem_openapi::{ContactObject, LicenseObject, OpenApi, OpenApiService, OperationId};
-use secrecy::SecretString;
 use url::Url;
 
 use crate::{
     api::{
-        account::AccountApi, auth::AuthApi, challenges::ChallengesApi, health,
+        account::AccountApi, auth::AuthApi, challenges::ChallengesApi, health, jwks,
         leaderboards::LeaderboardsApi, milestones::MilestonesApi, sessions::SessionsApi,
         sign_ins::SignInsApi, users::UsersApi,
     },
@@ -67,9 +66,9 @@ pub struct App {
 
 impl App {
     /// Puts the service together on a database that is migrated.
-    pub fn build(config: &Config, jwt_secret: &SecretString, db: Db) -> anyhow::Result<Self> {
+    pub fn build(config: &Config, auth: Auth, db: Db) -> anyhow::Result<Self> {
         let state = State {
-            auth: Auth::new(config, jwt_secret)?,
+            auth,
             db: db.clone(),
             limits: Limits::new(config),
             delegate: Delegate::new(config)?,
@@ -93,6 +92,7 @@ impl App {
             .at("/docs", get(text(docs, "text/html; charset=utf-8")))
             .at("/openapi.json", get(text(json, "application/json")))
             .at("/openapi.yaml", get(text(yaml, "application/yaml")))
+            .at("/.well-known/jwks.json", get(jwks::show))
             .at("/health/live", get(health::live))
             .at("/health/ready", get(health::ready))
             .around(name_methods)

@@ -36,12 +36,17 @@ pub struct Config {
     #[arg(long, env, hide_env_values = true, global = true)]
     pub jwt_secret: Option<SecretString>,
 
+    /// Sign and verify access tokens (ES256): a JWK set, or the paths of files with one each, comma-separated. The
+    /// first private key signs, all verify; where none is private, JWT_SECRET signs. `keys generate` makes one.
+    #[arg(long, env, hide_env_values = true, global = true)]
+    pub jwt_keys: Option<SecretString>,
+
     /// The `iss` claim of access tokens; tokens of other issuers are refused.
     #[arg(long, env, default_value = "speedcoding", global = true)]
     pub jwt_issuer: String,
 
     /// Sign refresh tokens: comma-separated, each at least 32 bytes; the first signs.
-    /// Derived from JWT_SECRET where they are not given.
+    /// Derived from JWT_SECRET where they are not given; needed where JWT_KEYS stands alone.
     #[arg(long, env, hide_env_values = true, global = true)]
     pub refresh_secrets: Option<SecretString>,
 
@@ -214,6 +219,11 @@ impl Config {
     /// The given secret that signs access tokens.
     pub fn jwt_secret(&self) -> Option<&SecretString> {
         given(&self.jwt_secret)
+    }
+
+    /// The given keys of access tokens.
+    pub fn jwt_keys(&self) -> Option<&SecretString> {
+        given(&self.jwt_keys)
     }
 
     /// The owner's URL to migrate with: its own setting, or else the database URL.

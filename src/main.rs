@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 use secrecy::{ExposeSecret, SecretString};
 use speedcoding::{
     app::App,
-    auth::Auth,
+    auth::{Auth, keys},
     config::Config,
     db::{
         self, Db,
@@ -39,9 +39,20 @@ enum Command {
     Seed,
     /// Prints the OpenAPI document.
     Openapi,
+    /// The keys that access tokens are signed with.
+    #[command(subcommand)]
+    Keys(KeysCommand),
     /// Connecting to the database by other means.
     #[command(subcommand)]
     Db(DbCommand),
+}
+
+#[derive(Subcommand)]
+enum KeysCommand {
+    /// Prints a new private key, as the JWK set that JWT_KEYS takes.
+    Generate,
+    /// Prints the public keys of JWT_KEYS, for those who verify.
+    Public,
 }
 
 #[derive(Subcommand)]
@@ -100,6 +111,17 @@ async fn run(command: Command, config: &Config) -> anyhow::Result<()> {
         Command::Seed => seed(config).await,
         Command::Openapi => {
             print!("{}", speedcoding::app::openapi()?);
+            Ok(())
+        }
+        Command::Keys(KeysCommand::Generate) => {
+            println!("{}", keys::generate()?.expose_secret());
+            Ok(())
+        }
+        Command::Keys(KeysCommand::Public) => {
+            let keys = config.jwt_keys().context(
+                "JWT_KEYS is not set: it names the file that `speedcoding keys generate >keys.json` has made",
+            )?;
+            println!("{}", keys::public_set(&keys::load(keys)?));
             Ok(())
         }
         Command::Db(DbCommand::Url) => {
@@ -191,16 +213,12 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
     })?;
     // Nor is anything started with settings that will not do.
     Delegate::new(config)?;
-    if let Some(jwt_secret) = config.jwt_secret() {
-        Auth::new(config, jwt_secret)?;
-    }
     let Some(url) = config.database_url() else {
+        // What is generated later will do.
+        Auth::new(config, Some(&"-".repeat(32).into()))?;
         return serve_embedded(config, listener).await;
     };
-    let jwt_secret = config.jwt_secret().context(
-        "JWT_SECRET is needed with DATABASE_URL: at least 32 bytes; on Supabase the project's JWT secret, \
-         elsewhere `openssl rand -base64 32` makes one",
-    )?;
+    let auth = Auth::new(config, None)?;
     if !db::logs_in_as_service(url).context("DATABASE_URL")? {
         PostgresUrl::check_options(url)
             .await
@@ -212,7 +230,7 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
         blame(config, db::migrate::migrate(owner).await)?;
     }
     let db = Db::connect(url, config).await.context("DATABASE_URL")?;
-    let app = App::build(config, jwt_secret, db)?;
+    let app = App::build(config, auth, db)?;
     announce(&listener, "as DATABASE_URL says", whose_postgrest(config))?;
     app.serve(listener, stop_signal()?).await
 }
@@ -222,21 +240,18 @@ async fn serve_embedded(config: &Config, listener: TcpListener) -> anyhow::Resul
     let mut beside = None;
     let served = async {
         db::migrate::migrate(embedded.url()).await?;
-        let jwt_secret = config.jwt_secret().unwrap_or(embedded.jwt_secret());
+        let auth = Auth::new(config, Some(embedded.jwt_secret()))?;
         let mut config = config.clone();
         if postgrest::upstream(&config)?.is_none() {
-            let started = PostgRest::start(&config.data_dir, &embedded, jwt_secret).await;
+            let secret = auth.access.postgrest_secret();
+            let started = PostgRest::start(&config.data_dir, &embedded, secret).await;
             beside = started.unwrap_or_else(|error| {
                 tracing::warn!("PostgREST is not started: {error:#}");
                 None
             });
             config.postgrest_url = beside.as_ref().map(|started| started.url.clone());
         }
-        let app = App::build(
-            &config,
-            jwt_secret,
-            Db::connect(embedded.url(), &config).await?,
-        )?;
+        let app = App::build(&config, auth, Db::connect(embedded.url(), &config).await?)?;
         announce(
             &listener,
             &format!("private, in {}", config.data_dir.display()),

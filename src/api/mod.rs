@@ -4,6 +4,7 @@ pub mod account;
 pub mod auth;
 pub mod challenges;
 pub mod health;
+pub mod jwks;
 pub mod leaderboards;
 pub mod milestones;
 pub mod sessions;

@@ -1,11 +1,13 @@
 //! Who somebody is: passwords, access tokens, refresh tokens, and the bearer of a request.
 
 pub mod bearer;
+pub mod keys;
 pub mod password;
 mod pool;
 pub mod refresh;
 pub mod token;
 
+use anyhow::Context;
 use secrecy::SecretString;
 
 use crate::config::Config;
@@ -21,12 +23,25 @@ pub struct Auth {
 }
 
 impl Auth {
-    /// Takes its keys from the settings. `jwt_secret` must have 32 bytes at least.
-    pub fn new(config: &Config, jwt_secret: &SecretString) -> anyhow::Result<Self> {
+    /// Takes its keys from the settings. A generated secret stands in where they leave something unsigned.
+    pub fn new(config: &Config, generated: Option<&SecretString>) -> anyhow::Result<Self> {
+        let keys = config.jwt_keys().map(keys::load).transpose()?;
+        let keys = keys.unwrap_or_default();
+        let unsigned = !keys.iter().any(keys::Key::can_sign);
+        let secret = config.jwt_secret().or(generated.filter(|_| unsigned));
+        let access = token::AccessTokens::new(secret, &keys, &config.jwt_issuer)?;
+        let mut refresh_secrets = config.refresh_secrets();
+        if refresh_secrets.is_empty() {
+            let derived = config.jwt_secret().or(generated).context(
+                "REFRESH_SECRETS is needed where JWT_KEYS stands alone: at least 32 bytes; what was JWT_SECRET keeps \
+                 everybody signed in, or else `openssl rand -base64 32` makes one",
+            )?;
+            refresh_secrets.push(derived.clone());
+        }
         Ok(Auth {
             passwords: password::Passwords::new()?,
-            access: token::AccessTokens::new(jwt_secret, &config.jwt_issuer)?,
-            refresh: refresh::RefreshTokens::new(&config.refresh_secrets(), jwt_secret)?,
+            access,
+            refresh: refresh::RefreshTokens::new(&refresh_secrets)?,
         })
     }
 }

@@ -55,8 +55,8 @@ pub struct Presented<'a> {
 }
 
 impl RefreshTokens {
-    /// Without any secret, one is derived from the JWT secret (HKDF, RFC 5869).
-    pub fn new(secrets: &[SecretString], jwt_secret: &SecretString) -> anyhow::Result<Self> {
+    /// Each key is derived from its secret (HKDF, RFC 5869).
+    pub fn new(secrets: &[SecretString]) -> anyhow::Result<Self> {
         for secret in secrets {
             let length = secret.expose_secret().len();
             anyhow::ensure!(
@@ -64,10 +64,6 @@ impl RefreshTokens {
                 "one of REFRESH_SECRETS has {length} bytes and needs at least 32; `openssl rand -base64 32` makes a good one"
             );
         }
-        let secrets = match secrets {
-            [] => std::slice::from_ref(jwt_secret),
-            given => given,
-        };
         let keys = secrets
             .iter()
             .map(|secret| Key::derive(secret.expose_secret().as_bytes()))

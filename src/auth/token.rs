@@ -1,12 +1,17 @@
 //! Access tokens: short-lived JWTs that PostgREST, Supabase Realtime and Storage accept as well.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::{
+    collections::HashMap,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, errors::ErrorKind};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use uuid::Uuid;
 
+use super::keys::{self, Key};
 use crate::{config::ACCESS_TOKEN_LIFETIME, problem::Problem};
 
 /// The audience and the database role of whoever is signed in, on Supabase and here.
@@ -50,34 +55,75 @@ pub struct Method {
     pub timestamp: u64,
 }
 
-/// Signs and verifies access tokens (HS256).
+/// Signs and verifies access tokens: ES256 with keys, HS256 with a secret.
 pub struct AccessTokens {
+    header: Header,
     signing: EncodingKey,
-    verifying: DecodingKey,
-    validation: Validation,
+    /// By the `kid` of tokens. Those of the secret have none.
+    verifying: HashMap<Option<String>, Verifying>,
     issuer: String,
+    published: Value,
+    postgrest_secret: SecretString,
+}
+
+/// A key, and what a token must be to be held against it: of its algorithm, above all.
+struct Verifying {
+    key: DecodingKey,
+    validation: Validation,
 }
 
 impl AccessTokens {
-    /// HS256 with a secret of at least 32 bytes (RFC 7518, section 3.2).
-    pub fn new(secret: &SecretString, issuer: &str) -> anyhow::Result<Self> {
-        let secret = secret.expose_secret().as_bytes();
+    /// The first private key signs, or else the secret, which has at least 32 bytes (RFC 7518, section 3.2).
+    pub fn new(secret: Option<&SecretString>, keys: &[Key], issuer: &str) -> anyhow::Result<Self> {
+        let secret = secret.map(SecretString::expose_secret);
+        let length = secret.map_or(32, str::len);
         anyhow::ensure!(
-            secret.len() >= 32,
-            "JWT_SECRET has {} bytes and needs at least 32; `openssl rand -base64 32` makes a good one",
-            secret.len()
+            length >= 32,
+            "JWT_SECRET has {length} bytes and needs at least 32; `openssl rand -base64 32` makes a good one"
         );
-        let mut validation = Validation::new(Algorithm::HS256);
-        validation.leeway = LEEWAY_SECONDS;
-        validation.set_audience(&[AUTHENTICATED]);
-        validation.set_issuer(&[issuer]);
-        validation.set_required_spec_claims(&["exp", "aud", "iss", "sub"]);
+        let by_key = keys.iter().find_map(|key| key.signing().transpose());
+        let (header, signing) = match (by_key, secret) {
+            (Some(by_key), _) => by_key?,
+            (None, Some(secret)) => (
+                Header::new(Algorithm::HS256),
+                EncodingKey::from_secret(secret.as_bytes()),
+            ),
+            (None, None) if keys.is_empty() => anyhow::bail!(
+                "JWT_SECRET is needed with DATABASE_URL: at least 32 bytes; on Supabase the project's JWT secret, \
+                 elsewhere `openssl rand -base64 32` makes one. Or JWT_KEYS: `speedcoding keys generate` makes them"
+            ),
+            (None, None) => anyhow::bail!(
+                "JWT_KEYS has no private key to sign with, such as `speedcoding keys generate` makes, and JWT_SECRET \
+                 is not set"
+            ),
+        };
+        let by_secret = secret.map(|secret| {
+            let key = DecodingKey::from_secret(secret.as_bytes());
+            (None, Verifying::new(key, Algorithm::HS256, issuer))
+        });
+        let mut verifying: HashMap<_, _> = by_secret.into_iter().collect();
+        for key in keys {
+            let verifies = Verifying::new(key.verifying()?, Algorithm::ES256, issuer);
+            verifying.insert(Some(key.id.clone()), verifies);
+        }
         Ok(AccessTokens {
-            signing: EncodingKey::from_secret(secret),
-            verifying: DecodingKey::from_secret(secret),
-            validation,
+            header,
+            signing,
+            verifying,
             issuer: issuer.to_owned(),
+            published: keys::public_set(keys),
+            postgrest_secret: keys::postgrest_secret(secret, keys),
         })
+    }
+
+    /// The JWK set that the world may see: public keys only.
+    pub fn published(&self) -> &Value {
+        &self.published
+    }
+
+    /// What PostgREST verifies the same tokens with (`PGRST_JWT_SECRET`): the secret itself, or a JWK set.
+    pub fn postgrest_secret(&self) -> &SecretString {
+        &self.postgrest_secret
     }
 
     /// A token for a user's sign-in, issued now; the password was given at `signed_in`, or else now, too.
@@ -105,24 +151,21 @@ impl AccessTokens {
             }],
             is_anonymous: false,
         };
-        jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &self.signing)
-            .map_err(Problem::internal)
+        jsonwebtoken::encode(&self.header, &claims, &self.signing).map_err(Problem::internal)
     }
 
     /// The claims of a token that this service issued and that has not expired.
     pub fn verify(&self, token: &str) -> Result<Claims, Problem> {
-        let claims = jsonwebtoken::decode::<Claims>(token, &self.verifying, &self.validation)
-            .map_err(|error| match error.kind() {
-                ErrorKind::ExpiredSignature => Problem::unauthorized(
-                    "expired_token",
-                    "The access token has expired: `POST /auth/refresh` gets the next one.",
-                ),
-                _ => Problem::unauthorized(
-                    "invalid_token",
-                    "The access token is not valid: log in to get one.",
-                ),
-            })?
-            .claims;
+        let claims = self.decode(token).map_err(|error| match error.kind() {
+            ErrorKind::ExpiredSignature => Problem::unauthorized(
+                "expired_token",
+                "The access token has expired: `POST /auth/refresh` gets the next one.",
+            ),
+            _ => Problem::unauthorized(
+                "invalid_token",
+                "The access token is not valid: log in to get one.",
+            ),
+        })?;
         if claims.iat > now()? + LEEWAY_SECONDS {
             return Err(Problem::unauthorized(
                 "invalid_token",
@@ -130,6 +173,27 @@ impl AccessTokens {
             ));
         }
         Ok(claims)
+    }
+
+    /// A token names its key; the key, never the token, says which algorithm counts.
+    fn decode(&self, token: &str) -> jsonwebtoken::errors::Result<Claims> {
+        let header = jsonwebtoken::decode_header(token)?;
+        let Verifying { key, validation } = self
+            .verifying
+            .get(&header.kid)
+            .ok_or(ErrorKind::InvalidToken)?;
+        Ok(jsonwebtoken::decode(token, key, validation)?.claims)
+    }
+}
+
+impl Verifying {
+    fn new(key: DecodingKey, algorithm: Algorithm, issuer: &str) -> Self {
+        let mut validation = Validation::new(algorithm);
+        validation.leeway = LEEWAY_SECONDS;
+        validation.set_audience(&[AUTHENTICATED]);
+        validation.set_issuer(&[issuer]);
+        validation.set_required_spec_claims(&["exp", "aud", "iss", "sub"]);
+        Verifying { key, validation }
     }
 }
 

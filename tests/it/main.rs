@@ -7,6 +7,7 @@ mod delegation;
 mod documents;
 #[cfg(feature = "download")]
 mod download;
+mod keys;
 mod limits;
 mod lookalike;
 mod migrations;

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use crate::support::{
     actor::{Answer, PASSWORD, answer, text},
     app::{JWT_SECRET, TestApp},
+    jwt::{part, sign},
 };
 
 async fn registered(app: &TestApp) -> Value {
@@ -23,24 +24,6 @@ async fn registered(app: &TestApp) -> Value {
         )
         .await
         .ok(201)
-}
-
-/// The header or the claims of a token.
-fn part(token: &str, index: usize) -> Value {
-    let part = token.split('.').nth(index).expect("three parts");
-    let json = URL_SAFE_NO_PAD.decode(part).expect("base64url");
-    serde_json::from_slice(&json).expect("JSON")
-}
-
-/// A token made by hand.
-fn sign(header: &Value, claims: &Value, algorithm: hmac::Algorithm, key: &str) -> String {
-    let encode = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
-    let message = format!("{}.{}", encode(header), encode(claims));
-    let signature = hmac::sign(
-        &hmac::Key::new(algorithm, key.as_bytes()),
-        message.as_bytes(),
-    );
-    format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature))
 }
 
 /// As the service signs.
@@ -199,7 +182,7 @@ async fn only_a_token_that_this_service_signed_counts() {
                 &header("HS256"),
                 &claims,
                 hmac::HMAC_SHA256,
-                &JWT_SECRET.replace('a', "b"),
+                JWT_SECRET.replace('a', "b"),
             ),
         ),
         (

@@ -91,6 +91,7 @@ impl Actor {
             || path == "/"
             || path.starts_with("/docs")
             || path.starts_with("/openapi")
+            || path.starts_with("/.well-known")
             || path.starts_with("/rest/v1")
         {
             path.to_owned()

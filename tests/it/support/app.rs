@@ -2,7 +2,7 @@
 
 use clap::{CommandFactory, Parser};
 use secrecy::SecretString;
-use speedcoding::{app::App, config::Config, db::Db};
+use speedcoding::{app::App, auth::Auth, config::Config, db::Db};
 use tokio::task::JoinHandle;
 use tokio_postgres::Client;
 
@@ -81,7 +81,8 @@ impl TestApp {
             .clone()
             .unwrap_or_else(|| database.url().clone());
         let db = Db::connect(&url, &config).await.expect("a connection");
-        let app = App::build(&config, &SecretString::from(JWT_SECRET), db).expect("an app");
+        let auth = Auth::new(&config, Some(&SecretString::from(JWT_SECRET))).expect("keys");
+        let app = App::build(&config, auth, db).expect("an app");
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         let base = format!("http://{}", listener.local_addr().expect("an address"));
         let serving = tokio::spawn(app.serve(listener, stop));

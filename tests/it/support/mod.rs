@@ -4,6 +4,7 @@
 pub mod actor;
 pub mod app;
 pub mod cluster;
+pub mod jwt;
 pub mod postgrest;
 pub mod program;
 pub mod proxy;

@@ -66,7 +66,7 @@ impl Scratch {
             command,
             data_dir,
             // An example of a token in the document looks like one.
-            prints_a_secret: matches!(arguments.first(), Some(&"db" | &"openapi")),
+            prints_a_secret: matches!(arguments.first(), Some(&"db" | &"openapi" | &"keys")),
         }
     }
 }
@@ -166,11 +166,18 @@ impl Launch {
                     Some(url::Url::parse(&value).ok()?.password()?.to_owned())
                 }
                 "JWT_SECRET" | "REFRESH_SECRETS" => Some(value),
+                "JWT_KEYS" => private_part(&value),
                 _ => None,
             }
         });
         given.collect()
     }
+}
+
+/// The `d` of a JWK, wherever it stands.
+fn private_part(text: &str) -> Option<String> {
+    let (_, rest) = text.split_once(r#""d":""#)?;
+    Some(rest.split('"').next()?.to_owned())
 }
 
 /// The program, running. It does not outlive its test, nor does the PostgreSQL that it has started.

@@ -1,0 +1,25 @@
+//! The public keys of access tokens (RFC 7517), for whoever verifies them.
+
+use std::sync::Arc;
+
+use poem::{
+    IntoResponse, Request, Response, handler,
+    http::{HeaderValue, header},
+    web::Data,
+};
+
+use super::types::Cacheable;
+use crate::app::State;
+
+/// How long others may keep the set: a new key is in it for longer before it signs (docs/keys.md).
+const KEEP: HeaderValue = HeaderValue::from_static("public, max-age=600");
+
+/// The set; empty where a secret signs.
+#[handler]
+pub fn show(request: &Request, Data(state): Data<&Arc<State>>) -> Response {
+    let known = request.headers().get(header::IF_NONE_MATCH);
+    let known = known.and_then(|tags| tags.to_str().ok());
+    let mut response = Cacheable::of(state.auth.access.published().clone(), known).into_response();
+    response.headers_mut().insert(header::CACHE_CONTROL, KEEP);
+    response
+}
