@@ -3,7 +3,7 @@
 -- The challenge may have been withdrawn, and is then not seen by moderators who come through PostgREST.
 create view public.review_queue with (security_invoker = true) as
 select u.id, u.submitted_at,
-       private.display_duration(private.elapsed_ms(u.submitted_at, private.clock())) as waiting,
+       date_trunc('minute', private.clock() - u.submitted_at) as waiting,
        challenge.slug as challenge, runner.username as runner, s.tech_stack, s.total_time, u.video_url, u.packages,
        moderator.username as claimed_by, u.revision, u.session_id, u.user_id
   from public.submissions as u
@@ -18,7 +18,7 @@ comment on view public.review_queue is
   'Submissions that wait for a review, the oldest first. To decide one, edit its row in submissions.';
 comment on column public.review_queue.id is 'As in submissions.';
 comment on column public.review_queue.submitted_at is 'As in submissions.';
-comment on column public.review_queue.waiting is 'For how long, such as "2h 05m 09s".';
+comment on column public.review_queue.waiting is 'For how long.';
 comment on column public.review_queue.challenge is 'The slug of what was built; empty where it has been withdrawn.';
 comment on column public.review_queue.runner is 'The runner''s name.';
 comment on column public.review_queue.tech_stack is 'With what, in the runner''s words.';

@@ -32,6 +32,16 @@ const SUBJECTS: [&str; 8] = [
     "service",
 ];
 
+/// The schemas that there are, and which roles may enter them; Supabase's own apart, nobody makes anything in them.
+#[rustfmt::skip]
+const SCHEMAS: [(&str, &str); 5] = [
+    ("auth",        "anon authenticated service_role"),
+    ("extensions",  ""),
+    ("private",     "service_role"),
+    ("public",      "anon authenticated service_role"),
+    ("speedcoding", "anon authenticated service_role"),
+];
+
 /// What clients may see something of: its columns, which rows are for everyone, and what each subject sees:
 /// `all` rows, `pub`lic ones, those and its `own`, or `-`: it is refused. `+`: it writes there, too.
 #[rustfmt::skip]
@@ -276,6 +286,23 @@ async fn open(owner: &Client) -> Vec<Relation> {
 async fn the_matrix_lists_all_that_is_there_and_all_that_is_granted() {
     let database = Database::migrated().await;
     let owner = database.owner().await;
+    let schemas = texts(
+        &owner,
+        "select nspname || ':' || coalesce(string_agg(' ' || rolname, '' order by rolname), '')
+           from pg_namespace
+           left join pg_roles on rolname in ('anon', 'authenticated', 'service_role')
+            and has_schema_privilege(rolname, pg_namespace.oid, 'USAGE')
+          where nspname !~ '^pg_' and nspname <> 'information_schema'
+          group by nspname",
+    )
+    .await;
+    let listed = SCHEMAS.map(|(name, roles)| format!("{name}: {roles}").trim_end().to_owned());
+    assert_eq!(
+        schemas,
+        listed.into(),
+        "schemas: there (left), in SCHEMAS (right)"
+    );
+
     let there: BTreeSet<_> = relations(&owner).await.into_iter().collect();
     let listed = OPEN
         .iter()

@@ -215,6 +215,36 @@ async fn everything_that_the_dashboard_shows_is_explained() {
 }
 
 #[tokio::test]
+async fn where_the_dashboard_lets_choose_there_is_an_enum_to_choose_from() {
+    let (_database, owner) = migrated().await;
+    let chosen = column(
+        &owner,
+        "select distinct format('%I.%I', c.relname, a.attname)
+           from pg_attribute as a
+           join pg_class as c on c.oid = a.attrelid and c.relkind = 'r' and c.relnamespace = 'public'::regnamespace
+           join pg_type as t on t.oid = a.atttypid and t.typtype = 'e'
+          order by 1",
+    )
+    .await;
+    assert_eq!(
+        chosen,
+        [
+            "challenge_milestones.verification",
+            "sessions.status",
+            "submissions.status",
+            "users.role"
+        ]
+    );
+    let typed = column(
+        &owner,
+        "select conname::text from pg_constraint
+          where connamespace = 'public'::regnamespace and contype = 'c' and pg_get_constraintdef(oid) ~ '= ANY '",
+    )
+    .await;
+    assert_eq!(typed, [""; 0], "a choice that must be typed");
+}
+
+#[tokio::test]
 async fn every_table_is_fenced_and_every_view_asks_as_its_reader() {
     let (_database, owner) = migrated().await;
     let tables = column(
