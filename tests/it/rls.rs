@@ -68,7 +68,7 @@ const OPEN: [(&str, &str, &str, &str); 9] = [
      "id session_id user_id challenge_id tech_stack tech_stack_key total_ms end_time packages video_url submitted_at status \
       revision claimed_by reviewed_by reviewed_at review_reason"),
     ("public.users", "true",                                           "all  all  all  all  all  all  all  all+",
-     "id username role created_at banned_at"),
+     "id username role created_at banned_at erased_at"),
 ];
 
 /// What no client sees anything of.
