@@ -486,6 +486,40 @@ async fn refuses_writes(
 }
 
 #[tokio::test]
+async fn a_visitors_count_touches_no_row_that_is_hidden() {
+    let world = World::make().await;
+    let owner = world.app.sql().await;
+    let victim = &world.actors["verifier"].id;
+    owner
+        .batch_execute(&format!(
+            "insert into public.sessions (user_id, challenge_id, tech_stack, start_time, end_time, deadline, status)
+             select '{victim}', c.id, 'Rust', at, at + interval '1 minute', at + interval '1 hour', 'abandoned'
+               from public.challenges as c, generate_series(1, 5000) as n,
+                    lateral (select timestamptz '2026-01-01Z' + n * interval '1 minute' as at) as start
+              where c.slug = 'slack-clone';
+             insert into public.milestones (session_id, user_id, milestone_number, passed, completed_at)
+             select id, user_id, 1, true, end_time from public.sessions where tech_stack = 'Rust' and status = 'abandoned';
+             analyze public.sessions, public.milestones, public.submissions"
+        ))
+        .await
+        .expect("five thousand runs that are nobody's business");
+    let visitor = world.client("anon").await;
+    for table in ["sessions", "milestones"] {
+        for condition in ["", &format!("where user_id = '{victim}'")] {
+            let explain = format!(
+                "explain (analyze, costs off) select count(*) from public.{table} {condition}"
+            );
+            let plan = texts(&visitor, &explain)
+                .await
+                .into_iter()
+                .collect::<Vec<_>>()
+                .join("\n");
+            assert!(!plan.contains("Removed by Filter"), "{plan}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn nobody_calls_a_function_of_ours_by_its_name() {
     let world = World::make().await;
     let owner = world.app.sql().await;
