@@ -70,7 +70,7 @@ async fn a_wrong_method_is_a_problem_that_names_the_right_ones() {
         (Method::PUT, "/auth/login", "POST"),
         (Method::HEAD, "/auth/login", "POST"),
         (Method::PATCH, "/sessions/start", "POST"),
-        (Method::POST, "/auth/me", "GET, HEAD"),
+        (Method::POST, "/auth/me", "DELETE, GET, HEAD"),
         (Method::DELETE, &session, "GET, HEAD"),
         (Method::POST, "/docs", "GET, HEAD"),
         (Method::DELETE, "/", "GET, HEAD"),
@@ -79,7 +79,7 @@ async fn a_wrong_method_is_a_problem_that_names_the_right_ones() {
         (
             Method::from_bytes(b"BREW").expect("a method"),
             "/auth/me",
-            "GET, HEAD",
+            "DELETE, GET, HEAD",
         ),
     ] {
         let refused = answer(visitor.request(method.clone(), path)).await;
