@@ -11,6 +11,7 @@ pub mod codes;
 pub mod config;
 pub mod contract;
 pub mod db;
+pub mod doctor;
 pub mod document;
 pub mod limits;
 pub mod postgrest;

@@ -1,6 +1,10 @@
 //! The command line.
 
-use std::{net::TcpListener, process::ExitCode};
+use std::{
+    io::{self, Write},
+    net::TcpListener,
+    process::ExitCode,
+};
 
 use anyhow::{Context, bail};
 use clap::{Parser, Subcommand};
@@ -14,6 +18,7 @@ use speedcoding::{
         connect::PostgresUrl,
         embedded::{Embedded, postgrest::PostgRest},
     },
+    doctor,
     postgrest::{self, Delegate},
     telemetry,
 };
@@ -42,6 +47,12 @@ enum Command {
     /// The keys that access tokens are signed with.
     #[command(subcommand)]
     Keys(KeysCommand),
+    /// Looks at the whole deployment, and says for each point that fails what to do. Changes nothing.
+    Doctor {
+        /// For programs.
+        #[arg(long)]
+        json: bool,
+    },
     /// Connecting to the database by other means.
     #[command(subcommand)]
     Db(DbCommand),
@@ -63,6 +74,11 @@ enum DbCommand {
     Login,
 }
 
+/// What is wrong has been told already.
+#[derive(Debug, thiserror::Error)]
+#[error("it has been told what is wrong")]
+struct Told;
+
 #[tokio::main]
 async fn main() -> ExitCode {
     // A variable that is set wins over the file.
@@ -83,6 +99,7 @@ async fn main() -> ExitCode {
     }
     match run(cli.command.unwrap_or(Command::Serve), &cli.config).await {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is::<Told>() => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("speedcoding: {error:#}");
             ExitCode::FAILURE
@@ -123,6 +140,17 @@ async fn run(command: Command, config: &Config) -> anyhow::Result<()> {
             )?;
             println!("{}", keys::public_set(&keys::load(keys)?));
             Ok(())
+        }
+        Command::Doctor { json } => {
+            let report = doctor::examine(config).await;
+            let text = if json {
+                report.json()
+            } else {
+                report.to_string()
+            };
+            // Whoever reads may have had enough.
+            let _ = writeln!(io::stdout(), "{text}");
+            report.is_sound().then_some(()).ok_or(Told.into())
         }
         Command::Db(DbCommand::Url) => {
             println!(

@@ -2,7 +2,7 @@
 
 use std::{
     error::Error as StdError,
-    io,
+    fmt, io,
     net::IpAddr,
     pin::Pin,
     task::{Context, Poll, ready},
@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use http_body_util::{LengthLimitError, Limited, combinators::BoxBody};
+use http_body_util::{BodyExt, LengthLimitError, Limited, combinators::BoxBody};
 use hyper::body::{Body as HttpBody, Bytes, Frame, Incoming, SizeHint};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
@@ -24,6 +24,8 @@ use poem::{
     http::{self, HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header},
 };
 use postgres_from_row::FromRow;
+use serde_json::Value;
+use time::{OffsetDateTime, format_description::well_known::Rfc2822};
 use tokio::time::{Instant, Sleep, sleep};
 use tokio_postgres::Row;
 use url::Url;
@@ -135,6 +137,41 @@ impl Delegate {
         })
     }
 
+    /// Asks a question of our own, such as `/users?limit=1`.
+    pub async fn ask(&self, question: &str, token: Option<&str>) -> Result<Answered, Problem> {
+        let uri = format!("{BASE}{question}").parse::<Uri>();
+        let mut request = http::Request::new(Limited::new(BoxBody::from(Body::empty()), 0));
+        *request.uri_mut() = self.uri(&uri.map_err(Problem::internal)?)?;
+        let token = token.map(|token| HeaderValue::from_str(&format!("Bearer {token}")));
+        if let Some(token) = token.transpose().map_err(Problem::internal)? {
+            request.headers_mut().insert(header::AUTHORIZATION, token);
+        }
+        if let Some(key) = &self.api_key {
+            request.headers_mut().insert(API_KEY, key.clone());
+        }
+        let asked = async {
+            let response = self.client.request(request).await.map_err(refused)?;
+            let (parts, body) = response.into_parts();
+            let body = Limited::new(body, BODY_LIMIT).collect().await;
+            let body = body
+                .map_err(|error| unavailable().because(error))?
+                .to_bytes();
+            Ok::<_, Problem>((parts, body))
+        };
+        let (parts, body) = tokio::time::timeout(self.patience, asked)
+            .await
+            .map_err(|_| timed_out())??;
+        let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+        let text = |name: &str| body[name].as_str().unwrap_or_default().to_owned();
+        let date = parts.headers.get(header::DATE);
+        Ok(Answered {
+            status: parts.status.as_u16(),
+            code: text("code"),
+            message: text("message"),
+            date: date.and_then(|date| OffsetDateTime::parse(date.to_str().ok()?, &Rfc2822).ok()),
+        })
+    }
+
     fn uri(&self, uri: &Uri) -> Result<Uri, Problem> {
         let path = beneath(uri.path()).ok_or_else(|| poem::Error::from(NotFoundError))?;
         let Some(upstream) = &self.upstream else {
@@ -198,6 +235,22 @@ impl Delegate {
             .body(Body::from(BoxBody::new(body)));
         *response.headers_mut() = parts.headers;
         Ok(response)
+    }
+}
+
+/// What PostgREST answered to a question of our own.
+pub struct Answered {
+    pub status: u16,
+    /// Of an error.
+    pub code: String,
+    pub message: String,
+    /// By its clock.
+    pub date: Option<OffsetDateTime>,
+}
+
+impl fmt::Display for Answered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {}", self.status, self.code, self.message)
     }
 }
 

@@ -8,7 +8,7 @@ use tokio_postgres::Client;
 
 use super::connect::PostgresUrl;
 
-static MIGRATIONS: Dir = include_dir!("$CARGO_MANIFEST_DIR/sql/migrations");
+pub(crate) static MIGRATIONS: Dir = include_dir!("$CARGO_MANIFEST_DIR/sql/migrations");
 const HISTORY: &str = "private.migration_history";
 /// Replicas of one database meet here. (Any number will do; this one spells "speedrun".)
 const LOCK: i64 = 0x7370_6565_6472_756e;
@@ -70,6 +70,38 @@ async fn run(client: &mut Client) -> anyhow::Result<Vec<String>> {
             .await?;
     }
     Ok(applied)
+}
+
+/// How far a database has come.
+pub struct State {
+    /// How many migrations of ours have been applied, by us or by the Supabase CLI.
+    pub applied: usize,
+    /// Those that have not.
+    pub missing: Vec<String>,
+    /// How many have been applied that this version does not know.
+    pub unknown: usize,
+}
+
+/// Asks as the owner; changes nothing.
+pub async fn state(owner: &Client) -> anyhow::Result<State> {
+    let mut recorded = versions(owner, HISTORY).await?;
+    let migrations = list()?;
+    let newest = migrations.iter().map(Migration::version).max();
+    let unknown = recorded
+        .iter()
+        .filter(|version| Some(**version) > newest)
+        .count();
+    recorded.extend(versions(owner, "supabase_migrations.schema_migrations").await?);
+    let missing: Vec<_> = migrations
+        .iter()
+        .filter(|migration| !recorded.contains(&migration.version()))
+        .map(|migration| format!("{}_{}", migration.version(), migration.name()))
+        .collect();
+    Ok(State {
+        applied: migrations.len() - missing.len(),
+        missing,
+        unknown,
+    })
 }
 
 fn runner(migrations: &[Migration]) -> Runner {

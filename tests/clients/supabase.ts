@@ -101,12 +101,15 @@ assert.deepEqual(whole.submission, { status: "PENDING", packages: ["supabase-js"
 whole.colour;
 step("her own session, with its challenge, milestones and submission in it");
 
-const all = await alice.reader.from("sessions").select("id", { count: "exact" }).order("start_time", { ascending: false });
+// Beside her own she sees whatever is published.
+const hers = (head = false) =>
+  alice.reader.from("sessions").select("id, tech_stack", { count: "exact", head }).eq("user_id", alice.user.id);
+const all = await hers().order("start_time", { ascending: false });
 assert.deepEqual(rows(all).map(({ id }) => id), [second, first]);
 assert.equal(all.count, 2);
-const counted = await alice.reader.from("sessions").select("*", { count: "exact", head: true });
+const counted = await hers(true);
 assert.deepEqual([counted.error, counted.data, counted.count], [null, null, 2]);
-const page = await alice.reader.from("sessions").select("id", { count: "exact" }).order("start_time").range(1, 1);
+const page = await hers().order("start_time").range(1, 1);
 assert.deepEqual([rows(page).map(({ id }) => id), page.count], [[second], 2]);
 step("order, exact count with and without rows, range");
 
@@ -121,15 +124,16 @@ const passed = await alice.reader
   .from("milestones")
   .select("milestone_number, session:sessions!inner(tech_stack)")
   .eq("sessions.tech_stack", "Rust")
+  .eq("user_id", alice.user.id)
   .gte("milestone_number", 6)
   .order("milestone_number")
   .limit(5);
 assert.deepEqual(rows(passed), [6, 7].map((milestone_number) => ({ milestone_number, session: { tech_stack: "Rust" } })));
 step("filters: in, or, ilike, not, gte, through an embedded table; limit");
 
-const csv = rows(await alice.reader.from("sessions").select("tech_stack").order("tech_stack").csv());
-assert.equal(csv.trim(), 'tech_stack\nRust\n"TypeScript, Postgres"');
-const live = rows(await bob.reader.from("live_sessions").select("id, status, total_ms").single());
+const csv = rows(await hers().order("tech_stack").csv());
+assert.equal(csv.trim(), `id,tech_stack\n${second},Rust\n${first},"TypeScript, Postgres"`);
+const live = rows(await bob.reader.from("live_sessions").select("id, status, total_ms").eq("user_id", bob.user.id).single());
 assert.deepEqual(live, { id: running.data.id, status: "running", total_ms: null });
 step("CSV; the view of sessions as they are now");
 
@@ -142,8 +146,9 @@ step("another's session is not there: maybeSingle null, single PGRST116");
 
 const people = { alice, bob };
 for (const reader of [visitor, bob.reader]) {
-  const challenges = rows(await reader.from("challenges").select("slug, milestones:challenge_milestones(number)").order("slug"));
-  assert.deepEqual(challenges.map(({ slug, milestones }) => [slug, milestones.length]), [["freestyle", 7], ["slack-clone", 7]]);
+  const challenge = reader.from("challenges").select("title, milestones:challenge_milestones(number)").eq("slug", "slack-clone");
+  const { title, milestones } = rows(await challenge.single());
+  assert.deepEqual([title, milestones.length], ["Slack clone", 7]);
   const users = rows(await reader.from("users").select("username, role").in("id", [alice.user.id, bob.user.id]).order("username"));
   assert.deepEqual(users, [people.alice, people.bob].map(({ user }) => ({ username: user.username, role: "runner" })));
   const hers = await reader.from("sessions").select("id", { count: "exact" }).eq("user_id", alice.user.id);
@@ -155,12 +160,12 @@ dashboard(`update public.submissions set status = 'APPROVED' where session_id = 
 for (const reader of [visitor, bob.reader]) {
   const published = await reader
     .from("sessions")
-    .select("id, total_time, user:users(username), submission:submissions(video_url), milestones(count)", { count: "exact" })
+    .select("id, total_time, user:users(username), submission:submissions(video_url), milestones(milestone_number)", { count: "exact" })
     .eq("user_id", alice.user.id);
   const [run, ...others] = rows(published);
   assert.deepEqual([run?.id, others.length, published.count], [first, 0, 1]);
   assert.equal(run?.user.username, alice.user.username);
-  assert.deepEqual(run.milestones, [{ count: 7 }]);
+  assert.equal(run.milestones.length, 7);
   assert.deepEqual(run.submission, { video_url: "https://youtu.be/dQw4w9WgXcQ" });
 }
 step("once a run is approved everybody sees it, with its runner");
@@ -180,7 +185,7 @@ for (const [who, reader] of readers) {
     refused(await loose.from(table).update(row).eq(column, alice.user.id), "42501");
     refused(await loose.from(table).delete().eq(column, alice.user.id), "42501");
   }
-  refused(await reader.from("sessions").update({ total_ms: null as never }).eq("id", first), "42501");
+  refused(await reader.from("sessions").update({ end_time: new Date().toISOString() }).eq("id", first), "42501");
   step(`${who} can neither insert, upsert, update nor delete`);
 
   for (const name of ["start_session", "end_session", "admit", "enter", "clock", "caller_role", "check_request"]) {

@@ -122,6 +122,18 @@ async fn a_supabase_project_is_migrated_served_and_no_more_open_than_a_plain_dat
         }
     }
 
+    let healthy = scratch
+        .program(&["doctor"])
+        .on(url.as_str())
+        .finish()
+        .await
+        .well();
+    assert!(
+        healthy.stdout.contains("Supabase Storage is here"),
+        "{}",
+        healthy.stdout
+    );
+
     // The project's owner gives the service a login of its own, and the program serves with it.
     let printed = scratch
         .program(&["db", "login"])

@@ -4,6 +4,7 @@ mod accounts;
 mod boards;
 mod dashboard;
 mod delegation;
+mod doctor;
 mod documents;
 #[cfg(feature = "download")]
 mod download;

@@ -59,10 +59,14 @@ impl EnvFile {
     }
 
     pub fn set(&mut self, name: &str, value: &str) {
+        self.remove(name);
+        self.text += &format!("{name}={value}\n");
+    }
+
+    pub fn remove(&mut self, name: &str) {
         let old = format!("{name}=");
         let kept = self.text.lines().filter(|line| !line.starts_with(&old));
         self.text = kept.map(|line| format!("{line}\n")).collect();
-        self.text += &format!("{name}={value}\n");
     }
 
     /// Writes beside and renames: readers and crashes see the old file or the new one, and nobody else sees either.

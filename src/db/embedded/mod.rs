@@ -125,6 +125,11 @@ impl Embedded {
 
     /// The connection URL of the embedded database that runs now on `data_dir`, for commands in another process.
     pub fn running_url(data_dir: &Path) -> Result<SecretString> {
+        Ok(Self::running(data_dir)?.0)
+    }
+
+    /// The same, and the secret that signs access tokens there.
+    pub fn running(data_dir: &Path) -> Result<(SecretString, Option<SecretString>)> {
         let not_running = || {
             format!(
                 "no embedded PostgreSQL serves {}; start `speedcoding` with this DATA_DIR first",
@@ -135,10 +140,12 @@ impl Embedded {
             Err(error) if error.kind() == io::ErrorKind::NotFound => bail!(not_running()),
             files => files?,
         };
-        let password = EnvFile::load(&files.env_file())?.get("POSTGRES_PASSWORD");
+        let env = EnvFile::load(&files.env_file())?;
+        let password = env.get("POSTGRES_PASSWORD");
         let ready = files.living_postmaster()?.filter(|it| it.status == "ready");
         let (password, postmaster) = password.zip(ready).with_context(not_running)?;
-        Ok(connection_url(&password, postmaster.port))
+        let url = connection_url(&password, postmaster.port);
+        Ok((url, env.get("JWT_SECRET")))
     }
 
     fn send(&self, signal: Signal) {

@@ -57,10 +57,13 @@ impl PostgRest {
         embedded: &Embedded,
         jwt_secret: &SecretString,
     ) -> Result<Option<Self>> {
+        let files = DataDir::open(data_dir)?;
+        let mut env = EnvFile::load(&files.env_file())?;
         let Some((program, root)) = find() else {
+            env.remove("POSTGREST_URL");
+            env.save(files.path())?;
             return Ok(None);
         };
-        let files = DataDir::open(data_dir)?;
         let account = Account::choose(&files)?;
         let may_run = account
             .command(Path::new("test"))
@@ -73,7 +76,6 @@ impl PostgRest {
              /usr/local/bin",
             program.display()
         );
-        let mut env = EnvFile::load(&files.env_file())?;
         let password = env.get_or_generate("AUTHENTICATOR_PASSWORD")?;
         let port = keep_port(known_url(&env).and_then(|url| url.port()), "PostgREST")?;
         let url = format!("http://{}:{port}{root}", Ipv4Addr::LOCALHOST);

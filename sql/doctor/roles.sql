@@ -1,0 +1,21 @@
+-- What to do about roles that are missing, above the policies, or out of PostgREST's reach.
+with wanted (name, is_postgrests) as (
+  values ('anon', true), ('authenticated', true), ('service_role', true), ('authenticator', false),
+         ('speedcoding_api', false), ('speedcoding_writer', false), ('speedcoding_keeper', false)
+)
+select case
+         when r.oid is null then format('create role %I as in sql/migrations', name)
+         when r.rolsuper then format('alter role %I nosuperuser;', name)
+         when r.rolbypassrls and name <> 'service_role' then format('alter role %I nobypassrls;', name)
+         else format('grant %I to authenticator;', name)
+       end
+  from wanted
+  left join pg_catalog.pg_roles as r on r.rolname = name
+ where r.oid is null
+    or r.rolsuper
+    or (r.rolbypassrls and name <> 'service_role')
+    or (is_postgrests and not exists (
+         select from pg_catalog.pg_auth_members as m
+          where m.roleid = r.oid
+            and m.member = pg_catalog.to_regrole('authenticator')
+       ))

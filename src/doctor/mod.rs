@@ -1,0 +1,663 @@
+//! `speedcoding doctor`: looks at a deployment from all sides and says, for each point that fails, what to do.
+
+mod declared;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::{self, Display},
+    time::Duration,
+};
+
+use secrecy::SecretString;
+use serde::Serialize;
+use serde_json::json;
+use time::OffsetDateTime;
+use tokio_postgres::{
+    Client,
+    types::{ToSql, Type},
+};
+use url::Url;
+use uuid::Uuid;
+
+use crate::{
+    auth::Auth,
+    config::{Config, Statements},
+    db::{
+        self, Db,
+        connect::PostgresUrl,
+        embedded::{Embedded, postgrest::PostgRest},
+        migrate,
+    },
+    postgrest::{self, Answered, Delegate},
+    problem::Problem,
+};
+use declared::{Declared, ROLES};
+
+const FACTS: &str = include_str!("../../sql/doctor/facts.sql");
+const BODIES: &str = include_str!("../../sql/doctor/bodies.sql");
+const MISSING_IN_ROLES: &str = include_str!("../../sql/doctor/roles.sql");
+/// Clocks that differ by more let tokens expire early or come from the future.
+const MOST_SKEW: Duration = Duration::from_secs(30);
+/// So many differences are listed; who has more has another trouble.
+const MOST_LISTED: usize = 8;
+
+/// What one look gave.
+#[derive(Debug, Serialize)]
+pub struct Finding {
+    /// What was looked at.
+    pub check: &'static str,
+    pub status: Status,
+    /// What was found.
+    pub found: String,
+    /// What to do, where something is to be done.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub remedies: Vec<String>,
+}
+
+/// How a finding is to be taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// As it should be.
+    Ok,
+    /// Not there or not looked at, and not needed.
+    Note,
+    /// It works, and could be better.
+    Warning,
+    /// Something does not work, or is open that should not be.
+    Failure,
+}
+
+/// All findings.
+#[derive(Debug, Default)]
+pub struct Report(pub Vec<Finding>);
+
+impl Report {
+    /// Whether nothing fails.
+    pub fn is_sound(&self) -> bool {
+        let mut findings = self.0.iter();
+        !findings.any(|finding| finding.status == Status::Failure)
+    }
+
+    /// For programs: `{"sound": true, "findings": [{"check", "status", "found", "remedies"}]}`
+    pub fn json(&self) -> String {
+        format!(
+            "{:#}",
+            json!({ "sound": self.is_sound(), "findings": self.0 })
+        )
+    }
+
+    fn add(&mut self, check: &'static str, status: Status, found: impl Into<String>) {
+        self.advise(check, status, found, []);
+    }
+
+    fn advise<const N: usize>(
+        &mut self,
+        check: &'static str,
+        status: Status,
+        found: impl Into<String>,
+        remedies: [&str; N],
+    ) {
+        self.0.push(Finding {
+            check,
+            status,
+            found: found.into(),
+            remedies: remedies.map(str::to_owned).into(),
+        });
+    }
+
+    fn fail<const N: usize>(
+        &mut self,
+        check: &'static str,
+        found: impl Display,
+        remedies: [&str; N],
+    ) {
+        self.advise(check, Status::Failure, found.to_string(), remedies);
+    }
+}
+
+impl Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for finding in &self.0 {
+            let status = match finding.status {
+                Status::Ok => "ok",
+                Status::Note => "note",
+                Status::Warning => "warning",
+                Status::Failure => "FAILURE",
+            };
+            writeln!(f, "{status:<9}{:<12}{}", finding.check, finding.found)?;
+            for remedy in &finding.remedies {
+                writeln!(f, "{:<21}-> {remedy}", "")?;
+            }
+        }
+        let failures = self
+            .0
+            .iter()
+            .filter(|finding| finding.status == Status::Failure);
+        match failures.count() {
+            0 => write!(f, "Nothing fails."),
+            1 => write!(f, "One point fails."),
+            count => write!(f, "{count} points fail."),
+        }
+    }
+}
+
+/// Looks at everything that the settings lead to. Changes nothing.
+pub async fn examine(config: &Config) -> Report {
+    let mut report = Report::default();
+    let config = &mut config.clone();
+    if let Err(error) = find_embedded(config) {
+        report.fail(
+            "database",
+            format!("{error:#}"),
+            ["start it with `speedcoding`, or set DATABASE_URL to the database that is meant"],
+        );
+        return report;
+    }
+    if let Some(url) = config.database_url().cloned() {
+        look_at_database(config, &url, &mut report).await;
+    }
+    look_at_postgrest(config, &mut report).await;
+    report
+}
+
+/// Without DATABASE_URL the private PostgreSQL is meant, with its secret and the PostgREST beside it.
+fn find_embedded(config: &mut Config) -> anyhow::Result<()> {
+    if config.database_url().is_some() {
+        return Ok(());
+    }
+    let (url, jwt_secret) = Embedded::running(&config.data_dir)?;
+    config.database_url = Some(url);
+    if config.jwt_secret().is_none() {
+        config.jwt_secret = jwt_secret;
+    }
+    if config.postgrest_url.is_none() && config.supabase_url.is_none() {
+        config.postgrest_url = PostgRest::running_url(&config.data_dir);
+    }
+    Ok(())
+}
+
+async fn look_at_database(config: &Config, url: &SecretString, report: &mut Report) {
+    let (service, owner) = match connect(config, url).await {
+        Ok(connected) => connected,
+        Err(error) => {
+            report.fail("database", format!("{error:#}"), [
+                "correct DATABASE_URL: the service's URL from `speedcoding db login`, or the owner's",
+                "a Supabase project that is paused must be restored in the dashboard",
+            ]);
+            return;
+        }
+    };
+    let looked = async {
+        look_at_server(&service, report).await?;
+        if look_at_migrations(owner.as_ref(), report).await? {
+            look_at_facts(&service, report).await?;
+        }
+        look_at_roles(&service, report).await?;
+        look_at_pooler(config, url, report).await?;
+        look_at_supabase(&service, report).await?;
+        look_at_boards(owner.as_ref(), report).await
+    };
+    if let Err(error) = looked.await {
+        let error = db::describe(error.as_ref());
+        report.fail(
+            "database",
+            format!("a question was not answered: {error}"),
+            ["try again; if it stays, report it with this text"],
+        );
+    }
+    if let Err(error) = Db::connect(url, config).await {
+        report.fail(
+            "service",
+            format!("{error:#}"),
+            ["`speedcoding` would not start: see above"],
+        );
+    }
+}
+
+/// As the service, and as the owner where a URL of his is given.
+async fn connect(config: &Config, url: &SecretString) -> anyhow::Result<(Client, Option<Client>)> {
+    let mut service = PostgresUrl::parse(url)?;
+    service.postgres.application_name("speedcoding doctor");
+    let service = service.connect().await?.0;
+    let owner = match config.migration_url() {
+        Some(url) if !db::logs_in_as_service(url)? => {
+            Some(PostgresUrl::parse(url)?.connect().await?.0)
+        }
+        _ => None,
+    };
+    Ok((service, owner))
+}
+
+async fn look_at_server(client: &Client, report: &mut Report) -> anyhow::Result<()> {
+    let row = client
+        .query_typed_one(include_str!("../../sql/doctor/server.sql"), &[])
+        .await?;
+    let (number, version, database, user): (i32, &str, &str, &str) =
+        (row.get(0), row.get(1), row.get(2), row.get(3));
+    let found = format!("PostgreSQL {version}, database {database}, as {user}");
+    if number < 150_000 {
+        report.fail("database", found, ["upgrade PostgreSQL to 15 or newer"]);
+    } else {
+        report.add("database", Status::Ok, found);
+    }
+    let skew = (OffsetDateTime::now_utc() - row.get::<_, OffsetDateTime>(4)).unsigned_abs();
+    judge_skew("the database's", skew, report);
+    Ok(())
+}
+
+fn judge_skew(whose: &str, skew: Duration, report: &mut Report) {
+    let found = format!(
+        "{whose} clock and this machine's differ by {:.1} s",
+        skew.as_secs_f64()
+    );
+    if skew > MOST_SKEW {
+        report.fail(
+            "clock",
+            found,
+            ["synchronise both by NTP: tokens expire early or are refused as from the future"],
+        );
+    } else {
+        report.add("clock", Status::Ok, found);
+    }
+}
+
+/// Whether what is declared can be expected.
+async fn look_at_migrations(owner: Option<&Client>, report: &mut Report) -> anyhow::Result<bool> {
+    const MIGRATE: &str = "run `speedcoding migrate` with the owner's URL, or `supabase db push`";
+    let Some(owner) = owner else {
+        report.advise(
+            "migrations",
+            Status::Note,
+            "not looked at: the service may not read their history",
+            ["give the owner's URL as MIGRATION_DATABASE_URL"],
+        );
+        return Ok(true);
+    };
+    let state = migrate::state(owner).await?;
+    if !state.missing.is_empty() {
+        let found = format!("not applied: {}", state.missing.join(", "));
+        report.fail("migrations", found, [MIGRATE]);
+        return Ok(false);
+    }
+    if state.unknown > 0 {
+        let found = format!(
+            "all applied, and {} that this version does not know",
+            state.unknown
+        );
+        report.advise(
+            "migrations",
+            Status::Warning,
+            found,
+            ["run the version that migrated this database"],
+        );
+        return Ok(false);
+    }
+    report.add(
+        "migrations",
+        Status::Ok,
+        format!("all {} applied", state.applied),
+    );
+    Ok(true)
+}
+
+/// Rights, policies, triggers, owners and functions: as `sql/` declares them.
+async fn look_at_facts(client: &Client, report: &mut Report) -> anyhow::Result<()> {
+    let declared = Declared::read();
+    let relations: Vec<_> = declared.relations.iter().collect();
+    let functions: Vec<_> = declared.functions.keys().collect();
+    let schemas: &[&str] = &["public", "private", "speedcoding"];
+    let params: [(&(dyn ToSql + Sync), Type); 4] = [
+        (&relations, Type::TEXT_ARRAY),
+        (&functions, Type::TEXT_ARRAY),
+        (&schemas, Type::TEXT_ARRAY),
+        (&ROLES.as_slice(), Type::TEXT_ARRAY),
+    ];
+    let rows = client.query_typed(FACTS, &params).await?;
+    let actual: BTreeSet<String> = rows.iter().map(|row| row.get(0)).collect();
+    // Whoever runs the database may add triggers, and let others into their schema public.
+    let is_theirs =
+        |fact: &&String| fact.starts_with("trigger ") || fact.contains(" on schema public ");
+    let kind = |fact: &str| match fact.split(' ').next() {
+        Some("grant") => "privileges",
+        Some("trigger") => "triggers",
+        _ if fact.contains(" owner to ") => "owners",
+        _ => "row access",
+    };
+    for check in ["privileges", "row access", "triggers", "owners"] {
+        let of_kind = |facts: &BTreeSet<String>| -> BTreeSet<String> {
+            facts
+                .iter()
+                .filter(|fact| kind(fact) == check)
+                .cloned()
+                .collect()
+        };
+        let (wanted, found) = (of_kind(&declared.facts), of_kind(&actual));
+        let missing = wanted.difference(&found).map(|fact| add(fact));
+        let extra = found.difference(&wanted).filter(|fact| !is_theirs(fact));
+        let remedies = missing.chain(extra.map(|fact| take(fact))).collect();
+        judge(check, wanted.len(), remedies, report);
+    }
+
+    let rows = client
+        .query_typed(BODIES, &[(&functions, Type::TEXT_ARRAY)])
+        .await?;
+    let bodies: BTreeMap<&str, &str> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+    let changed = declared
+        .functions
+        .iter()
+        .filter(|(name, body)| bodies.get(name.as_str()) != Some(&body.as_str()))
+        .map(|(name, _)| format!("run sql/functions/{name}.sql"));
+    judge(
+        "functions",
+        declared.functions.len(),
+        changed.collect(),
+        report,
+    );
+    Ok(())
+}
+
+fn judge(check: &'static str, count: usize, mut remedies: Vec<String>, report: &mut Report) {
+    let differences = remedies.len();
+    if differences == 0 {
+        report.add(
+            check,
+            Status::Ok,
+            format!("all {count} as the migrations left them"),
+        );
+        return;
+    }
+    remedies.truncate(MOST_LISTED);
+    if differences > MOST_LISTED {
+        remedies.push(format!("and {} more", differences - MOST_LISTED));
+    }
+    report.0.push(Finding {
+        check,
+        status: Status::Failure,
+        found: format!("{differences} not as the migrations left them; as the owner:"),
+        remedies,
+    });
+}
+
+/// How what is missing is made again.
+fn add(fact: &str) -> String {
+    let Some((kind @ ("policy" | "trigger"), rest)) = fact.split_once(' ') else {
+        return format!("{fact};");
+    };
+    match rest.split_once(" on ") {
+        Some((name, table)) if kind == "trigger" => format!(
+            "alter table {table} enable trigger {name}; or, where it is gone, create it as in sql/migrations"
+        ),
+        _ => format!("create {fact} as in sql/migrations"),
+    }
+}
+
+/// How what should not be there is undone.
+fn take(fact: &str) -> String {
+    let grant = fact.strip_prefix("grant ");
+    match grant.and_then(|grant| grant.rsplit_once(" to ")) {
+        Some((what, role)) => format!("revoke {what} from {role};"),
+        None if fact.starts_with("policy ") => format!("drop {fact};"),
+        None => format!("undo this: {fact}"),
+    }
+}
+
+async fn look_at_roles(client: &Client, report: &mut Report) -> anyhow::Result<()> {
+    let rows = client.query_typed(MISSING_IN_ROLES, &[]).await?;
+    if rows.is_empty() {
+        report.add(
+            "roles",
+            Status::Ok,
+            "all there, none above the policies but service_role",
+        );
+        return Ok(());
+    }
+    report.0.push(Finding {
+        check: "roles",
+        status: Status::Failure,
+        found: "not as the migrations left them; as the owner:".to_owned(),
+        remedies: rows.iter().map(|row| row.get(0)).collect(),
+    });
+    Ok(())
+}
+
+/// In a pooler's transaction mode a connection that is idle has lent its server to the next one.
+async fn look_at_pooler(
+    config: &Config,
+    url: &SecretString,
+    report: &mut Report,
+) -> anyhow::Result<()> {
+    let url = PostgresUrl::parse(url)?;
+    let ((first, _), (second, _)) = (url.connect().await?, url.connect().await?);
+    const WHO: &str = "select pg_backend_pid()";
+    let mut shared = false;
+    for _ in 0..3 {
+        let lent: i32 = first.query_typed_one(WHO, &[]).await?.get(0);
+        second.batch_execute("begin").await?;
+        let used: i32 = second.query_typed_one(WHO, &[]).await?.get(0);
+        second.batch_execute("rollback").await?;
+        shared |= lent == used;
+    }
+    match (shared, config.db_statements) {
+        (true, Statements::Prepared) => report.fail(
+            "pooler",
+            "the way leads through a pooler in transaction mode, which loses prepared statements",
+            [
+                "set DB_STATEMENTS=unnamed",
+                "or connect directly, or through the pooler's session mode",
+            ],
+        ),
+        (true, Statements::Unnamed) => report.add(
+            "pooler",
+            Status::Ok,
+            "in transaction mode, and statements go unnamed",
+        ),
+        (false, Statements::Prepared) => {
+            report.add("pooler", Status::Ok, "none, or in session mode")
+        }
+        (false, Statements::Unnamed) => report.advise(
+            "pooler",
+            Status::Note,
+            "none, or in session mode: statements need not go unnamed",
+            ["DB_STATEMENTS=prepared saves PostgreSQL some work"],
+        ),
+    }
+    Ok(())
+}
+
+/// What Supabase adds: storage for recordings, and the publication of its Realtime.
+async fn look_at_supabase(client: &Client, report: &mut Report) -> anyhow::Result<()> {
+    let row = client
+        .query_typed_one(include_str!("../../sql/doctor/supabase.sql"), &[])
+        .await?;
+    if row.get(0) {
+        report.add("storage", Status::Ok, "Supabase Storage is here");
+    } else {
+        report.add(
+            "storage",
+            Status::Note,
+            "no Supabase Storage here: recordings are elsewhere",
+        );
+    }
+    match (row.get(1), row.get::<_, Option<&str>>(2)) {
+        (true, Some(tables)) => report.add("realtime", Status::Ok, format!("publishes {tables}")),
+        (true, None) => report.add(
+            "realtime",
+            Status::Note,
+            "supabase_realtime publishes nothing of ours",
+        ),
+        (false, _) => report.add("realtime", Status::Note, "no Supabase Realtime here"),
+    }
+    Ok(())
+}
+
+/// What is kept about boards against what is computed from scratch.
+async fn look_at_boards(owner: Option<&Client>, report: &mut Report) -> anyhow::Result<()> {
+    let Some(owner) = owner else {
+        report.add(
+            "boards",
+            Status::Note,
+            "not looked at: give the owner's URL as MIGRATION_DATABASE_URL",
+        );
+        return Ok(());
+    };
+    let known = owner
+        .query_typed_one(
+            "select to_regprocedure('private.check_boards()') is not null",
+            &[],
+        )
+        .await?;
+    if !known.get::<_, bool>(0) {
+        return Ok(());
+    }
+    let wrong: i64 = owner
+        .query_typed_one("select count(*) from private.check_boards()", &[])
+        .await?
+        .get(0);
+    if wrong == 0 {
+        report.add("boards", Status::Ok, "as computed from scratch");
+    } else {
+        report.fail("boards", format!("{wrong} entries differ from what is computed from scratch"), [
+            "select * from private.check_boards(); shows them, select private.rebuild_boards(); mends them",
+        ]);
+    }
+    Ok(())
+}
+
+async fn look_at_postgrest(config: &Config, report: &mut Report) {
+    let Some(secret) = config.jwt_secret() else {
+        let remedy = "set it: on Supabase the project's JWT secret, else `openssl rand -base64 32` makes one";
+        return report.fail("keys", "JWT_SECRET is not set", [remedy]);
+    };
+    let prepared = || {
+        let upstream = postgrest::upstream(config)?;
+        anyhow::Ok((Auth::new(config, secret)?, upstream, Delegate::new(config)?))
+    };
+    let (auth, url, delegate) = match prepared() {
+        Ok((auth, Some(url), delegate)) => (auth, url, delegate),
+        Ok((_, None, _)) => {
+            let remedies = [
+                "put `postgrest` or `postrust` on PATH beside the private PostgreSQL, or set POSTGREST_URL or \
+                 SUPABASE_URL",
+            ];
+            return report.advise(
+                "postgrest",
+                Status::Note,
+                "none: /rest/v1 answers 501",
+                remedies,
+            );
+        }
+        Err(error) => return report.fail("settings", format!("{error:#}"), ["correct this one"]),
+    };
+    const QUESTION: &str = "/users?select=id&limit=1";
+    let asked = async {
+        // Nobody's sign-in: taken for a token it reads what everybody may, and the pre-request refuses it.
+        let token = auth
+            .access
+            .issue(Uuid::nil(), "runner", Uuid::nil(), None)?;
+        let visitor = delegate.ask(QUESTION, None).await?;
+        Ok((visitor, delegate.ask(QUESTION, Some(&token)).await?))
+    };
+    match asked.await {
+        Ok((visitor, signed_in)) => {
+            if let Some(date) = visitor.date {
+                let skew = (OffsetDateTime::now_utc() - date).unsigned_abs();
+                judge_skew("PostgREST's", skew, report);
+            }
+            judge_visitor(&url, &visitor, report);
+            judge_token(&signed_in, report);
+        }
+        Err(problem) => {
+            let problem: Problem = problem;
+            let cause = std::error::Error::source(&problem).map(db::describe);
+            let cause = cause.unwrap_or_else(|| problem.to_string());
+            let remedies = [
+                "start it, or correct POSTGREST_URL or SUPABASE_URL",
+                "beside the private PostgreSQL, postgrest.log in DATA_DIR says why it ended",
+            ];
+            report.fail(
+                "postgrest",
+                format!("{url} does not answer: {cause}"),
+                remedies,
+            );
+        }
+    }
+}
+
+/// What somebody without a token was told.
+fn judge_visitor(url: &Url, answer: &Answered, report: &mut Report) {
+    let (found, remedy) = match (answer.status, answer.code.as_str()) {
+        (200, _) => return report.add("postgrest", Status::Ok, format!("{url} answers visitors")),
+        (_, "42501") => (
+            "may not read public.users for visitors",
+            "see `privileges` above; its role for visitors must be anon (PGRST_DB_ANON_ROLE)",
+        ),
+        (401 | 403, _) => (
+            "refuses visitors",
+            "SUPABASE_ANON_KEY must be this project's publishable (anon) key",
+        ),
+        (_, "PGRST205" | "42P01") => (
+            "does not know public.users",
+            "notify pgrst, 'reload schema'; as the owner. It must serve this database, with public among its \
+             schemas (PGRST_DB_SCHEMAS)",
+        ),
+        (404, _) => (
+            "is not PostgREST",
+            "POSTGREST_URL must name its root, such as http://127.0.0.1:3000; postrust's is beneath /api",
+        ),
+        _ => ("does not serve", "its own log says why"),
+    };
+    report.fail("postgrest", format!("{url} {found}: {answer}"), [remedy]);
+}
+
+/// What somebody was told whose token is ours, and whose sign-in has never been.
+fn judge_token(answer: &Answered, report: &mut Report) {
+    const ACCEPTED: &str = "PostgREST accepts our tokens";
+    match (answer.status, answer.code.as_str()) {
+        (401, "PT401") => {
+            report.add("keys", Status::Ok, ACCEPTED);
+            report.add(
+                "pre-request",
+                Status::Ok,
+                "PostgREST asks whether a sign-in is alive",
+            );
+        }
+        (200, _) => {
+            report.add("keys", Status::Ok, ACCEPTED);
+            let found =
+                "at PostgREST's own address a token of an ended sign-in is good until it expires";
+            let remedies = [
+                "alter role authenticator set pgrst.db_pre_request = 'speedcoding.check_request';",
+                "notify pgrst, 'reload config';",
+            ];
+            report.advise("pre-request", Status::Warning, found, remedies);
+        }
+        (_, "42501") => {
+            let remedies = ["see `privileges` and `owners` above"];
+            report.fail(
+                "pre-request",
+                format!("PostgREST may not ask: {answer}"),
+                remedies,
+            );
+        }
+        (401, _) => {
+            let remedies = [
+                "JWT_SECRET must be what PostgREST verifies with: on Supabase the project's JWT secret (Project \
+                 Settings, JWT keys), with a PostgREST of your own its PGRST_JWT_SECRET",
+            ];
+            report.fail(
+                "keys",
+                format!("PostgREST refuses our tokens: {answer}"),
+                remedies,
+            );
+        }
+        _ => {
+            let remedies = ["PostgREST's own log says why"];
+            report.fail(
+                "keys",
+                format!("PostgREST answers our tokens with {answer}"),
+                remedies,
+            );
+        }
+    }
+}

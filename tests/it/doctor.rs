@@ -1,0 +1,332 @@
+//! `speedcoding doctor`: what is sound is called so, and what is not is found, with what to do.
+
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::Value;
+use speedcoding::{auth::token::AccessTokens, db::migrate::migrate};
+use tokio::io::AsyncWriteExt;
+
+use crate::support::{
+    app::JWT_SECRET,
+    cluster::Database,
+    program::{Ended, Launch, Scratch},
+    upstream::Upstream,
+};
+
+/// With the real clock: a doctor would find another one.
+async fn migrated() -> Database {
+    let database = Database::empty().await;
+    migrate(database.url()).await.expect("migrations");
+    database
+}
+
+/// Answers as a PostgREST that verifies with this secret, with our pre-request or without it.
+async fn postgrest(secret: &'static str, pre_request: bool) -> Upstream {
+    Upstream::acting(move |heard, mut stream| async move {
+        let tokens = AccessTokens::new(&SecretString::from(secret), "speedcoding").expect("keys");
+        let sent = heard
+            .all("authorization")
+            .first()
+            .map(|sent| sent.replace("Bearer ", ""));
+        let (status, body) = match sent.map(|token| tokens.verify(&token).is_ok()) {
+            Some(false) => (
+                "401 Unauthorized",
+                r#"{"code":"PGRST301","message":"No suitable key"}"#,
+            ),
+            Some(true) if pre_request => (
+                "401 Unauthorized",
+                r#"{"code":"PT401","hint":"sign_in_ended","message":"It has ended."}"#,
+            ),
+            _ => ("200 OK", "[]"),
+        };
+        let answer = format!(
+            "HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        stream.write_all(answer.as_bytes()).await.ok()?;
+        Some(stream)
+    })
+    .await
+}
+
+/// The doctor, on a database and a PostgREST.
+fn doctor(scratch: &Scratch, database: &Database, upstream: &Upstream) -> Launch {
+    scratch
+        .program(&["doctor", "--json"])
+        .on(database.url().expose_secret())
+        .env("POSTGREST_URL", upstream.url.as_str())
+}
+
+/// The failures that a report names, each with its remedies; its exit code says whether there are any.
+#[track_caller]
+fn failures(ended: &Ended) -> Vec<(String, String)> {
+    let report: Value = serde_json::from_str(&ended.stdout).expect("JSON");
+    let findings = report["findings"].as_array().expect("findings");
+    assert!(findings.len() > 5 || report["sound"] == false, "{report:#}");
+    let failures: Vec<_> = findings
+        .iter()
+        .filter(|finding| finding["status"] == "failure")
+        .map(|finding| {
+            assert!(
+                finding["remedies"][0].is_string(),
+                "what to do: {finding:#}"
+            );
+            (
+                finding["check"].as_str().expect("a name").to_owned(),
+                finding.to_string(),
+            )
+        })
+        .collect();
+    assert_eq!(report["sound"], failures.is_empty());
+    assert_eq!(ended.status.code(), Some(i32::from(!failures.is_empty())));
+    failures
+}
+
+#[tokio::test]
+async fn a_sound_deployment_is_called_sound_by_the_owners_url_and_by_the_services() {
+    let scratch = Scratch::new();
+    let database = migrated().await;
+    let upstream = postgrest(JWT_SECRET, true).await;
+    let ended = doctor(&scratch, &database, &upstream).finish().await;
+    assert_eq!(failures(&ended), []);
+    for check in [
+        "database",
+        "migrations",
+        "privileges",
+        "row access",
+        "functions",
+        "keys",
+        "pre-request",
+    ] {
+        let ok = format!("\"check\": \"{check}\",\n      \"status\": \"ok\"");
+        assert!(ended.stdout.contains(&ok), "{check}: {}", ended.stdout);
+    }
+    // For people.
+    let text = scratch
+        .program(&["doctor"])
+        .on(database.url().expose_secret())
+        .env("POSTGREST_URL", upstream.url.as_str())
+        .finish()
+        .await
+        .well()
+        .stdout;
+    assert!(
+        text.contains("ok       migrations  all") && text.ends_with("Nothing fails.\n"),
+        "{text}"
+    );
+
+    // As the service, which may not read the history of migrations; without the pre-request it works, too.
+    let upstream = postgrest(JWT_SECRET, false).await;
+    let login = scratch
+        .program(&["db", "login"])
+        .on(database.url().expose_secret())
+        .finish()
+        .await
+        .well();
+    let ended = doctor(&scratch, &database, &upstream)
+        .env("DATABASE_URL", login.stdout.trim())
+        .finish()
+        .await;
+    assert_eq!(failures(&ended), []);
+    for words in [
+        "MIGRATION_DATABASE_URL",
+        "pgrst.db_pre_request = 'speedcoding.check_request'",
+    ] {
+        assert!(ended.stdout.contains(words), "{words}: {}", ended.stdout);
+    }
+}
+
+#[tokio::test]
+async fn whatever_differs_from_the_migrations_is_found_and_can_be_mended_as_told() {
+    let scratch = Scratch::new();
+    let database = migrated().await;
+    let upstream = postgrest(JWT_SECRET, true).await;
+    let owner = database.owner().await;
+    for (harm, check, remedy) in [
+        (
+            "revoke select on public.users from anon",
+            "privileges",
+            "grant select on public.users to anon;",
+        ),
+        (
+            "revoke insert (username) on public.users from speedcoding_api",
+            "privileges",
+            "grant insert (username) on public.users to speedcoding_api;",
+        ),
+        (
+            "grant truncate on public.sessions to authenticated",
+            "privileges",
+            "revoke truncate on public.sessions from authenticated;",
+        ),
+        (
+            "revoke execute on function private.caller_role() from anon",
+            "privileges",
+            "grant execute on function private.caller_role to anon;",
+        ),
+        (
+            "grant usage on schema private to anon",
+            "privileges",
+            "revoke usage on schema private from anon;",
+        ),
+        (
+            "alter table public.milestones disable row level security",
+            "row access",
+            "alter table public.milestones enable row level security;",
+        ),
+        (
+            "create policy open on public.sessions for select to anon using (true)",
+            "row access",
+            "drop policy open on public.sessions;",
+        ),
+        (
+            "alter view public.live_sessions reset (security_invoker)",
+            "row access",
+            "alter view public.live_sessions set (security_invoker = true);",
+        ),
+        (
+            "alter table public.sessions disable trigger sessions_guard",
+            "triggers",
+            "alter table public.sessions enable trigger sessions_guard;",
+        ),
+        (
+            "alter function private.admit(jsonb) owner to postgres",
+            "owners",
+            "alter function private.admit owner to speedcoding_writer;",
+        ),
+    ] {
+        owner.batch_execute(harm).await.expect(harm);
+        let found = failures(&doctor(&scratch, &database, &upstream).finish().await);
+        let (_, told) = found
+            .iter()
+            .find(|(found, _)| found == check)
+            .unwrap_or_else(|| panic!("{harm}: {found:?}"));
+        assert!(told.contains(remedy), "{harm}: {told}");
+        owner.batch_execute(remedy).await.expect(remedy);
+    }
+    // A function that does something else is made anew from its file.
+    owner
+        .batch_execute(
+            "create or replace function private.caller_id() returns uuid language sql stable
+             set search_path = pg_catalog, pg_temp as 'select null::uuid'",
+        )
+        .await
+        .expect("a change");
+    let found = failures(&doctor(&scratch, &database, &upstream).finish().await);
+    assert!(
+        found
+            .iter()
+            .any(|(check, told)| check == "functions" && told.contains("private.caller_id.sql"))
+    );
+    let file = std::fs::read_to_string("sql/functions/private.caller_id.sql").expect("a file");
+    owner.batch_execute(&file).await.expect("the file");
+    assert_eq!(
+        failures(&doctor(&scratch, &database, &upstream).finish().await),
+        []
+    );
+
+    owner.batch_execute("delete from private.migration_history where version = (select max(version) from private.migration_history)").await.expect("a gap");
+    let found = failures(&doctor(&scratch, &database, &upstream).finish().await);
+    assert!(
+        found[0].0 == "migrations" && found[0].1.contains("speedcoding migrate"),
+        "{found:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_wrong_key_a_stopped_upstream_and_a_database_that_is_away_are_told_apart() {
+    let scratch = Scratch::new();
+    let database = migrated().await;
+    let other = postgrest("another secret for tests, also of 32 bytes", true).await;
+    let found = failures(&doctor(&scratch, &database, &other).finish().await);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(
+        found[0].0 == "keys"
+            && found[0]
+                .1
+                .contains("JWT_SECRET must be what PostgREST verifies with"),
+        "{found:?}"
+    );
+
+    let closed = {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        listener.local_addr().expect("an address")
+    };
+    let at = |url: &str| doctor(&scratch, &database, &other).env("POSTGREST_URL", url);
+    let found = failures(&at(&format!("http://{closed}")).finish().await);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(
+        found[0].0 == "postgrest"
+            && found[0].1.contains("does not answer")
+            && found[0].1.contains("refused")
+    );
+
+    for (answer, words) in [
+        (
+            ("404 Not Found", r#"{"message":"nothing here"}"#),
+            "POSTGREST_URL must name its root",
+        ),
+        (
+            (
+                "404 Not Found",
+                r#"{"code":"PGRST205","message":"Could not find the table"}"#,
+            ),
+            "reload schema",
+        ),
+        (
+            ("401 Unauthorized", r#"{"message":"Invalid API key"}"#),
+            "SUPABASE_ANON_KEY",
+        ),
+        (
+            (
+                "401 Unauthorized",
+                r#"{"code":"42501","message":"permission denied"}"#,
+            ),
+            "PGRST_DB_ANON_ROLE",
+        ),
+    ] {
+        let (status, body) = answer;
+        let upstream = Upstream::answering(format!(
+            "HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        ))
+        .await;
+        let found = failures(&doctor(&scratch, &database, &upstream).finish().await);
+        assert!(
+            found
+                .iter()
+                .any(|(check, told)| check == "postgrest" && told.contains(words)),
+            "{words}: {found:?}"
+        );
+    }
+
+    let away = format!("postgresql://postgres:sesame-sesame@{closed}/postgres");
+    let found = failures(
+        &doctor(&scratch, &database, &other)
+            .env("DATABASE_URL", &away)
+            .finish()
+            .await,
+    );
+    assert!(
+        found[0].0 == "database" && found[0].1.contains("cannot connect"),
+        "{found:?}"
+    );
+    let empty = Database::empty().await;
+    let found = failures(&doctor(&scratch, &empty, &other).finish().await);
+    assert!(
+        found[0].0 == "migrations" && found[0].1.contains("speedcoding migrate"),
+        "{found:?}"
+    );
+    let found = failures(&scratch.program(&["doctor", "--json"]).finish().await);
+    assert!(
+        found[0].0 == "database" && found[0].1.contains("start it with"),
+        "{found:?}"
+    );
+}
+
+#[tokio::test]
+async fn the_private_postgresql_is_found_and_sound() {
+    let scratch = Scratch::new();
+    let program = scratch.program(&["serve"]).serve().await;
+    let ended = scratch.program(&["doctor", "--json"]).finish().await;
+    assert_eq!(failures(&ended), []);
+    program.stop().await.well();
+}
