@@ -525,13 +525,13 @@ async fn look_at_boards(owner: Option<&Client>, report: &mut Report) -> anyhow::
 }
 
 async fn look_at_postgrest(config: &Config, report: &mut Report) {
-    let Some(secret) = config.jwt_secret() else {
-        let remedy = "set it: on Supabase the project's JWT secret, else `openssl rand -base64 32` makes one";
-        return report.fail("keys", "JWT_SECRET is not set", [remedy]);
-    };
+    if config.jwt_secret().or(config.jwt_keys()).is_none() {
+        let remedy = "set JWT_SECRET: on Supabase the project's JWT secret, else `openssl rand -base64 32` makes one";
+        return report.fail("keys", "neither JWT_SECRET nor JWT_KEYS is set", [remedy]);
+    }
     let prepared = || {
         let upstream = postgrest::upstream(config)?;
-        anyhow::Ok((Auth::new(config, secret)?, upstream, Delegate::new(config)?))
+        anyhow::Ok((Auth::new(config, None)?, upstream, Delegate::new(config)?))
     };
     let (auth, url, delegate) = match prepared() {
         Ok((auth, Some(url), delegate)) => (auth, url, delegate),
