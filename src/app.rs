@@ -19,7 +19,7 @@ use crate::{
     api::{
         account::AccountApi, auth::AuthApi, challenges::ChallengesApi, health, jwks,
         leaderboards::LeaderboardsApi, milestones::MilestonesApi, sessions::SessionsApi,
-        sign_ins::SignInsApi, users::UsersApi,
+        sign_ins::SignInsApi, submissions::SubmissionsApi, users::UsersApi,
     },
     auth::Auth,
     config::Config,
@@ -168,6 +168,7 @@ fn service() -> OpenApiService<impl OpenApi, ()> {
         SignInsApi,
         SessionsApi,
         MilestonesApi,
+        SubmissionsApi,
         ChallengesApi,
         LeaderboardsApi,
         UsersApi,

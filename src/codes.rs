@@ -36,7 +36,7 @@ pub enum By {
 pub struct Member {
     /// Its name.
     pub name: &'static str,
-    /// Its type and format in JSON Schema.
+    /// Its type and format in JSON Schema; an empty format is none.
     pub schema: (&'static str, &'static str),
     /// What it says.
     pub description: &'static str,
@@ -46,6 +46,21 @@ const SESSION_ID: &[Member] = &[Member {
     name: "sessionId",
     schema: ("string", "uuid"),
     description: "The session that is in the way.",
+}];
+const SUBMISSION_STATUS: &[Member] = &[Member {
+    name: "submissionStatus",
+    schema: ("string", ""),
+    description: "APPROVED or REJECTED.",
+}];
+const CLAIMED_BY: &[Member] = &[Member {
+    name: "claimedBy",
+    schema: ("string", "uuid"),
+    description: "The moderator who has taken it.",
+}];
+const REVISION: &[Member] = &[Member {
+    name: "revision",
+    schema: ("integer", "int32"),
+    description: "The current revision.",
 }];
 const NEXT_ATTEMPT: &[Member] = &[Member {
     name: "nextAttemptAt",
@@ -144,14 +159,32 @@ pub const CODES: &[Code] = &[
     code(
         403,
         "role_required",
-        &[Operation("attest_milestone")],
+        &[
+            Operation("attest_milestone"),
+            Operation("claim_submission"),
+            Operation("release_submission"),
+            Operation("review_submission"),
+            Operation("reopen_submission"),
+        ],
         "It takes another role: a moderator's or a verifier's.",
     ),
     code(
         403,
         "own_run",
-        &[Operation("attest_milestone")],
+        &[
+            Operation("attest_milestone"),
+            Operation("claim_submission"),
+            Operation("release_submission"),
+            Operation("review_submission"),
+            Operation("reopen_submission"),
+        ],
         "Nobody judges their own run.",
+    ),
+    code(
+        403,
+        "audit_log_append_only",
+        &[],
+        "In the dashboard: nothing in the audit log can be changed or removed.",
     ),
     code(404, "unknown_path", &[], "There is nothing at this path."),
     code(
@@ -164,6 +197,7 @@ pub const CODES: &[Code] = &[
         404,
         "challenge_not_found",
         &[
+            Operation("list_submissions"),
             Operation("start_session"),
             Operation("get_challenge"),
             Operation("get_leaderboard"),
@@ -215,6 +249,19 @@ pub const CODES: &[Code] = &[
             Operation("get_milestone_input"),
         ],
         "The milestone has no input: it is not passed by an answer.",
+    ),
+    code(
+        404,
+        "submission_not_found",
+        &[
+            Operation("get_submission"),
+            Operation("update_submission"),
+            Operation("claim_submission"),
+            Operation("release_submission"),
+            Operation("review_submission"),
+            Operation("reopen_submission"),
+        ],
+        "There is no such submission, or it is not yours to see.",
     ),
     code(
         405,
@@ -282,6 +329,110 @@ pub const CODES: &[Code] = &[
         "milestone_passed",
         &[Operation("attest_milestone")],
         "The milestone is passed, and stays passed.",
+    ),
+    code(
+        409,
+        "submission_pending",
+        &[Operation("reopen_submission")],
+        "The submission is PENDING: there is nothing to reopen.",
+    ),
+    code(
+        409,
+        "submission_already_reviewed",
+        &[
+            Operation("claim_submission"),
+            Operation("review_submission"),
+        ],
+        "The submission is decided on: it is `submissionStatus`.",
+    )
+    .with(SUBMISSION_STATUS),
+    code(
+        409,
+        "submission_approved",
+        &[Operation("update_submission")],
+        "An approved submission cannot be edited.",
+    ),
+    code(
+        409,
+        "submission_claimed",
+        &[
+            Operation("claim_submission"),
+            Operation("release_submission"),
+            Operation("review_submission"),
+            Operation("reopen_submission"),
+        ],
+        "Another moderator, `claimedBy`, has taken the submission.",
+    )
+    .with(CLAIMED_BY),
+    code(
+        409,
+        "stale_revision",
+        &[
+            Operation("update_submission"),
+            Operation("review_submission"),
+        ],
+        "The submission has changed since: it is at `revision` now.",
+    )
+    .with(REVISION),
+    code(
+        409,
+        "video_required",
+        &[Operation("review_submission")],
+        "A run without a recording cannot be approved.",
+    ),
+    code(
+        409,
+        "reason_required",
+        &[],
+        "In the dashboard: a rejection needs a `review_reason`.",
+    ),
+    code(
+        409,
+        "submission_exists",
+        &[],
+        "In the dashboard: the session has handed in already.",
+    ),
+    code(
+        409,
+        "session_not_completed",
+        &[],
+        "In the dashboard: only a completed session hands in.",
+    ),
+    code(
+        409,
+        "submission_fixed",
+        &[],
+        "In the dashboard: a submission keeps its session, and takes its stack and its times from it.",
+    ),
+    code(
+        409,
+        "session_fixed",
+        &[],
+        "In the dashboard: a session keeps its runner and its challenge.",
+    ),
+    code(
+        409,
+        "session_handed_in",
+        &[],
+        "In the dashboard: a session that has handed in stays completed.",
+    ),
+    code(
+        409,
+        "session_times",
+        &[],
+        "In the dashboard: a session ends after it starts, and has an end if it is over.",
+    ),
+    code(
+        409,
+        "milestone_fixed",
+        &[],
+        "In the dashboard: a milestone keeps its session and its number.",
+    ),
+    code(
+        409,
+        "milestone_times",
+        &[],
+        "In the dashboard: a milestone has the time when it was passed if it is.",
     ),
     code(
         413,

@@ -232,10 +232,11 @@ fn problem_response(status: u16, codes: &[&Code]) -> Value {
     properties.insert("code".into(), json!({ "type": "string", "enum": names }));
     for member in codes.iter().flat_map(|code| code.members) {
         let (ty, format) = member.schema;
-        let first = properties.insert(
-            member.name.into(),
-            json!({ "type": ty, "format": format, "description": member.description }),
-        );
+        let mut schema = json!({ "type": ty, "description": member.description });
+        if !format.is_empty() {
+            schema["format"] = json!(format);
+        }
+        let first = properties.insert(member.name.into(), schema);
         let always = codes
             .iter()
             .all(|code| code.members.iter().any(|other| other.name == member.name));

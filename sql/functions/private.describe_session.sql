@@ -27,18 +27,7 @@ as $$
        where m.session_id = s.id
     ), '[]'),
     (
-      select jsonb_build_object(
-               'id', handed_in.id,
-               'sessionId', handed_in.session_id,
-               'packages', handed_in.packages,
-               'videoUrl', handed_in.video_url,
-               'submittedAt', handed_in.submitted_at,
-               'status', handed_in.status,
-               'revision', handed_in.revision,
-               'claimedBy', handed_in.claimed_by,
-               'reviewReason', handed_in.review_reason,
-               'reviewedAt', handed_in.reviewed_at
-             )
+      select private.describe_submission(handed_in)
         from public.submissions as handed_in
        where handed_in.session_id = s.id
     ),

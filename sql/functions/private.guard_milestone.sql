@@ -3,6 +3,13 @@ language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
+  if tg_op = 'DELETE' then
+    -- With its session it may go.
+    if old.passed and pg_trigger_depth() = 1 then
+      perform private.refuse(409, 'milestone_passed', 'A milestone that is passed stays passed.');
+    end if;
+    return old;
+  end if;
   if (new.id, new.session_id, new.user_id, new.milestone_number)
     is distinct from (old.id, old.session_id, old.user_id, old.milestone_number)
   then
@@ -11,6 +18,11 @@ begin
   if old.passed and not new.passed then
     perform private.refuse(409, 'milestone_passed', 'A milestone that is passed stays passed.');
   end if;
+  if new.passed <> (new.completed_at is not null) then
+    perform private.refuse(409, 'milestone_times',
+      'A milestone that is passed has the time when in completed_at, one that is not has none.');
+  end if;
+  new.pending := new.pending and not new.passed;
   return new;
 end
 $$;

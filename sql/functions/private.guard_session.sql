@@ -9,6 +9,18 @@ begin
   if old.status <> 'running' and new.status = 'running' then
     perform private.refuse(409, 'session_already_ended', 'A session that is over cannot run again.');
   end if;
+  if (new.status = 'running') <> (new.end_time is null) then
+    perform private.refuse(409, 'session_times', 'A session that is over has an end_time, one that is running has none.');
+  end if;
+  if new.end_time < new.start_time then
+    perform private.refuse(409, 'session_times', 'A session cannot end before it starts.');
+  end if;
+  if old.status = 'completed' and new.status <> 'completed'
+    and exists (select from public.submissions where session_id = new.id)
+  then
+    perform private.refuse(409, 'session_handed_in',
+      'This session has handed in, so it stays completed; delete its submission first.');
+  end if;
   return new;
 end
 $$;

@@ -64,6 +64,11 @@ begin
 
   if judged_by = 'answer' then
     passes := private.is_answer(session.id, verify_milestone.milestone_number, verify_milestone.answer);
+    if not passes then
+      insert into private.audit_log (action, user_id, subject_id, details)
+      values ('milestone.failed', runner, session.id,
+              jsonb_build_object('milestoneNumber', verify_milestone.milestone_number));
+    end if;
   elsif judged_by = 'verifier' then
     passes := null;
   end if;

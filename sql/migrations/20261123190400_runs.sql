@@ -117,13 +117,18 @@ create table public.submissions (
   -- The same columns once more: so that PostgREST embeds a session's submission as one, not as a list.
   constraint submissions_user_id_session_id_key unique (user_id, session_id),
   constraint submissions_approved_with_video check (status <> 'APPROVED' or video_url is not null),
+  -- Everyone reads an approved row, `select *` included: what moderators noted is not in it (private.reviews).
+  constraint submissions_approved_without_notes
+    check (status <> 'APPROVED' or (claimed_by is null and reviewed_by is null and review_reason is null)),
   constraint submissions_rejected_with_reason
-    check (status <> 'REJECTED' or btrim(coalesce(review_reason, '')) <> ''),
+    check (status <> 'REJECTED' or coalesce(review_reason, '') ~ '\S'),
   constraint submissions_reviewed_by_another check (reviewed_by <> user_id),
   constraint submissions_claimed_by_another check (claimed_by <> user_id)
 );
--- The review queue: by challenge and status, oldest first.
-create index submissions_queue on public.submissions (challenge_id, status, submitted_at);
+-- The review queue, oldest first: of a challenge, of all, whatever the status.
+create index submissions_queue on public.submissions (challenge_id, status, submitted_at, id);
+create index submissions_status on public.submissions (status, submitted_at, id);
+create index submissions_submitted_at on public.submissions (submitted_at, id);
 create index submissions_claimed_by on public.submissions (claimed_by);
 create index submissions_reviewed_by on public.submissions (reviewed_by);
 
@@ -138,16 +143,40 @@ comment on column public.submissions.total_ms is 'Copied from the session by a t
 comment on column public.submissions.end_time is 'Copied from the session by a trigger.';
 comment on column public.submissions.packages is 'At most 200 names of packages used, each 1 to 214 characters.';
 comment on column public.submissions.video_url is 'The recording, https; needed for an approval.';
-comment on column public.submissions.submitted_at is 'When it was handed in.';
+comment on column public.submissions.submitted_at is 'When it was handed in, or handed in again after a rejection.';
 comment on column public.submissions.status is 'PENDING may become APPROVED or REJECTED, and either PENDING again.';
-comment on column public.submissions.revision is 'Counts changes of packages and video: a review names the one it saw.';
-comment on column public.submissions.claimed_by is 'The moderator who has taken it.';
-comment on column public.submissions.reviewed_by is 'Who decided, where known; never the runner.';
+comment on column public.submissions.revision is 'Counts changes of packages and video, and returns to PENDING: a review names the one it saw.';
+comment on column public.submissions.claimed_by is 'The moderator who has taken it, while it is PENDING.';
+comment on column public.submissions.reviewed_by is 'Who decides, never the runner: kept in private.reviews and in the audit log, here while it is not public.';
 comment on column public.submissions.reviewed_at is 'When it was decided; set by a trigger.';
-comment on column public.submissions.review_reason is 'Why; required for a rejection.';
+comment on column public.submissions.review_reason is 'Why it was rejected or reopened; kept in private.reviews, here while it is not public.';
 
-revoke all on public.sessions, public.milestones, public.submissions from
+create table private.reviews (
+  id uuid primary key default private.uuid_v7(),
+  submission_id uuid not null references public.submissions (id) on delete cascade,
+  user_id uuid not null,
+  revision integer not null,
+  decision text not null constraint reviews_decision_known check (decision in ('APPROVED', 'REJECTED', 'REOPENED')),
+  reason text,
+  reviewed_by uuid references public.users (id) on delete set null,
+  reviewed_at timestamptz not null default private.clock()
+);
+create index reviews_submission_id on private.reviews (submission_id, id);
+create index reviews_reviewed_by on private.reviews (reviewed_by);
+
+comment on table private.reviews is 'Every decision of moderators, with what they noted; written by a trigger.';
+comment on column private.reviews.id is 'UUIDv7: in the order of time.';
+comment on column private.reviews.submission_id is 'What was decided on.';
+comment on column private.reviews.user_id is 'Its runner, who may read the reason.';
+comment on column private.reviews.revision is 'The revision that was decided on; that which begins, where it was reopened.';
+comment on column private.reviews.decision is 'APPROVED, REJECTED, or REOPENED: set back to PENDING.';
+comment on column private.reviews.reason is 'Why, in the moderator''s words.';
+comment on column private.reviews.reviewed_by is 'The moderator, where known.';
+comment on column private.reviews.reviewed_at is 'The server''s time of the decision.';
+
+revoke all on public.sessions, public.milestones, public.submissions, private.reviews from
   public, anon, authenticated, service_role;
+alter table private.reviews enable row level security;
 alter table public.sessions enable row level security;
 alter table public.milestones enable row level security;
 alter table public.submissions enable row level security;
@@ -201,17 +230,34 @@ create policy submissions_read on public.submissions for select to anon, authent
     or status = 'APPROVED'
     or (select private.caller_role()) in ('moderator', 'admin')
   );
--- Runners hand in their own, through the functions.
+-- Runners hand in their own, and edit it until it is approved; moderators judge others'.
 create policy submissions_hand_in on public.submissions for insert to speedcoding_writer
   with check (user_id = (select auth.uid()) and status = 'PENDING');
+create policy submissions_judge on public.submissions for update to speedcoding_writer
+  using (user_id = (select auth.uid()) or (select private.caller_role()) in ('moderator', 'admin'))
+  with check (
+    case
+      when user_id = (select auth.uid()) then status = 'PENDING'
+      else (select private.caller_role()) in ('moderator', 'admin')
+    end
+  );
+grant update (packages, video_url, status, claimed_by, reviewed_by, review_reason) on public.submissions
+  to speedcoding_writer;
 grant insert (session_id, user_id, challenge_id, tech_stack, tech_stack_key, total_ms, end_time, packages, video_url)
   on public.submissions to speedcoding_writer;
+
+-- What was noted is for the runner and for moderators.
+create policy reviews_read on private.reviews for select to speedcoding_writer
+  using (user_id = (select private.caller_id()) or (select private.caller_role()) in ('moderator', 'admin'));
+create policy reviews_record on private.reviews for insert to speedcoding_keeper with check (true);
+grant select on private.reviews to speedcoding_writer;
+grant insert (submission_id, user_id, revision, decision, reason, reviewed_by) on private.reviews to speedcoding_keeper;
 
 -- Triggers (speedcoding_keeper) carry what is derived, whoever writes: the API, the dashboard, a cascade.
 create policy sessions_keep on public.sessions for select to speedcoding_keeper using (true);
 create policy sessions_keep_published on public.sessions for update to speedcoding_keeper
   using (true) with check (true);
-grant select (id), update (published) on public.sessions to speedcoding_keeper;
+grant select, update (published) on public.sessions to speedcoding_keeper;
 create policy milestones_keep on public.milestones for select to speedcoding_keeper using (true);
 create policy milestones_keep_published on public.milestones for update to speedcoding_keeper
   using (true) with check (true);
@@ -219,8 +265,7 @@ grant select (session_id), update (published) on public.milestones to speedcodin
 create policy submissions_keep on public.submissions for select to speedcoding_keeper using (true);
 create policy submissions_keep_copies on public.submissions for update to speedcoding_keeper
   using (true) with check (true);
-grant select (session_id, tech_stack, tech_stack_key, total_ms, end_time),
-  update (tech_stack, tech_stack_key, total_ms, end_time) on public.submissions to speedcoding_keeper;
+grant select, update (tech_stack, tech_stack_key, total_ms, end_time) on public.submissions to speedcoding_keeper;
 
 -- Sessions as they are at this moment: past its deadline a session has expired, whether or not a write
 -- has found and stored it yet.
@@ -266,6 +311,18 @@ begin
   if old.status <> 'running' and new.status = 'running' then
     perform private.refuse(409, 'session_already_ended', 'A session that is over cannot run again.');
   end if;
+  if (new.status = 'running') <> (new.end_time is null) then
+    perform private.refuse(409, 'session_times', 'A session that is over has an end_time, one that is running has none.');
+  end if;
+  if new.end_time < new.start_time then
+    perform private.refuse(409, 'session_times', 'A session cannot end before it starts.');
+  end if;
+  if old.status = 'completed' and new.status <> 'completed'
+    and exists (select from public.submissions where session_id = new.id)
+  then
+    perform private.refuse(409, 'session_handed_in',
+      'This session has handed in, so it stays completed; delete its submission first.');
+  end if;
   return new;
 end
 $$;
@@ -307,6 +364,13 @@ language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
+  if tg_op = 'DELETE' then
+    -- With its session it may go.
+    if old.passed and pg_trigger_depth() = 1 then
+      perform private.refuse(409, 'milestone_passed', 'A milestone that is passed stays passed.');
+    end if;
+    return old;
+  end if;
   if (new.id, new.session_id, new.user_id, new.milestone_number)
     is distinct from (old.id, old.session_id, old.user_id, old.milestone_number)
   then
@@ -315,6 +379,11 @@ begin
   if old.passed and not new.passed then
     perform private.refuse(409, 'milestone_passed', 'A milestone that is passed stays passed.');
   end if;
+  if new.passed <> (new.completed_at is not null) then
+    perform private.refuse(409, 'milestone_times',
+      'A milestone that is passed has the time when in completed_at, one that is not has none.');
+  end if;
+  new.pending := new.pending and not new.passed;
   return new;
 end
 $$;
@@ -327,6 +396,10 @@ create or replace function private.guard_submission() returns trigger
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+  moved boolean := new.status <> old.status;
+  edited boolean := (new.packages, new.video_url) is distinct from (old.packages, old.video_url);
+  by_runner boolean := private.caller_id() = new.user_id;
 begin
   if (new.id, new.session_id, new.user_id, new.challenge_id)
     is distinct from (old.id, old.session_id, old.user_id, old.challenge_id)
@@ -334,25 +407,59 @@ begin
     perform private.refuse(409, 'submission_fixed',
       'A submission keeps its id, its session, its runner and its challenge.');
   end if;
-  if old.status = 'APPROVED'
-    and (new.packages, new.video_url) is distinct from (old.packages, old.video_url)
+  if (new.tech_stack, new.tech_stack_key, new.total_ms, new.end_time)
+      is distinct from (old.tech_stack, old.tech_stack_key, old.total_ms, old.end_time)
+    and not exists (
+      select from public.sessions as s
+       where s.id = new.session_id
+         and (s.tech_stack, s.tech_stack_key, s.total_ms, s.end_time)
+           is not distinct from (new.tech_stack, new.tech_stack_key, new.total_ms, new.end_time)
+    )
   then
+    perform private.refuse(409, 'submission_fixed',
+      'A submission takes its tech stack and its times from its session: correct them there.');
+  end if;
+  if old.status = 'APPROVED' and edited then
     perform private.refuse(409, 'submission_approved',
       'An approved submission cannot be edited; set it back to PENDING first.');
   end if;
-  if new.status <> old.status then
-    if old.status <> 'PENDING' and new.status <> 'PENDING' then
-      perform private.refuse(409, 'submission_already_reviewed', format(
-        'A submission that is %s cannot become %s at once; set it back to PENDING first.',
-        old.status, new.status));
+  if moved and 'PENDING' not in (old.status, new.status) then
+    perform private.refuse(409, 'submission_already_reviewed', format(
+      'A submission that is %s cannot become %s at once; set it back to PENDING first.', old.status, new.status));
+  end if;
+  if new.user_id in (new.claimed_by, new.reviewed_by) or moved and by_runner and (old.status, new.status) <> ('REJECTED', 'PENDING') then
+    perform private.refuse(403, 'own_run', 'Nobody judges their own run.');
+  end if;
+  if new.status = 'APPROVED' and new.video_url is null then
+    perform private.refuse(409, 'video_required', 'A run without a recording cannot be approved: video_url is empty.');
+  end if;
+  if new.status = 'REJECTED' and coalesce(new.review_reason, '') !~ '\S' then
+    perform private.refuse(409, 'reason_required', 'A rejection needs a reason that its runner can read: fill in review_reason.');
+  end if;
+
+  new.revision := old.revision + (edited or moved and new.status = 'PENDING')::integer;
+  if not moved then
+    new.reviewed_at := old.reviewed_at;
+    if new.status <> 'PENDING' and new.claimed_by is not null then
+      perform private.refuse(409, 'submission_already_reviewed', format('This submission is %s: there is nothing to claim.', new.status));
     end if;
-    new.reviewed_at := case when new.status <> 'PENDING' then private.clock() end;
+  elsif new.status = 'PENDING' then
+    new.claimed_by := null;
+    new.reviewed_by := null;
+    new.reviewed_at := null;
+    if by_runner then
+      new.submitted_at := private.clock();
+    end if;
+  else
+    new.claimed_by := null;
+    new.reviewed_by := coalesce(new.reviewed_by, private.caller_id());
+    new.reviewed_at := private.clock();
   end if;
   return new;
 end
 $$;
 
-comment on function private.guard_submission() is 'Refuses what a review may not do, and dates its decisions.';
+comment on function private.guard_submission() is 'Refuses what neither runners nor moderators may do with a submission, and keeps its dates and its revision.';
 revoke all on function private.guard_submission() from public, anon, authenticated, service_role;
 alter function private.guard_submission() owner to speedcoding_keeper;
 
@@ -387,7 +494,7 @@ create trigger sessions_carry after update on public.sessions
   when ((old.tech_stack, old.tech_stack_key, old.total_ms, old.end_time)
     is distinct from (new.tech_stack, new.tech_stack_key, new.total_ms, new.end_time) and old.status <> 'running')
   execute function private.carry_session();
-create trigger milestones_guard before update on public.milestones
+create trigger milestones_guard before update or delete on public.milestones
   for each row execute function private.guard_milestone();
 create trigger submissions_guard before update on public.submissions
   for each row execute function private.guard_submission();

@@ -91,6 +91,38 @@ revoke all on function private.enter(jsonb, boolean) from public, anon, authenti
 grant execute on function private.enter(jsonb, boolean) to speedcoding_writer;
 alter function private.enter(jsonb, boolean) owner to speedcoding_writer;
 
+create or replace function private.describe_submission(handed_in public.submissions) returns jsonb
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+  select jsonb_build_object(
+    'id', handed_in.id,
+    'sessionId', handed_in.session_id,
+    'packages', handed_in.packages,
+    'videoUrl', handed_in.video_url,
+    'submittedAt', handed_in.submitted_at,
+    'status', handed_in.status,
+    'revision', handed_in.revision,
+    'claimedBy', handed_in.claimed_by,
+    'reviewReason', case
+      when handed_in.status = 'APPROVED' then (
+        select r.reason
+          from private.reviews as r
+         where r.submission_id = handed_in.id
+         order by r.id desc
+         limit 1
+      )
+      else handed_in.review_reason
+    end,
+    'reviewedAt', handed_in.reviewed_at
+  )
+$$;
+
+comment on function private.describe_submission(public.submissions) is
+  'A submission, with the reason of its last review as far as the caller may see it.';
+revoke all on function private.describe_submission(public.submissions) from public, anon, authenticated, service_role;
+alter function private.describe_submission(public.submissions) owner to speedcoding_writer;
+
 -- Runs with the caller's claims under the policies: what the caller may not see is not there.
 create or replace function private.describe_session(session uuid, refusal jsonb default null)
 returns private.session_result
@@ -120,18 +152,7 @@ as $$
        where m.session_id = s.id
     ), '[]'),
     (
-      select jsonb_build_object(
-               'id', handed_in.id,
-               'sessionId', handed_in.session_id,
-               'packages', handed_in.packages,
-               'videoUrl', handed_in.video_url,
-               'submittedAt', handed_in.submitted_at,
-               'status', handed_in.status,
-               'revision', handed_in.revision,
-               'claimedBy', handed_in.claimed_by,
-               'reviewReason', handed_in.review_reason,
-               'reviewedAt', handed_in.reviewed_at
-             )
+      select private.describe_submission(handed_in)
         from public.submissions as handed_in
        where handed_in.session_id = s.id
     ),
@@ -436,6 +457,11 @@ begin
 
   if judged_by = 'answer' then
     passes := private.is_answer(session.id, verify_milestone.milestone_number, verify_milestone.answer);
+    if not passes then
+      insert into private.audit_log (action, user_id, subject_id, details)
+      values ('milestone.failed', runner, session.id,
+              jsonb_build_object('milestoneNumber', verify_milestone.milestone_number));
+    end if;
   elsif judged_by = 'verifier' then
     passes := null;
   end if;

@@ -9,6 +9,7 @@ pub mod leaderboards;
 pub mod milestones;
 pub mod sessions;
 pub mod sign_ins;
+pub mod submissions;
 pub mod types;
 pub mod users;
 
@@ -23,6 +24,8 @@ pub enum Tag {
     Sessions,
     /// What a session has passed.
     Milestones,
+    /// What completed sessions hand in, and its review.
+    Submissions,
     /// What is built against the clock.
     Challenges,
     /// Who is how fast.

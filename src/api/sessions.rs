@@ -13,18 +13,17 @@ use tokio_postgres::{
     Row,
     types::{FromSql, Json as JsonColumn, Type as SqlType},
 };
-use url::Url;
 use uuid::Uuid;
 
 use super::{
     Tag,
     milestones::Milestone,
+    submissions::{Submission, check_video_url},
     types::{Created, Page, Timestamp, cursor_key, page_size},
 };
 use crate::{
     app::State,
     auth::bearer::{Anyone, SignedIn},
-    config::Config,
     contract::{Body, Json},
     db::query,
     problem::Problem,
@@ -89,39 +88,6 @@ pub enum SessionStatus {
     Abandoned,
     /// It ran past its deadline.
     Expired,
-}
-
-/// What moderators made of a submission.
-#[derive(Debug, Enum, Serialize, Deserialize)]
-#[oai(rename_all = "UPPERCASE")]
-#[serde(rename_all = "UPPERCASE")]
-pub enum SubmissionStatus {
-    Pending,
-    Approved,
-    Rejected,
-}
-
-/// What a completed session hands in.
-#[derive(Debug, Object, Serialize, Deserialize)]
-#[oai(rename_all = "camelCase")]
-#[serde(rename_all = "camelCase")]
-pub struct Submission {
-    pub id: Uuid,
-    pub session_id: Uuid,
-    pub packages: Vec<String>,
-    #[oai(nullable)]
-    pub video_url: Option<String>,
-    pub submitted_at: Timestamp,
-    pub status: SubmissionStatus,
-    /// Counts changes of packages and video: a review names the one it saw.
-    pub revision: i32,
-    /// The moderator who has taken it.
-    #[oai(nullable)]
-    pub claimed_by: Option<Uuid>,
-    #[oai(nullable)]
-    pub review_reason: Option<String>,
-    #[oai(nullable)]
-    pub reviewed_at: Option<Timestamp>,
 }
 
 /// What a runner is to find the answer to.
@@ -333,58 +299,6 @@ impl SessionsApi {
             )
             .await
             .map(Json)
-    }
-}
-
-/// https, no credentials, no port, on an allowed host or beneath one, or in the project's own storage: whether that
-/// recording is the runner's own, the database knows. The parser is the browsers' own (WHATWG URL), so that what is
-/// checked is what will be opened.
-fn check_video_url(video_url: &str, config: &Config) -> Result<(), Problem> {
-    let refuse = |message: String| Err(Problem::invalid_field("videoUrl", "video_url", message));
-    let Ok(url) = Url::parse(video_url) else {
-        return refuse("must be a URL such as https://www.youtube.com/watch?v=…".into());
-    };
-    if url.scheme() != "https" {
-        return refuse("must begin with https://".into());
-    }
-    // The parser forgives white space, backslashes, other numbers of slashes, an empty user, the default
-    // port, and look-alikes of letters; who copies the text may not.
-    let host = url.host_str().unwrap_or_default();
-    let written = video_url
-        .strip_prefix("https://")
-        .and_then(|rest| rest.split(['/', '?', '#']).next())
-        .unwrap_or_default();
-    if written.contains(['@', ':']) {
-        return refuse("must name neither a user nor a port".into());
-    }
-    if !written.eq_ignore_ascii_case(host)
-        || host.split('.').any(str::is_empty)
-        || video_url.contains(|c: char| c.is_whitespace() || c.is_control() || c == '\\')
-    {
-        return refuse("must be a plain URL".into());
-    }
-    let hosts = &config.video_hosts;
-    let is_allowed = hosts.iter().any(|allowed| {
-        host == allowed
-            || host
-                .strip_suffix(allowed.as_str())
-                .is_some_and(|sub| sub.ends_with('.'))
-    });
-    let project = config.supabase_url.as_ref().and_then(Url::host_str);
-    let path = &video_url["https://".len() + written.len()..];
-    let is_recording = project == Some(host)
-        && ["public", "sign", "authenticated"]
-            .iter()
-            .any(|kind| path.starts_with(&format!("/storage/v1/object/{kind}/recordings/")));
-    if is_allowed || is_recording {
-        Ok(())
-    } else {
-        let storage = project.map(|host| format!(", or in the bucket recordings of {host}"));
-        refuse(format!(
-            "must be on one of {}{}",
-            hosts.join(", "),
-            storage.unwrap_or_default()
-        ))
     }
 }
 

@@ -31,6 +31,12 @@ impl Timestamp {
     }
 }
 
+impl From<Timestamp> for OffsetDateTime {
+    fn from(moment: Timestamp) -> Self {
+        moment.0
+    }
+}
+
 impl ToJSON for Timestamp {
     fn to_json(&self) -> Option<Value> {
         self.text().ok().map(Value::String)

@@ -51,6 +51,13 @@ queries! {
     ABANDON_SESSION = "abandon_session" (JSONB, UUID);
     GET_CURRENT_SESSION = "get_current_session" (JSONB);
     LIST_SESSIONS = "list_sessions" (JSONB, INT4, UUID);
+    LIST_SUBMISSIONS = "list_submissions" (JSONB, INT4, BOOL, TEXT, TEXT, TIMESTAMPTZ, UUID);
+    GET_SUBMISSION = "get_submission" (JSONB, UUID);
+    UPDATE_SUBMISSION = "update_submission" (JSONB, UUID, INT4, TEXT_ARRAY, TEXT);
+    CLAIM_SUBMISSION = "claim_submission" (JSONB, UUID);
+    RELEASE_SUBMISSION = "release_submission" (JSONB, UUID);
+    REVIEW_SUBMISSION = "review_submission" (JSONB, UUID, TEXT, INT4, TEXT);
+    REOPEN_SUBMISSION = "reopen_submission" (JSONB, UUID, TEXT);
     LIST_CHALLENGES = "list_challenges" (JSONB, INT4, TEXT);
     GET_CHALLENGE = "get_challenge" (JSONB, TEXT);
     GET_LEADERBOARD = "get_leaderboard" (JSONB, TEXT, TEXT, INT8_ARRAY, INT4, INT8, TIMESTAMPTZ, UUID);

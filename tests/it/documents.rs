@@ -263,6 +263,39 @@ fn the_readme_lists_every_code() {
     );
 }
 
+/// Functions in PostgreSQL refuse with a status and a code: `private.refuse(409, 'session_expired', …)`.
+#[test]
+fn every_code_that_the_database_refuses_with_is_listed() {
+    let mut found = 0;
+    for file in std::fs::read_dir("sql/functions").expect("sql/functions") {
+        let path = file.expect("a file").path();
+        let text = std::fs::read_to_string(&path).expect("a text");
+        let calls = ["private.refuse(", "private.refusal("];
+        for call in calls.iter().flat_map(|call| text.split(call).skip(1)) {
+            let mut arguments = call.split(',');
+            let status: Option<u16> = arguments
+                .next()
+                .and_then(|status| status.trim().parse().ok());
+            // Elsewhere they are defined, or explained.
+            let (Some(status), Some(code)) = (status, arguments.next()) else {
+                continue;
+            };
+            // It may depend: `case when … then 'one_code' else 'another_code' end`.
+            for code in code.split('\'').filter(|word| word.contains('_')) {
+                found += 1;
+                assert!(
+                    speedcoding::codes::CODES
+                        .iter()
+                        .any(|known| known.name == code && known.status == status),
+                    "{}: {status} {code}",
+                    path.display()
+                );
+            }
+        }
+    }
+    assert!(found >= 40, "{found}");
+}
+
 #[test]
 fn the_readme_and_the_example_name_every_setting() {
     let readme = std::fs::read_to_string("README.md").expect("README.md");

@@ -49,8 +49,16 @@ async fn grants(owner: &Client) -> Vec<String> {
     rows.iter().map(|row| row.get(0)).collect()
 }
 
-#[tokio::test]
-async fn a_supabase_project_is_migrated_served_and_no_more_open_than_a_plain_database() {
+/// A project with nothing of ours in it, on a cluster of its own.
+pub struct Project {
+    pub scratch: Scratch,
+    pub embedded: Embedded,
+    pub superuser_url: SecretString,
+    /// Of the role that migrates and that the dashboard works as; no superuser.
+    pub owner_url: SecretString,
+}
+
+pub async fn project() -> Project {
     let scratch = Scratch::new();
     let embedded = Embedded::start(&scratch.path("data"), &[("fsync", "off")])
         .await
@@ -89,8 +97,23 @@ async fn a_supabase_project_is_migrated_served_and_no_more_open_than_a_plain_dat
     };
     url.set_username(&owner).expect("a user");
     url.set_password(Some("sesame-sesame")).expect("a password");
-    let owner_url = SecretString::from(url.to_string());
+    Project {
+        scratch,
+        embedded,
+        superuser_url,
+        owner_url: SecretString::from(url.to_string()),
+    }
+}
 
+#[tokio::test]
+async fn a_supabase_project_is_migrated_served_and_no_more_open_than_a_plain_database() {
+    let Project {
+        scratch,
+        embedded,
+        superuser_url,
+        owner_url,
+    } = project().await;
+    let superuser = connect(&superuser_url).await;
     assert!(!migrate(&owner_url).await.expect("migrations").is_empty());
     assert_eq!(migrate(&owner_url).await.expect("quiet"), [""; 0]);
 
@@ -137,7 +160,10 @@ async fn a_supabase_project_is_migrated_served_and_no_more_open_than_a_plain_dat
     // The project's owner gives the service a login of its own, and the program serves with it.
     let printed = scratch
         .program(&["db", "login"])
-        .env("DATABASE_URL", url.as_str())
+        .env(
+            "DATABASE_URL",
+            secrecy::ExposeSecret::expose_secret(&owner_url),
+        )
         .finish()
         .await
         .well()

@@ -18,6 +18,7 @@ mod program;
 mod races;
 mod recordings;
 mod refusals;
+mod review;
 mod rls;
 mod roles;
 mod rotation;

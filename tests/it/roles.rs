@@ -258,9 +258,55 @@ const FAULTY: &str = "
       changed bigint;
     begin
       perform private.enter(caller);
-      update public.sessions set status = 'incomplete', end_time = private.clock() where user_id = whose;
+      update public.sessions set status = 'incomplete', end_time = private.clock()
+       where user_id = whose and status = 'running';
       get diagnostics changed = row_count;
       return changed;
+    end
+    $$;
+    create function private.approve_faultily(caller jsonb, whose uuid) returns bigint
+    language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+    declare
+      changed bigint;
+    begin
+      perform private.enter(caller);
+      update public.submissions set status = 'APPROVED' where user_id = whose;
+      get diagnostics changed = row_count;
+      return changed;
+    end
+    $$;
+    create function private.judge_faultily(caller jsonb, whose uuid) returns bigint
+    language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+    declare
+      changed bigint;
+    begin
+      perform private.enter(caller);
+      update public.milestones set attempts = attempts + 1 where user_id = whose;
+      get diagnostics changed = row_count;
+      return changed;
+    end
+    $$;
+    create function private.attest_faultily(caller jsonb, whose uuid) returns bigint
+    language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+    begin
+      insert into private.attestations (session_id, user_id, milestone_number, verdict, attested_by)
+      values ((nullif(current_setting('test.session', true), ''))::uuid, whose, 5, 'pass', private.enter(caller));
+      return 1;
+    end
+    $$;
+    create function private.note_faultily(caller jsonb, whose uuid) returns bigint
+    language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+    begin
+      perform private.enter(caller);
+      return (select count(*) from private.reviews where user_id = whose)
+        + (select count(*) from private.attestations where user_id = whose);
+    end
+    $$;
+    create function private.cheat_faultily(caller jsonb, whose uuid) returns bigint
+    language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+    begin
+      perform private.enter(caller);
+      return (select count(*) from private.answer_variants);
     end
     $$;
     do $$
@@ -347,4 +393,76 @@ async fn a_faulty_domain_function_can_neither_show_nor_write_a_strangers_row() {
     assert_eq!(call("pass_faultily", &herself).await, Ok(1));
     assert_eq!(call("end_faultily", &herself).await, Ok(1));
     assert_eq!(call("start_faultily", &herself).await, Ok(1));
+}
+
+#[tokio::test]
+async fn a_faulty_function_can_judge_only_for_who_may_judge() {
+    let app = TestApp::start().await;
+    let alice = app.runner("alice").await;
+    alice.complete_run().await;
+    let session = alice.start("freestyle").await;
+    let owner = app.sql().await;
+    owner.batch_execute(FAULTY).await.expect("faulty functions");
+    let service = app.database.role("speedcoding_api", None).await;
+    service
+        .batch_execute(&format!("set test.session = '{session}'"))
+        .await
+        .expect("a setting");
+    owner
+        .batch_execute(
+            "update public.submissions set status = 'REJECTED', review_reason = 'no';
+             update public.submissions set status = 'PENDING';",
+        )
+        .await
+        .expect("two notes");
+    let call = async |actor: &Actor, function: &str| -> Result<i64, String> {
+        let row = owner
+            .query_one(
+                "select id::text from private.refresh_tokens where user_id = $1::text::uuid",
+                &[&actor.id],
+            )
+            .await
+            .expect("a sign-in");
+        let caller = json!({ "sub": actor.id, "role": "authenticated", "session_id": row.get::<_, String>(0) });
+        let statement = format!("select private.{function}_faultily($1, $2::text::uuid)");
+        let answered = service.query_one(&statement, &[&caller, &alice.id]).await;
+        answered.map(|row| row.get(0)).map_err(|error| {
+            let error = error.as_db_error().expect("PostgreSQL's error");
+            error.message().to_owned()
+        })
+    };
+    let fenced = |table: &str| {
+        Err(format!(
+            "new row violates row-level security policy for table \"{table}\""
+        ))
+    };
+    let denied = Err("permission denied for table answer_variants".to_owned());
+    let own = Err("Nobody judges their own run.".to_owned());
+    let rudi = app.runner("rudi").await;
+    let mona = app.user_with_role("mona", "moderator").await;
+    let vera = app.user_with_role("vera", "verifier").await;
+    for (who, function, expected) in [
+        (&alice, "approve", own),
+        (&alice, "attest", fenced("attestations")),
+        (&alice, "note", Ok(2)),
+        (&alice, "cheat", denied.clone()),
+        (&rudi, "approve", Ok(0)),
+        (&rudi, "judge", Ok(0)),
+        (&rudi, "attest", fenced("attestations")),
+        (&rudi, "note", Ok(0)),
+        (&mona, "judge", Ok(0)),
+        (&mona, "end", Ok(0)),
+        (&mona, "attest", fenced("attestations")),
+        (&mona, "note", Ok(2)),
+        (&mona, "cheat", denied.clone()),
+        (&vera, "approve", Ok(0)),
+        (&vera, "end", fenced("sessions")),
+        (&vera, "cheat", denied),
+        // And those who may, do.
+        (&vera, "judge", Ok(7)),
+        (&vera, "attest", Ok(1)),
+        (&mona, "approve", Ok(1)),
+    ] {
+        assert_eq!(call(who, function).await, expected, "{function}");
+    }
 }

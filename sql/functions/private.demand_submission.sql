@@ -1,0 +1,42 @@
+create or replace function private.demand_submission(caller jsonb, submission_id uuid) returns public.submissions
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  moderator uuid := private.enter(caller);
+  judged public.submissions;
+begin
+  select s.*
+    into judged
+    from public.submissions as s
+   where s.id = demand_submission.submission_id
+     for no key update;
+  -- Asked after the lock: a demotion that came first counts.
+  perform private.demand_role('moderator');
+  if judged.id is null then
+    perform private.refuse(404, 'submission_not_found', 'There is no such submission.');
+  end if;
+  if judged.user_id = moderator then
+    perform private.refuse(403, 'own_run', 'Nobody judges their own run.');
+  end if;
+  -- Who is no moderator any more has nothing taken.
+  if judged.claimed_by <> moderator
+    and private.caller_role() <> 'admin'
+    and exists (
+      select from public.users as u
+       where u.id = judged.claimed_by
+         and u.role in ('moderator', 'admin')
+         and u.banned_at is null
+    )
+  then
+    perform private.refuse(409, 'submission_claimed', 'Another moderator has taken this submission.',
+      jsonb_build_object('claimedBy', judged.claimed_by));
+  end if;
+  return judged;
+end
+$$;
+
+comment on function private.demand_submission(jsonb, uuid) is
+  'The submission, locked, that the caller is going to judge; refuses who is no moderator, its runner, and who has not taken it while another has.';
+revoke all on function private.demand_submission(jsonb, uuid) from public, anon, authenticated, service_role;
+alter function private.demand_submission(jsonb, uuid) owner to speedcoding_writer;

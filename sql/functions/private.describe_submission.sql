@@ -1,0 +1,31 @@
+create or replace function private.describe_submission(handed_in public.submissions) returns jsonb
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+  select jsonb_build_object(
+    'id', handed_in.id,
+    'sessionId', handed_in.session_id,
+    'packages', handed_in.packages,
+    'videoUrl', handed_in.video_url,
+    'submittedAt', handed_in.submitted_at,
+    'status', handed_in.status,
+    'revision', handed_in.revision,
+    'claimedBy', handed_in.claimed_by,
+    'reviewReason', case
+      when handed_in.status = 'APPROVED' then (
+        select r.reason
+          from private.reviews as r
+         where r.submission_id = handed_in.id
+         order by r.id desc
+         limit 1
+      )
+      else handed_in.review_reason
+    end,
+    'reviewedAt', handed_in.reviewed_at
+  )
+$$;
+
+comment on function private.describe_submission(public.submissions) is
+  'A submission, with the reason of its last review as far as the caller may see it.';
+revoke all on function private.describe_submission(public.submissions) from public, anon, authenticated, service_role;
+alter function private.describe_submission(public.submissions) owner to speedcoding_writer;

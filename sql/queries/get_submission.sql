@@ -1,0 +1,1 @@
+select private.get_submission($1, $2) as submission
