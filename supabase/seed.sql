@@ -21,29 +21,29 @@ with people (number, username, role, created_at, banned_at) as (
 runs (number, runner, challenge, tech_stack, start_time, splits, total_ms, status, handed_in, reviewer, reason, packages) as (
   values
     (1, 11, 'slack-clone', 'Rust, Postgres', '2026-10-01 18:02+00',
-     '{1260,2530,3920,5470,6830,8110,9640}'::integer[], 9672418, 'completed', 'APPROVED', null, null, '{axum,sqlx,tokio,tower}'),
+     '{1260,2530,3920,5470,6830,8110,9640}'::integer[], 9672418, 'completed', 'APPROVED', 1, null, '{axum,sqlx,tokio,tower}'),
     (2, 12, 'slack-clone', 'TypeScript, Next.js, Supabase', '2026-10-02 07:10+00',
-     '{610,1330,2050,2480,3590,4700,5480}', 5520907, 'completed', 'APPROVED', null, null, '{next,react,@supabase/supabase-js,tailwindcss}'),
+     '{610,1330,2050,2480,3590,4700,5480}', 5520907, 'completed', 'APPROVED', 1, null, '{next,react,@supabase/supabase-js,tailwindcss}'),
     (3, 13, 'slack-clone', 'Elixir, Phoenix', '2026-10-03 20:30+00',
-     '{540,1120,1640,1890,2970,3950,4630}', 4683250, 'completed', 'APPROVED', null, null, '{phoenix,phoenix_live_view,ecto_sql,bcrypt_elixir}'),
+     '{540,1120,1640,1890,2970,3950,4630}', 4683250, 'completed', 'APPROVED', 2, null, '{phoenix,phoenix_live_view,ecto_sql,bcrypt_elixir}'),
     (4, 14, 'slack-clone', 'Go + Postgres', '2026-10-04 11:00+00',
-     '{800,1710,2600,3540,4690,5820,6870}', 6915333, 'completed', 'APPROVED', null, null, '{chi,pgx,gorilla/websocket}'),
+     '{800,1710,2600,3540,4690,5820,6870}', 6915333, 'completed', 'APPROVED', 2, null, '{chi,pgx,gorilla/websocket}'),
     (5, 15, 'slack-clone', 'Ruby on Rails', '2026-10-05 02:20+00',
-     '{420,980,1510,2240,3100,4020,4640}', 4683250, 'completed', 'APPROVED', null, null, '{rails,devise,turbo-rails,pg_search}'),
+     '{420,980,1510,2240,3100,4020,4640}', 4683250, 'completed', 'APPROVED', 1, 'Splits checked twice: it is a tie.', '{rails,devise,turbo-rails,pg_search}'),
     (6, 18, 'slack-clone', 'Python, Django', '2026-10-06 09:40+00',
      '{900,1950,3020,4800,6900}', 9120000, 'incomplete', null, null, null, '{}'),
     (7, 17, 'slack-clone', 'PHP, Laravel', '2026-10-06 19:05+00',
      '{700,1620,2410,3300,4450,5600,6150}', 6201780, 'completed', 'REJECTED', 1, 'The recording ends before search is shown.', '{laravel/framework,laravel/reverb,laravel/scout}'),
     (8, 19, 'slack-clone', 'Rust', '2026-10-08 23:45+00',
-     '{9,18,27,36,45,54,63}', 64001, 'completed', 'APPROVED', null, null, '{prebuilt}'),
+     '{9,18,27,36,45,54,63}', 64001, 'completed', 'APPROVED', 2, null, '{prebuilt}'),
     (9, 11, 'slack-clone', 'Postgres & Rust', '2026-10-10 16:30+00',
-     '{980,1940,3010,4180,5330,6390,7460}', 7512066, 'completed', 'APPROVED', null, null, '{axum,sqlx,tokio,askama}'),
+     '{980,1940,3010,4180,5330,6390,7460}', 7512066, 'completed', 'APPROVED', 2, null, '{axum,sqlx,tokio,askama}'),
     (10, 17, 'slack-clone', 'PHP, Laravel', '2026-10-11 18:00+00',
      '{650,1480}', 2230500, 'abandoned', null, null, null, '{}'),
     (11, 16, 'slack-clone', 'Kotlin, Ktor', '2026-10-12 14:00+00',
      '{1500}', 86400000, 'expired', null, null, null, '{}'),
     (12, 18, 'freestyle', 'Python, HTMX', '2026-10-14 10:00+00',
-     '{1200,2600,4100}', 5403999, 'completed', 'APPROVED', null, null, '{fastapi,jinja2}'),
+     '{1200,2600,4100}', 5403999, 'completed', 'APPROVED', 1, null, '{fastapi,jinja2}'),
     (13, 12, 'slack-clone', 'TypeScript, Next.js, Supabase', '2026-10-18 07:00+00',
      '{500,1090,1700,2060,2910,3860,4480}', 4517610, 'completed', 'PENDING', null, null, '{next,react,@supabase/supabase-js}'),
     (14, 16, 'slack-clone', 'Kotlin, Ktor', '2026-10-19 13:30+00',
@@ -82,15 +82,25 @@ added_milestones as (
 added_submissions as (
   insert into public.submissions (
     id, session_id, user_id, challenge_id, tech_stack, tech_stack_key, total_ms, end_time, packages, video_url,
-    submitted_at, status, reviewed_by, reviewed_at, review_reason)
+    submitted_at, status, reviewed_at, review_reason)
   select ('00000000-5eed-7000-8003-' || lpad(r.number::text, 12, '0'))::uuid, r.id, r.user_id, r.challenge_id,
          r.tech_stack, r.tech_stack_key, r.total_ms, r.end_time, r.packages::text[],
          'https://youtu.be/seed-run-' || lpad(r.number::text, 2, '0'),
-         r.end_time, r.handed_in::public.submission_status, moderator.id,
-         case when r.handed_in <> 'PENDING' then r.end_time + interval '1 day' end, r.reason
+         r.end_time, r.handed_in::public.submission_status,
+         case when r.handed_in <> 'PENDING' then r.end_time + interval '1 day' end,
+         case when r.handed_in = 'REJECTED' then r.reason end
     from added_runs as r
+   where r.handed_in is not null
+  returning id, user_id, revision, status, reviewed_at
+),
+added_reviews as (
+  insert into private.reviews (id, submission_id, user_id, revision, decision, reason, reviewed_by, reviewed_at)
+  select ('00000000-5eed-7000-8004-' || lpad(r.number::text, 12, '0'))::uuid, s.id, s.user_id, s.revision, s.status::text,
+         r.reason, moderator.id, s.reviewed_at
+    from added_submissions as s
+    join added_runs as r on s.id = ('00000000-5eed-7000-8003-' || lpad(r.number::text, 12, '0'))::uuid
     left join added_users as moderator
       on moderator.id = ('00000000-5eed-7000-8000-' || lpad(r.reviewer::text, 12, '0'))::uuid
-   where r.handed_in is not null
+   where s.status <> 'PENDING'
 )
 select (select count(*) from added_users) as users, (select count(*) from added_sessions) as runs;

@@ -22,7 +22,8 @@ async fn migrated() -> Database {
 /// Answers as a PostgREST that verifies with this secret, with our pre-request or without it.
 async fn postgrest(secret: &'static str, pre_request: bool) -> Upstream {
     Upstream::acting(move |heard, mut stream| async move {
-        let tokens = AccessTokens::new(&SecretString::from(secret), "speedcoding").expect("keys");
+        let tokens =
+            AccessTokens::new(Some(&SecretString::from(secret)), &[], "speedcoding").expect("keys");
         let sent = heard
             .all("authorization")
             .first()

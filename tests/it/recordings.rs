@@ -1,5 +1,6 @@
 //! Recordings in the project's own storage: who may do what in the bucket, and whose a submission may name.
 
+use reqwest::Method;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use speedcoding::db::migrate::migrate;
@@ -7,7 +8,7 @@ use tokio_postgres::Client;
 use url::Url;
 
 use crate::support::{
-    actor::{Actor, Answer},
+    actor::{Actor, Answer, answer, text},
     app::TestApp,
     cluster::Database,
     program::Scratch,
@@ -275,7 +276,22 @@ async fn a_submission_names_a_recording_of_its_own_or_none_of_storage() {
         assert_eq!(ended["submission"]["videoUrl"], video_url.as_str());
     }
 
-    // The dashboard meets the same rule.
+    // So does a correction, be it the runner's or the dashboard's.
+    let submission = alice.get(&format!("/sessions/{earlier}")).await.ok(200);
+    let submission = text(&submission, "/submission/id");
+    let path = format!("/submissions/{submission}");
+    let patch = async |video_url: String| {
+        let body = json!({ "revision": 1, "videoUrl": video_url });
+        answer(alice.request(Method::PATCH, &path).json(&body)).await
+    };
+    let refused = patch(url(&format!("{}/{session}/take.mp4", alice.id))).await;
+    assert_eq!(
+        refused.faults(),
+        [("videoUrl".to_owned(), "not_yours".to_owned())]
+    );
+    let own = url(&format!("{}/{earlier}/take.mp4", alice.id));
+    assert_eq!(patch(own.clone()).await.ok(200)["videoUrl"], own.as_str());
+
     let owner = app.sql().await;
     let correct = "update public.submissions set video_url = $1 where session_id = $2::text::uuid";
     let wrong = url(&format!("{}/{session}/take.mp4", alice.id));

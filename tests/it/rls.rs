@@ -75,7 +75,7 @@ const OPEN: [(&str, &str, &str, &str); 9] = [
 const CLOSED: &str = "\
     private.answer_variants private.attestations private.audit_log private.board_versions private.boards \
     private.counted_runs private.credentials private.migration_history private.rank_buckets \
-    private.records private.refresh_tokens private.session_inputs private.travelled";
+    private.records private.refresh_tokens private.reviews private.session_inputs private.travelled";
 
 /// What clients may execute, for the sake of policies, views, defaults and constraints.
 #[rustfmt::skip]
