@@ -68,9 +68,9 @@ impl App {
     /// Puts the service together on a database that is migrated.
     pub fn build(config: &Config, auth: Auth, db: Db) -> anyhow::Result<Self> {
         let state = State {
+            limits: Limits::new(config, &auth)?,
             auth,
             db: db.clone(),
-            limits: Limits::new(config),
             delegate: Delegate::new(config)?,
             config: config.clone(),
         };

@@ -460,6 +460,12 @@ pub const CODES: &[Code] = &[
     )
     .with(NEXT_ATTEMPT),
     code(
+        429,
+        "too_many_failed_logins",
+        &[Operation("login")],
+        "Too many wrong passwords: try again after `Retry-After`.",
+    ),
+    code(
         500,
         "internal_error",
         &[Every],

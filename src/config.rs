@@ -105,7 +105,8 @@ pub struct Config {
     )]
     pub trusted_proxies: TrustedProxies,
 
-    /// `on`, `off`, and single limits by name: network, user, register, login, refresh. For example
+    /// `on`, `off`, and single limits by name: network, user, register, login, failed_logins,
+    /// refresh. For example
     /// `on,register=20/h,login=100/15m,user=off`: so many at once, and as many again over the period.
     #[arg(long, env, default_value = "on", global = true)]
     pub rate_limits: RateLimits,

@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use aws_lc_rs::hmac;
 use governor::{
     Quota, RateLimiter,
     clock::{Clock, MonotonicClock},
@@ -27,7 +28,13 @@ use poem::{
 };
 use uuid::Uuid;
 
-use crate::{app::State, auth::bearer, config::Config, problem::Problem, telemetry};
+use crate::{
+    app::State,
+    auth::{Auth, bearer},
+    config::Config,
+    problem::Problem,
+    telemetry,
+};
 
 /// How the limits of a request stand (draft-ietf-httpapi-ratelimit-headers-10).
 pub const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
@@ -36,13 +43,17 @@ pub const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-pol
 
 /// The limits by name, and what they are unless RATE_LIMITS says otherwise. 200 people behind one address may
 /// register, log in and play at the same event.
-const DEFAULTS: [(&str, &str); 5] = [
+const DEFAULTS: [(&str, &str); 6] = [
     ("network", "12000/m"),
     ("user", "6000/m"),
     ("register", "300/h"),
     ("login", "600/h"),
+    (FAILED_LOGINS, "5/15m"),
     ("refresh", "120/m"),
 ];
+const FAILED_LOGINS: &str = "failed_logins";
+/// So many failures of one account an hour are noted in the audit log, and as many of all unknown names together.
+const AUDITED_FAILURES: &str = "100/h";
 /// Redeeming a refresh token is limited by sign-in alone: a neighbour must not be able to sign people out.
 const REFRESH: &str = "/auth/refresh";
 
@@ -236,22 +247,25 @@ pub struct Limits {
     pub register: Limit<IpAddr>,
     /// Attempts to log in, by network.
     pub login: Limit<IpAddr>,
+    /// Wrong passwords, by account and network.
+    pub failed_logins: FailedLogins,
     /// Refreshes, by sign-in.
     pub refresh: Limit<Uuid>,
 }
 
 impl Limits {
     /// As the settings say.
-    pub fn new(config: &Config) -> Self {
+    pub fn new(config: &Config, auth: &Auth) -> anyhow::Result<Self> {
         let rates = &config.rate_limits;
-        Limits {
+        Ok(Limits {
             proxies: config.trusted_proxies.clone(),
             network: Limit::new("network", rates),
             user: Limit::new("user", rates),
             register: Limit::new("register", rates),
             login: Limit::new("login", rates),
+            failed_logins: FailedLogins::new(rates, auth.refresh.key_for(FAILED_LOGINS)?),
             refresh: Limit::new("refresh", rates),
-        }
+        })
     }
 
     /// The address of whoever sends a request.
@@ -283,18 +297,25 @@ pub struct Limit<K: Clone + Eq + Hash> {
 
 type Limiter<K> = RateLimiter<K, States<K>, MonotonicClock, StateInformationMiddleware>;
 
+fn limiter<K: Clone + Eq + Hash>(rate: &Rate) -> Limiter<K> {
+    let each = Duration::from_secs(rate.seconds.get().into()) / rate.count.get();
+    // No count up to a million makes nothing of a second.
+    let quota = Quota::with_period(each).unwrap_or(Quota::per_second(NonZeroU32::MIN));
+    Limiter::new(
+        quota.allow_burst(rate.count),
+        States::default(),
+        MonotonicClock,
+    )
+}
+
 impl<K: Clone + Eq + Hash> Limit<K> {
     /// The limit of this name; none, where it has no rate.
     pub fn new(name: &'static str, rates: &RateLimits) -> Self {
-        let limiter = rates.0.get(name).map(|rate| {
-            let each = Duration::from_secs(rate.seconds.get().into()) / rate.count.get();
-            // No count up to a million makes nothing of a second.
-            let quota = Quota::with_period(each).unwrap_or(Quota::per_second(NonZeroU32::MIN));
-            let quota = quota.allow_burst(rate.count);
-            let limiter = Limiter::new(quota, States::default(), MonotonicClock);
-            (*rate, limiter)
-        });
-        Limit { name, limiter }
+        let rate = rates.0.get(name);
+        Limit {
+            name,
+            limiter: rate.map(|rate| (*rate, limiter(rate))),
+        }
     }
 
     /// Counts one request of this client, or refuses it.
@@ -314,7 +335,7 @@ impl<K: Clone + Eq + Hash> Limit<K> {
                 let wait = until.wait_time_from(MonotonicClock.now());
                 // Rounded up: who waits so long is let in.
                 let seconds = u32::try_from(wait.as_secs()).unwrap_or(u32::MAX - 1) + 1;
-                metrics::counter!("rate_limited_total", "limit" => self.name).increment(1);
+                count_refusal(self.name);
                 let detail = format!("Too many requests: try again in {seconds} s.");
                 (
                     Err(Problem::too_many("rate_limited", detail, seconds)),
@@ -330,6 +351,92 @@ impl<K: Clone + Eq + Hash> Limit<K> {
             reset,
         });
         outcome
+    }
+}
+
+fn count_refusal(limit: &'static str) {
+    metrics::counter!("rate_limited_total", "limit" => limit).increment(1);
+}
+
+/// Wrong passwords, counted in PostgreSQL by account and network, so that all replicas know of them.
+///
+/// From one network the first five are answered at once; from then on each doubles the wait, from half a minute up
+/// to the quarter of an hour. Meanwhile no password is tried, not even the right one, or guessing would go on. The
+/// right one starts anew.
+///
+/// Nobody can lock a user out from elsewhere, for what an account suffers depends on its name and the network
+/// together. Only one thing depends on the account alone: where ten networks fail at it within the hour, it is hunted
+/// by somebody who has many, and five guesses from each would be too many. Then a wrong password costs the longest
+/// wait at once; but not in networks where the account has signed in, so that its user may mistype there as ever, and
+/// the first attempt from any network is tried, so that whoever knows the password gets in from anywhere. Whoever
+/// shares the user's own network can make her wait there, a quarter of an hour at a time; on her devices she stays
+/// signed in all the same, and from every other network she gets in.
+///
+/// A name that nobody has is treated alike: it is counted whether or not there is such an account.
+pub struct FailedLogins {
+    rate: Option<Rate>,
+    key: hmac::Key,
+    audited: Option<Limiter<Uuid>>,
+}
+
+/// Somebody's attempt to log in. Without digests it is not limited.
+pub struct Attempt {
+    /// Of the user name.
+    pub account: Option<Vec<u8>>,
+    /// Of the user name and the network: the same network is another one for another account.
+    pub network: Option<Vec<u8>>,
+}
+
+impl FailedLogins {
+    fn new(rates: &RateLimits, key: hmac::Key) -> Self {
+        FailedLogins {
+            rate: rates.0.get(FAILED_LOGINS).copied(),
+            key,
+            audited: AUDITED_FAILURES.parse().ok().as_ref().map(limiter),
+        }
+    }
+
+    /// What PostgreSQL counts an attempt by: neither the name nor the address can be read from it.
+    pub fn attempt(&self, username: &str, address: IpAddr) -> Attempt {
+        let name = username.to_ascii_lowercase();
+        let digest = |text: &str| {
+            self.rate
+                .map(|_| hmac::sign(&self.key, text.as_bytes()).as_ref().to_vec())
+        };
+        Attempt {
+            network: digest(&format!("{name} {}", network(address))),
+            account: digest(&name),
+        }
+    }
+
+    /// How many wrong passwords are free, and the longest wait in seconds.
+    pub fn rate(&self) -> Option<(i32, f64)> {
+        let rate = self.rate?;
+        let free = i32::try_from(rate.count.get()).unwrap_or(i32::MAX);
+        Some((free, rate.seconds.get().into()))
+    }
+
+    /// Whether a failure is noted in the audit log: nobody can fill it by failing.
+    pub fn is_audited(&self, user: Option<Uuid>) -> bool {
+        let account = user.unwrap_or_default();
+        self.audited
+            .as_ref()
+            .is_none_or(|limiter| limiter.check_key(&account).is_ok())
+    }
+
+    /// Counts a refusal that PostgreSQL decided on, and tells it in the headers.
+    pub fn note(&self, problem: &Problem) {
+        if let Some(rate) = self.rate
+            && problem.code() == "too_many_failed_logins"
+        {
+            count_refusal(FAILED_LOGINS);
+            telemetry::note_limit(Standing {
+                name: FAILED_LOGINS,
+                rate,
+                remaining: 0,
+                reset: problem.retry_after().unwrap_or_default(),
+            });
+        }
     }
 }
 

@@ -217,6 +217,16 @@ impl Problem {
         self.0.status
     }
 
+    /// The stable code.
+    pub fn code(&self) -> &str {
+        &self.0.code
+    }
+
+    /// In how many seconds to try again, where that is known.
+    pub fn retry_after(&self) -> Option<u32> {
+        self.0.retry_after
+    }
+
     /// The answer to the request that is being served; its id ties it to the log.
     pub fn to_response(&self) -> Response {
         let document = ProblemDocument {

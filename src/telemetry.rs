@@ -103,6 +103,11 @@ pub fn note_database(waited: Duration) {
     let _ = CONTEXT.try_with(|context| context.database_us.fetch_add(us, Ordering::Relaxed));
 }
 
+/// Counts what the audit log tells one by one.
+pub fn count_event(action: &'static str) {
+    metrics::counter!("auth_events_total", "event" => action).increment(1);
+}
+
 /// How a limit stands that counts the request that is being served.
 pub fn note_limit(standing: Standing) {
     let _ = CONTEXT.try_with(|context| held(&context.limits).push(standing));

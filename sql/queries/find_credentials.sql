@@ -1,5 +1,9 @@
+-- Whoever has failed too often waits, whether or not there is such an account.
 select account.id, account.username, account.role::text as role, account.created_at,
-       account.banned_at is not null as banned, credential.password_hash
-  from public.users as account
-  join private.credentials as credential on credential.user_id = account.id
- where lower(account.username) = lower($1 collate "C")
+       account.banned_at is not null as banned, credential.password_hash, delay.refusal
+  from (select private.login_delay($2, $3) as refusal) as delay
+  left join (public.users as account
+             join private.credentials as credential on credential.user_id = account.id)
+    on lower(account.username) = lower($1 collate "C")
+ where delay.refusal is not null
+    or account.id is not null

@@ -1,9 +1,13 @@
-with account as (
+with delay as materialized (
+  select private.pass_login($11, $12) as refusal
+), account as (
   -- The password may have been changed since it was compared: the old one signs nobody in.
   select account.id
-    from private.credentials as credential
+    from delay,
+         private.credentials as credential
     join public.users as account on account.id = credential.user_id
-   where credential.user_id = $1
+   where delay.refusal is null
+     and credential.user_id = $1
      and credential.password_hash = $9
      and account.banned_at is null
      for no key update of credential
@@ -13,9 +17,19 @@ with account as (
     from account
    where user_id = account.id
      and $10::text is not null
+), opened as (
+  insert into private.refresh_tokens
+    (id, user_id, nonce_digest, key_id, idle_expires_at, expires_at, user_agent, ip)
+  select $2, id, $3, $4, private.clock() + $5 * interval '1 second', private.clock() + $6 * interval '1 second', $7, $8
+    from account
+  returning id, user_id
+), audited as (
+  insert into private.audit_log (action, actor_id, user_id, subject_id)
+  select 'sign_in.opened', user_id, user_id, id
+    from opened
 )
-insert into private.refresh_tokens
-  (id, user_id, nonce_digest, key_id, idle_expires_at, expires_at, user_agent, ip)
-select $2, id, $3, $4, private.clock() + $5 * interval '1 second', private.clock() + $6 * interval '1 second', $7, $8
-  from account
-returning id
+select opened.id, delay.refusal
+  from delay
+  left join opened on true
+ where opened.id is not null
+    or delay.refusal is not null

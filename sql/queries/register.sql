@@ -10,6 +10,11 @@ with account as (
     (id, user_id, nonce_digest, key_id, idle_expires_at, expires_at, user_agent, ip)
   select $3, id, $4, $5, private.clock() + $6 * interval '1 second', private.clock() + $7 * interval '1 second', $8, $9
     from account
+  returning id, user_id
+), audited as (
+  insert into private.audit_log (action, actor_id, user_id, subject_id)
+  select 'sign_in.opened', user_id, user_id, id
+    from sign_in
 )
 select id, username, role, created_at
   from account

@@ -23,8 +23,9 @@ use crate::{
     config::{ACCESS_TOKEN_LIFETIME, SIGN_IN_IDLE_LIFETIME, SIGN_IN_LIFETIME},
     contract::{Body, Json},
     db::query,
-    limits::network,
+    limits::{Attempt, network},
     problem::Problem,
+    telemetry,
 };
 
 /// Operations under `/auth`.
@@ -98,6 +99,12 @@ struct SignIn {
     id: Uuid,
 }
 
+#[derive(FromRow)]
+struct Recorded {
+    #[allow(dead_code, reason = "that there is a row says it all")]
+    recorded: bool,
+}
+
 /// How often a login starts anew because its account was changed meanwhile.
 const LOGIN_ATTEMPTS: usize = 3;
 
@@ -139,6 +146,8 @@ impl AuthApi {
             )
             .await?
             .ok_or_else(|| Problem::internal("registering answered with no row"))?;
+        telemetry::count_event("user.registered");
+        telemetry::count_event("sign_in.opened");
         Ok(Created::Created(Json(tokens(
             &state,
             user,
@@ -163,7 +172,10 @@ impl AuthApi {
         let device = Device::of(&state, request);
         state.limits.login.check(&network(device.ip))?;
         for _ in 0..LOGIN_ATTEMPTS {
-            if let Some(tokens) = sign_in(&state, &username, &password, &device).await? {
+            let tokens = sign_in(&state, &username, &password, &device)
+                .await
+                .inspect_err(|problem| state.limits.failed_logins.note(problem))?;
+            if let Some(tokens) = tokens {
                 return Ok(Json(tokens));
             }
         }
@@ -174,32 +186,34 @@ impl AuthApi {
     }
 }
 
-/// Nothing where the account has changed since its password was compared: banned, deleted, or with another hash.
+/// Nothing where the account has changed since its password was compared: deleted, or with another hash.
 async fn sign_in(
     state: &State,
     username: &str,
     password: &SecretString,
     device: &Device,
 ) -> Result<Option<Tokens>, Problem> {
+    let attempt = state.limits.failed_logins.attempt(username, device.ip);
     let comparing = state.auth.passwords.admit()?;
     let found: Option<FoundCredentials> = state
         .db
-        .identity(&query::FIND_CREDENTIALS, &[&username])
+        .identity(
+            &query::FIND_CREDENTIALS,
+            &[&username, &attempt.account, &attempt.network],
+        )
         .await?;
     let stored = found.as_ref();
     let stored = stored.map(|found| (found.user.id, found.password_hash.clone()));
     let verdict = comparing.verify(password, stored).await?;
-    let found = found.filter(|_| verdict.correct).ok_or_else(|| {
-        Problem::unauthorized(
-            "wrong_credentials",
-            "The user name or the password is wrong.",
-        )
-    })?;
-    if found.banned {
-        return Err(banned());
-    }
+    let found = match found {
+        Some(found) if verdict.correct => found,
+        found => {
+            let user = found.map(|found| found.user.id);
+            return Err(wrong_password(state, &attempt, user, device.ip).await?);
+        }
+    };
     let new = state.auth.refresh.open()?;
-    let params: [&(dyn ToSql + Sync); 10] = [
+    let params: [&(dyn ToSql + Sync); 12] = [
         &found.user.id,
         &new.id,
         &new.nonce_digest,
@@ -210,11 +224,47 @@ async fn sign_in(
         &device.ip,
         &found.password_hash,
         &verdict.rehashed,
+        &attempt.account,
+        &attempt.network,
     ];
     let opened: Option<SignIn> = state.db.identity(&query::OPEN_SIGN_IN, &params).await?;
-    opened
-        .map(|_| tokens(state, found.user, new.id, None, new.token))
-        .transpose()
+    if found.banned {
+        return Err(banned());
+    }
+    if opened.is_none() {
+        return Ok(None);
+    }
+    telemetry::count_event("sign_in.opened");
+    tokens(state, found.user, new.id, None, new.token).map(Some)
+}
+
+/// Records a wrong password, for whatever name.
+async fn wrong_password(
+    state: &State,
+    attempt: &Attempt,
+    user: Option<Uuid>,
+    address: IpAddr,
+) -> Result<Problem, Problem> {
+    let limit = &state.limits.failed_logins;
+    let (free, longest_wait) = limit.rate().unzip();
+    let params: [&(dyn ToSql + Sync); 7] = [
+        &attempt.account,
+        &attempt.network,
+        &user,
+        &network(address),
+        &free,
+        &longest_wait,
+        &limit.is_audited(user),
+    ];
+    let _: Option<Recorded> = state
+        .db
+        .identity(&query::RECORD_FAILED_LOGIN, &params)
+        .await?;
+    telemetry::count_event("sign_in.failed");
+    Ok(Problem::unauthorized(
+        "wrong_credentials",
+        "The user name or the password is wrong.",
+    ))
 }
 
 /// The tokens of a sign-in, for which the password was given at `signed_in`, or else now.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use anyhow::Context;
 use aws_lc_rs::{digest, hkdf, hmac, rand};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use secrecy::{ExposeSecret, SecretString};
@@ -69,6 +70,13 @@ impl RefreshTokens {
             .map(|secret| Key::derive(secret.expose_secret().as_bytes()))
             .collect::<anyhow::Result<_>>()?;
         Ok(RefreshTokens { keys })
+    }
+
+    /// A key for another purpose that all replicas share. It tells nothing about those that sign.
+    pub fn key_for(&self, purpose: &str) -> anyhow::Result<hmac::Key> {
+        let key = self.keys.first().context("no key for refresh tokens")?;
+        let derived = hmac::sign(&key.hmac, purpose.as_bytes());
+        Ok(hmac::Key::new(hmac::HMAC_SHA256, derived.as_ref()))
     }
 
     /// A new sign-in with its first token.

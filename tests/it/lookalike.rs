@@ -1,6 +1,6 @@
 //! On what Supabase gives a project: an owner without superuser, and default privileges that give clients all.
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use speedcoding::db::{embedded::Embedded, migrate::migrate};
 use tokio_postgres::Client;
 
@@ -91,10 +91,7 @@ pub async fn project() -> Project {
         .batch_execute(&format!("alter role {owner} password 'sesame-sesame'"))
         .await
         .expect("a password");
-    let mut url = {
-        use secrecy::ExposeSecret;
-        url::Url::parse(superuser_url.expose_secret()).expect("a URL")
-    };
+    let mut url = { url::Url::parse(superuser_url.expose_secret()).expect("a URL") };
     url.set_username(&owner).expect("a user");
     url.set_password(Some("sesame-sesame")).expect("a password");
     Project {
@@ -147,7 +144,7 @@ async fn a_supabase_project_is_migrated_served_and_no_more_open_than_a_plain_dat
 
     let healthy = scratch
         .program(&["doctor"])
-        .on(url.as_str())
+        .on(owner_url.expose_secret())
         .finish()
         .await
         .well();

@@ -8,6 +8,7 @@ mod doctor;
 mod documents;
 #[cfg(feature = "download")]
 mod download;
+mod failed_logins;
 mod keys;
 mod limits;
 mod lookalike;

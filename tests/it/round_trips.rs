@@ -86,9 +86,13 @@ async fn a_login_makes_two_round_trips_and_a_refused_one_no_more() {
         assert_eq!(trips, 2, "{statements:?}");
 
         let wrong = json!({ "username": "alice", "password": "not the password" });
-        let (refused, trips) = count(&proxy, app.visitor().post("/auth/login", wrong)).await;
-        refused.problem(401, "wrong_credentials");
-        assert!(trips <= 2, "{statements:?}: {trips}");
+        let visitor = app.visitor();
+        for warm in [false, true] {
+            let refused = visitor.post("/auth/login", wrong.clone());
+            let (refused, trips) = count(&proxy, refused).await;
+            refused.problem(401, "wrong_credentials");
+            assert!(!warm || trips == 2, "{statements:?}: {trips}");
+        }
 
         let (registered, trips) = count(&proxy, async {
             let credentials = json!({ "username": "bob", "password": PASSWORD });

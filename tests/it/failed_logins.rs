@@ -1,0 +1,384 @@
+//! Guessing passwords: it gets slower and slower, on all replicas, and locks nobody out.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::support::{
+    actor::{Answer, PASSWORD, answer, text},
+    app::TestApp,
+    race::race,
+};
+
+const WRONG: &str = "not the password";
+const HOME: &str = "192.0.2.7";
+
+/// The service behind a trusted proxy: these stories choose where somebody is.
+async fn app() -> TestApp {
+    app_with("on").await
+}
+
+async fn app_with(limits: &str) -> TestApp {
+    let app = TestApp::start_with(|config| {
+        config.trusted_proxies = "127.0.0.1".parse().expect("a network");
+        config.rate_limits = limits.parse().expect("limits");
+        config.db_connections = Some(64);
+    })
+    .await;
+    app.stop_clock().await;
+    app
+}
+
+fn login(
+    app: &TestApp,
+    name: &str,
+    password: &str,
+    from: &str,
+) -> impl Future<Output = Answer> + Send + 'static + use<> {
+    let request = app
+        .visitor()
+        .request(Method::POST, "/auth/login")
+        .header("X-Forwarded-For", from)
+        .json(&json!({ "username": name, "password": password }));
+    answer(request)
+}
+
+/// Registers from a network, which is a usual one from then on.
+async fn register(app: &TestApp, name: &str, from: &str) -> Value {
+    let request = app
+        .visitor()
+        .request(Method::POST, "/auth/register")
+        .header("X-Forwarded-For", from)
+        .json(&json!({ "username": name, "password": PASSWORD }));
+    answer(request).await.ok(201)
+}
+
+async fn fail(app: &TestApp, name: &str, from: &str) {
+    login(app, name, WRONG, from)
+        .await
+        .problem(401, "wrong_credentials");
+}
+
+/// How many seconds an attempt has to wait: it is refused whatever the password.
+async fn wait(app: &TestApp, name: &str, from: &str) -> u64 {
+    let mut waits = Vec::new();
+    for password in [WRONG, PASSWORD] {
+        let refused = login(app, name, password, from).await;
+        let seconds = refused.headers["retry-after"].to_str().expect("text");
+        waits.push(seconds.parse().expect("seconds"));
+        let limits = refused.headers["ratelimit"].to_str().expect("text");
+        assert!(
+            limits.ends_with(&format!("\"failed_logins\";r=0;t={seconds}")),
+            "{limits}"
+        );
+        let policy = refused.headers["ratelimit-policy"].to_str().expect("text");
+        assert!(policy.ends_with("\"failed_logins\";q=5;w=900"), "{policy}");
+        refused.problem(429, "too_many_failed_logins");
+    }
+    assert_eq!(waits[0], waits[1]);
+    waits[0]
+}
+
+/// Ten networks that fail at an account.
+async fn hunt(app: &TestApp, name: &str) {
+    for number in 1..=10 {
+        fail(app, name, &format!("198.51.100.{number}")).await;
+    }
+}
+
+#[tokio::test]
+async fn after_five_wrong_passwords_each_further_one_doubles_the_wait() {
+    let app = app().await;
+    register(&app, "ada", HOME).await;
+    for _ in 0..5 {
+        fail(&app, "ada", HOME).await;
+    }
+    for seconds in [29, 57, 113, 225, 450, 900, 900, 900] {
+        assert_eq!(wait(&app, "ada", HOME).await, seconds);
+        app.travel(&format!("{} seconds", seconds - 1)).await;
+        assert!(wait(&app, "ada", HOME).await <= 1);
+        app.travel("1 second").await;
+        fail(&app, "ada", HOME).await;
+    }
+    // Whatever the case of the name.
+    assert_eq!(wait(&app, "ADA", HOME).await, 900);
+    app.travel("15 minutes").await;
+    login(&app, "ada", PASSWORD, HOME).await.ok(200);
+    // The right one starts anew.
+    for _ in 0..5 {
+        fail(&app, "ada", HOME).await;
+    }
+    assert_eq!(wait(&app, "ada", HOME).await, 29);
+    // So does an hour without another.
+    app.travel("61 minutes").await;
+    for _ in 0..5 {
+        fail(&app, "ada", HOME).await;
+    }
+    assert_eq!(wait(&app, "ada", HOME).await, 29);
+}
+
+#[tokio::test]
+async fn failures_hold_on_another_replica_and_after_a_restart() {
+    let first = app().await;
+    let change = |config: &mut speedcoding::config::Config| {
+        config.trusted_proxies = "127.0.0.1".parse().expect("a network");
+    };
+    let second = first.replica(change).await;
+    register(&first, "ada", HOME).await;
+    for turn in 0..5 {
+        let app = [&first, &second][turn % 2];
+        fail(app, "ada", HOME).await;
+    }
+    for app in [&first, &second] {
+        assert_eq!(wait(app, "ada", HOME).await, 29);
+    }
+    let restarted = first.replica(change).await;
+    drop((first, second));
+    assert_eq!(wait(&restarted, "ada", HOME).await, 29);
+    restarted.travel("29 seconds").await;
+    login(&restarted, "ada", PASSWORD, HOME).await.ok(200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_many_guesses_at_once_no_more_are_answered_than_one_after_another() {
+    let app = app().await;
+    register(&app, "ada", HOME).await;
+    let gate = app
+        .hold("lock table private.failed_logins in exclusive mode")
+        .await;
+    // Ten have been tried before the first is recorded; thirty more come meanwhile.
+    let guesses = race((0..10).map(|_| login(&app, "ada", WRONG, HOME)));
+    gate.until_waiting(10).await;
+    gate.release().await;
+    let more = race((0..30).map(|_| login(&app, "ada", WRONG, HOME)));
+    let mut answers = guesses.answers().await;
+    answers.extend(more.answers().await);
+    let (tried, refused): (Vec<_>, Vec<_>) =
+        answers.into_iter().partition(|answer| answer.status == 401);
+    assert_eq!((tried.len(), refused.len()), (5, 35));
+    for answer in refused {
+        answer.problem(429, "too_many_failed_logins");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_right_guess_among_too_many_at_once_is_not_told() {
+    let app = app().await;
+    register(&app, "ada", HOME).await;
+    for _ in 0..4 {
+        fail(&app, "ada", HOME).await;
+    }
+    // The fifth wrong one waits for the row; the right one, which has been hashed by then, comes behind it.
+    let gate = app
+        .hold("select from private.failed_logins for update")
+        .await;
+    let fifth = race([login(&app, "ada", WRONG, HOME)]);
+    gate.until_waiting(1).await;
+    let right = race([login(&app, "ada", PASSWORD, HOME)]);
+    gate.until_waiting(2).await;
+    gate.release().await;
+    for answer in fifth.answers().await {
+        answer.problem(401, "wrong_credentials");
+    }
+    for answer in right.answers().await {
+        answer.problem(429, "too_many_failed_logins");
+    }
+    let sign_ins: i64 = app
+        .sql()
+        .await
+        .query_one("select count(*) from private.refresh_tokens", &[])
+        .await
+        .expect("a number")
+        .get(0);
+    assert_eq!(sign_ins, 1, "only that of the registration");
+}
+
+#[tokio::test]
+async fn somebody_elsewhere_cannot_lock_a_user_out() {
+    let app = app().await;
+    register(&app, "ada", HOME).await;
+    login(&app, "ada", PASSWORD, "2001:db8:1:2::3")
+        .await
+        .ok(200);
+    // One stranger, as often as he likes.
+    for _ in 0..5 {
+        fail(&app, "ada", "203.0.113.9").await;
+    }
+    wait(&app, "ada", "203.0.113.9").await;
+    for home in [HOME, "192.0.2.8"] {
+        login(&app, "ada", PASSWORD, home).await.ok(200);
+    }
+
+    // Many, from many networks.
+    hunt(&app, "ada").await;
+    // At home, in either of them, nothing has changed: she may mistype.
+    for home in [HOME, "2001:db8:1:2:aaaa::4"] {
+        for _ in 0..4 {
+            fail(&app, "ada", home).await;
+        }
+        login(&app, "ada", PASSWORD, home).await.ok(200);
+    }
+    // Elsewhere the right password gets her in at once; a wrong one is expensive.
+    login(&app, "ada", PASSWORD, "192.0.2.99").await.ok(200);
+    for number in 101..=103 {
+        let elsewhere = format!("198.51.100.{number}");
+        fail(&app, "ada", &elsewhere).await;
+        assert_eq!(wait(&app, "ada", &elsewhere).await, 900);
+    }
+    // Nobody else suffers for it.
+    register(&app, "bob", "192.0.2.50").await;
+    for _ in 0..5 {
+        fail(&app, "bob", "198.51.100.101").await;
+    }
+    assert_eq!(wait(&app, "bob", "198.51.100.101").await, 29);
+    // When the hunt is over it is as before.
+    app.travel("61 minutes").await;
+    for _ in 0..5 {
+        fail(&app, "ada", "198.51.100.104").await;
+    }
+    assert_eq!(wait(&app, "ada", "198.51.100.104").await, 29);
+}
+
+#[tokio::test]
+async fn a_name_that_nobody_has_is_limited_like_one_that_somebody_has() {
+    let app = app().await;
+    register(&app, "ada", HOME).await;
+    let mut told = [Vec::new(), Vec::new()];
+    for (name, told) in ["ada", "nobody"].into_iter().zip(&mut told) {
+        // Far from the home of either, five times, then too often; and hunted by many.
+        let mut attempts = vec![("203.0.113.9".to_owned(), 7)];
+        attempts.extend((1..=12).map(|number| (format!("198.51.100.{number}"), 2)));
+        for (from, times) in attempts {
+            for _ in 0..times {
+                let mut answer = login(&app, name, WRONG, &from).await;
+                let id = text(&answer.body, "/requestId");
+                answer.headers.remove("date");
+                answer.headers.remove("x-request-id");
+                let (body, headers) = (answer.body.to_string(), answer.headers);
+                // Of the network, which has seen both names.
+                let limits = headers["ratelimit"].to_str().expect("text");
+                let limits = limits.split("\"failed_logins\"").nth(1).map(str::to_owned);
+                let mut headers = headers.clone();
+                headers.remove("ratelimit");
+                told.push((answer.status, headers, limits, body.replace(&id, "")));
+            }
+        }
+    }
+    assert_eq!(told[0].len(), 31);
+    let refused = told[0].iter().filter(|(status, ..)| *status == 429);
+    assert_eq!(refused.count(), 2 + 4, "as often as it should");
+    assert_eq!(told[0], told[1]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_hundred_people_behind_one_address_sign_in() {
+    let app = app().await;
+    register(&app, "person_0", HOME).await;
+    app.sql()
+        .await
+        .batch_execute(
+            "insert into public.users (username) select 'person_' || n from generate_series(1, 199) as n;
+             insert into private.credentials (user_id, password_hash)
+             select id, (select password_hash from private.credentials) from public.users where username <> 'person_0'",
+        )
+        .await
+        .expect("people");
+    // Every other one mistypes first.
+    for table in 0..10 {
+        let people = (table * 20..table * 20 + 20).map(|number| {
+            let name = format!("person_{number}");
+            let wrong = login(&app, &name, WRONG, HOME);
+            let right = login(&app, &name, PASSWORD, HOME);
+            async move {
+                if number % 2 == 0 {
+                    wrong.await.problem(401, "wrong_credentials");
+                }
+                right.await.ok(200)
+            }
+        });
+        race(people).answers().await;
+    }
+}
+
+#[tokio::test]
+async fn the_database_keeps_neither_names_nor_addresses_of_failures_nor_the_failures_for_long() {
+    let app = app().await;
+    register(&app, "lovelace", HOME).await;
+    for number in 0..8 {
+        fail(&app, "lovelace", &format!("203.0.113.{number}")).await;
+        fail(&app, "nobody-we-know", &format!("203.0.113.{number}")).await;
+    }
+    let owner = app.sql().await;
+    let kept: String = owner
+        .query_one(
+            "select (select json_agg(f) from private.failed_logins as f)::text
+                 || (select json_agg(a) from private.audit_log as a)::text",
+            &[],
+        )
+        .await
+        .expect("what is kept")
+        .get(0);
+    for trace in ["lovelace", "nobody", "203.0.113", HOME] {
+        assert!(!kept.contains(trace), "{trace} in {kept}");
+    }
+    // The same network is another one for another name.
+    let networks: i64 = owner
+        .query_one(
+            "select count(distinct network) from private.failed_logins",
+            &[],
+        )
+        .await
+        .expect("a number")
+        .get(0);
+    assert_eq!(networks, 16);
+    // A plain digest of an address could be found by trying all of them.
+    let plain: i64 = owner
+        .query_one(
+            "select count(*) from private.failed_logins, (values ('lovelace'), ('203.0.113.1'), ('lovelace 203.0.113.1')) as t (it)
+              where sha256(convert_to(it, 'UTF8')) in (account, network)",
+            &[],
+        )
+        .await
+        .expect("a number")
+        .get(0);
+    assert_eq!(plain, 0);
+
+    app.travel("61 minutes").await;
+    for number in 0..2 {
+        fail(&app, "somebody", &format!("203.0.113.{number}")).await;
+    }
+    let left: i64 = owner
+        .query_one("select count(*) from private.failed_logins", &[])
+        .await
+        .expect("a number")
+        .get(0);
+    assert_eq!(left, 2, "what was forgotten has gone");
+}
+
+#[tokio::test]
+async fn failed_logins_can_be_limited_otherwise_or_not_at_all() {
+    let app = app_with("failed_logins=2/1m").await;
+    register(&app, "ada", HOME).await;
+    for _ in 0..2 {
+        fail(&app, "ada", HOME).await;
+    }
+    let refused = login(&app, "ada", WRONG, HOME).await;
+    assert_eq!(refused.headers["retry-after"], "2");
+    refused.problem(429, "too_many_failed_logins");
+
+    for off in ["failed_logins=off", "off"] {
+        let app = app_with(off).await;
+        register(&app, "ada", HOME).await;
+        for _ in 0..7 {
+            fail(&app, "ada", HOME).await;
+        }
+        login(&app, "ada", PASSWORD, HOME).await.ok(200);
+        let kept: i64 = app
+            .sql()
+            .await
+            .query_one("select count(*) from private.failed_logins", &[])
+            .await
+            .expect("a number")
+            .get(0);
+        assert_eq!(kept, 0);
+    }
+}
