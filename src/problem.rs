@@ -481,6 +481,8 @@ impl From<tokio_postgres::Error> for Problem {
                 SqlState::LOCK_NOT_AVAILABLE,
                 SqlState::T_R_DEADLOCK_DETECTED,
                 SqlState::T_R_SERIALIZATION_FAILURE,
+                // The user, or the challenge, has just been deleted: the next try is told so.
+                SqlState::FOREIGN_KEY_VIOLATION,
             ]
             .contains(database.code()) =>
             {

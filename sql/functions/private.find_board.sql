@@ -5,6 +5,7 @@ create or replace function private.find_board(
 )
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
 as $$
 declare
   is_ranked boolean;

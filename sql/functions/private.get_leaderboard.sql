@@ -4,6 +4,7 @@ create or replace function private.get_leaderboard(
 ) returns setof private.board_result
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
 as $$
 declare
   board record;
@@ -50,12 +51,12 @@ begin
              start.rank + ranked.place - 1
                + case when ranked.total_ms > start.total_ms then start.tied_before else 0 end,
              u.id, u.username::text, s.session_id, s.tech_stack, ranked.total_ms,
-             private.display_duration(ranked.total_ms), s.packages, s.video_url, s.submitted_at, ranked.end_time,
+             s.total_time, s.packages, s.video_url, s.submitted_at, ranked.end_time,
              ranked.submission_id
         from ranked
        cross join start
-        join public.submissions as s on s.id = ranked.submission_id
-        join public.users as u on u.id = s.user_id
+       cross join lateral (select * from public.submissions as run where run.id = ranked.submission_id limit 1) as s
+       cross join lateral (select * from public.users as runner where runner.id = s.user_id limit 1) as u
        order by ranked.total_ms, ranked.end_time, ranked.submission_id;
     if found then
       return;

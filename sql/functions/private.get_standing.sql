@@ -2,6 +2,7 @@ create or replace function private.get_standing(caller jsonb, slug text, tech_st
 returns private.board_result
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
 as $$
 declare
   runner uuid := private.enter(caller);
@@ -11,7 +12,7 @@ begin
   board := private.find_board(slug, tech_stack);
   select board.version, board.entries,
          private.rank_of(board.challenge_id, board.tech_stack_key, p.total_ms),
-         u.id, u.username::text, s.session_id, s.tech_stack, p.total_ms, private.display_duration(p.total_ms),
+         u.id, u.username::text, s.session_id, s.tech_stack, p.total_ms, s.total_time,
          s.packages, s.video_url, s.submitted_at, p.end_time, p.submission_id
     into standing
     from public.personal_bests as p

@@ -1,6 +1,7 @@
 create or replace function private.get_user(caller jsonb, username text) returns private.user_result
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
 as $$
 declare
   profile private.user_result;
@@ -49,7 +50,7 @@ begin
              'sessionId', s.session_id,
              'techStack', s.tech_stack,
              'totalTimeMs', shown.total_ms,
-             'totalTime', private.display_duration(shown.total_ms),
+             'totalTime', s.total_time,
              'videoUrl', s.video_url,
              'achievedAt', shown.end_time
            ) order by shown.tech_stack_key <> '', shown.slug, shown.tech_stack_key), '[]')

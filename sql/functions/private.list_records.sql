@@ -3,6 +3,7 @@ create or replace function private.list_records(
 ) returns setof private.record_result
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
 as $$
 declare
   board record;
@@ -12,15 +13,15 @@ begin
   if board.version <> all (known_versions) then
     return query
       select board.version, u.id, u.username::text, s.session_id, s.tech_stack, step.total_ms,
-             private.display_duration(step.total_ms), step.beaten_ms - step.total_ms, s.video_url, step.end_time
+             s.total_time, step.beaten_ms - step.total_ms, s.video_url, step.end_time
         from (
           select r.*, lead(r.total_ms) over (order by r.total_ms) as beaten_ms
             from private.records as r
            where r.challenge_id = board.challenge_id
              and r.tech_stack_key = board.tech_stack_key
         ) as step
-        join public.submissions as s on s.id = step.submission_id
-        join public.users as u on u.id = s.user_id
+       cross join lateral (select * from public.submissions as run where run.id = step.submission_id limit 1) as s
+       cross join lateral (select * from public.users as runner where runner.id = s.user_id limit 1) as u
        where before_ms is null or step.total_ms > before_ms
        order by step.total_ms
        limit page_size;

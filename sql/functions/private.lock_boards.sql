@@ -1,6 +1,7 @@
 create or replace function private.lock_boards(challenges uuid[]) returns void
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
 as $$
 begin
   insert into private.boards (challenge_id, tech_stack_key)

@@ -2,6 +2,7 @@
 create or replace function private.rank_of(challenge uuid, stack_key text, run_ms bigint) returns bigint
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
 as $$
 begin
   return 1

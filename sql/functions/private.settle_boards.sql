@@ -1,8 +1,10 @@
 -- Knows not what has changed, only whose: it compares what is kept with what is true now, each runner on each board.
--- Each statement after the lock sees what others have committed before it.
+-- Each statement after the lock sees what others have committed before it. Planned once, and for few runs: for many it
+-- looks each of them up just so.
 create or replace function private.settle_boards(runs private.run[]) returns void
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
 as $$
 declare
   moves private.move[];

@@ -3,6 +3,7 @@
 create or replace function private.settle_records(runs private.run[]) returns void
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
 as $$
 declare
   fallen private.records[];

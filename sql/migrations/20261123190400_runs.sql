@@ -100,6 +100,7 @@ create table public.submissions (
   tech_stack text not null,
   tech_stack_key text not null,
   total_ms bigint not null,
+  total_time text generated always as (private.display_duration(total_ms)) stored,
   end_time timestamptz not null,
   packages text[] not null default '{}'
     constraint submissions_packages_form check (private.packages_valid(packages)),
@@ -140,6 +141,7 @@ comment on column public.submissions.challenge_id is 'The session''s challenge.'
 comment on column public.submissions.tech_stack is 'Copied from the session by a trigger.';
 comment on column public.submissions.tech_stack_key is 'Copied from the session by a trigger.';
 comment on column public.submissions.total_ms is 'Copied from the session by a trigger.';
+comment on column public.submissions.total_time is 'The same for people: 45m 12s.';
 comment on column public.submissions.end_time is 'Copied from the session by a trigger.';
 comment on column public.submissions.packages is 'At most 200 names of packages used, each 1 to 214 characters.';
 comment on column public.submissions.video_url is 'The recording, https; needed for an approval.';

@@ -146,6 +146,7 @@ grant create on schema private to speedcoding_keeper;
 create or replace function private.lock_boards(challenges uuid[]) returns void
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
 as $$
 begin
   insert into private.boards (challenge_id, tech_stack_key)
@@ -169,10 +170,12 @@ revoke all on function private.lock_boards(uuid[]) from public, anon, authentica
 alter function private.lock_boards(uuid[]) owner to speedcoding_keeper;
 
 -- Knows not what has changed, only whose: it compares what is kept with what is true now, each runner on each board.
--- Each statement after the lock sees what others have committed before it.
+-- Each statement after the lock sees what others have committed before it. Planned once, and for few runs: for many it
+-- looks each of them up just so.
 create or replace function private.settle_boards(runs private.run[]) returns void
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
 as $$
 declare
   moves private.move[];
@@ -255,6 +258,7 @@ alter function private.settle_boards(private.run[]) owner to speedcoding_keeper;
 create or replace function private.settle_records(runs private.run[]) returns void
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
 as $$
 declare
   fallen private.records[];

@@ -1,5 +1,8 @@
 -- What the API reads from boards. A board's functions answer with a row for each entry, and with one that has no
 -- entry where there is none: every row carries the version, which is the answer's ETag.
+--
+-- They are planned once in a connection's life. That plan does not know how long a page is: a `limit 1` in a lateral
+-- join keeps it from reading whole tables.
 
 create type private.board_result as (
   version bigint,
@@ -56,6 +59,7 @@ create or replace function private.find_board(
 )
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
 as $$
 declare
   is_ranked boolean;
@@ -90,6 +94,7 @@ alter function private.find_board(text, text) owner to speedcoding_writer;
 create or replace function private.rank_of(challenge uuid, stack_key text, run_ms bigint) returns bigint
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
 as $$
 begin
   return 1
@@ -137,6 +142,7 @@ create or replace function private.get_leaderboard(
 ) returns setof private.board_result
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
 as $$
 declare
   board record;
@@ -183,12 +189,12 @@ begin
              start.rank + ranked.place - 1
                + case when ranked.total_ms > start.total_ms then start.tied_before else 0 end,
              u.id, u.username::text, s.session_id, s.tech_stack, ranked.total_ms,
-             private.display_duration(ranked.total_ms), s.packages, s.video_url, s.submitted_at, ranked.end_time,
+             s.total_time, s.packages, s.video_url, s.submitted_at, ranked.end_time,
              ranked.submission_id
         from ranked
        cross join start
-        join public.submissions as s on s.id = ranked.submission_id
-        join public.users as u on u.id = s.user_id
+       cross join lateral (select * from public.submissions as run where run.id = ranked.submission_id limit 1) as s
+       cross join lateral (select * from public.users as runner where runner.id = s.user_id limit 1) as u
        order by ranked.total_ms, ranked.end_time, ranked.submission_id;
     if found then
       return;
@@ -212,6 +218,7 @@ create or replace function private.get_standing(caller jsonb, slug text, tech_st
 returns private.board_result
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
 as $$
 declare
   runner uuid := private.enter(caller);
@@ -221,7 +228,7 @@ begin
   board := private.find_board(slug, tech_stack);
   select board.version, board.entries,
          private.rank_of(board.challenge_id, board.tech_stack_key, p.total_ms),
-         u.id, u.username::text, s.session_id, s.tech_stack, p.total_ms, private.display_duration(p.total_ms),
+         u.id, u.username::text, s.session_id, s.tech_stack, p.total_ms, s.total_time,
          s.packages, s.video_url, s.submitted_at, p.end_time, p.submission_id
     into standing
     from public.personal_bests as p
@@ -247,6 +254,7 @@ create or replace function private.list_records(
 ) returns setof private.record_result
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
 as $$
 declare
   board record;
@@ -256,15 +264,15 @@ begin
   if board.version <> all (known_versions) then
     return query
       select board.version, u.id, u.username::text, s.session_id, s.tech_stack, step.total_ms,
-             private.display_duration(step.total_ms), step.beaten_ms - step.total_ms, s.video_url, step.end_time
+             s.total_time, step.beaten_ms - step.total_ms, s.video_url, step.end_time
         from (
           select r.*, lead(r.total_ms) over (order by r.total_ms) as beaten_ms
             from private.records as r
            where r.challenge_id = board.challenge_id
              and r.tech_stack_key = board.tech_stack_key
         ) as step
-        join public.submissions as s on s.id = step.submission_id
-        join public.users as u on u.id = s.user_id
+       cross join lateral (select * from public.submissions as run where run.id = step.submission_id limit 1) as s
+       cross join lateral (select * from public.users as runner where runner.id = s.user_id limit 1) as u
        where before_ms is null or step.total_ms > before_ms
        order by step.total_ms
        limit page_size;
@@ -286,6 +294,7 @@ alter function private.list_records(jsonb, text, text, bigint[], integer, bigint
 create or replace function private.get_user(caller jsonb, username text) returns private.user_result
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
 as $$
 declare
   profile private.user_result;
@@ -334,7 +343,7 @@ begin
              'sessionId', s.session_id,
              'techStack', s.tech_stack,
              'totalTimeMs', shown.total_ms,
-             'totalTime', private.display_duration(shown.total_ms),
+             'totalTime', s.total_time,
              'videoUrl', s.video_url,
              'achievedAt', shown.end_time
            ) order by shown.tech_stack_key <> '', shown.slug, shown.tech_stack_key), '[]')

@@ -2,6 +2,7 @@
 
 mod accounts;
 mod boards;
+mod churn;
 mod dashboard;
 mod delegation;
 mod doctor;
