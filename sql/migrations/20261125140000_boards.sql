@@ -267,9 +267,9 @@ begin
   with gone as (
     delete from private.records as kept
      using unnest(runs) as run
-     where kept.challenge_id = run.challenge_id
-       and kept.tech_stack_key in ('', run.tech_stack_key)
-       and kept.submission_id = run.submission_id
+     cross join lateral (values (''), (run.tech_stack_key)) as board (tech_stack_key)
+     where (kept.challenge_id, kept.tech_stack_key, kept.submission_id)
+         = (run.challenge_id, board.tech_stack_key, run.submission_id)
        and not exists (
          select from private.counted_runs as r
           where r.submission_id = kept.submission_id
@@ -305,9 +305,8 @@ begin
                min(total_ms) filter (where not has_fallen) over steps as to_beat
           from (
             select kept.*, false as has_fallen
-              from private.records as kept
-             where (kept.challenge_id, kept.tech_stack_key)
-               in (select f.challenge_id, f.tech_stack_key from unnest(fallen) as f)
+              from (select distinct f.challenge_id, f.tech_stack_key from unnest(fallen) as f) as board
+              join private.records as kept using (challenge_id, tech_stack_key)
              union all
             select f.*, true from unnest(fallen) as f
           ) as ladder
@@ -347,9 +346,9 @@ begin
         from (
           select * from unnest(candidates)
            union
-          select k.*
-            from private.records as k
-           where (k.challenge_id, k.tech_stack_key) in (select c.challenge_id, c.tech_stack_key from unnest(candidates) as c)
+          select r.*
+            from (select distinct c.challenge_id, c.tech_stack_key from unnest(candidates) as c) as board
+            join private.records as r using (challenge_id, tech_stack_key)
         ) as ladder
     ) as step
        on (kept.challenge_id, kept.tech_stack_key, kept.submission_id)

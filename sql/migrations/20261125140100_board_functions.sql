@@ -74,8 +74,9 @@ begin
     into find_board.challenge_id, is_ranked, find_board.version, find_board.entries
     from public.challenges as c
     left join private.boards as b on b.challenge_id = c.id and b.tech_stack_key = find_board.tech_stack_key
+    left join private.boards as of_all on of_all.challenge_id = c.id and of_all.tech_stack_key = ''
    where c.slug = find_board.slug
-     and (c.active or exists (select from private.boards as any_board where any_board.challenge_id = c.id));
+     and (c.active or of_all.challenge_id is not null);
   if not found then
     perform private.refuse(404, 'challenge_not_found', 'There is no such challenge: GET /challenges lists them.');
   end if;

@@ -16,6 +16,7 @@ mod lookalike;
 mod migrations;
 mod operation;
 mod passwords;
+mod plans;
 mod program;
 mod races;
 mod recordings;
