@@ -17,6 +17,7 @@ use speedcoding::{
         self, Db,
         connect::PostgresUrl,
         embedded::{Embedded, postgrest::PostgRest},
+        users::Role,
     },
     doctor,
     postgrest::{self, Delegate},
@@ -56,6 +57,20 @@ enum Command {
     /// Connecting to the database by other means.
     #[command(subcommand)]
     Db(DbCommand),
+    /// Accounts.
+    #[command(subcommand)]
+    Users(UsersCommand),
+}
+
+#[derive(Subcommand)]
+enum UsersCommand {
+    /// Gives a user another role. It counts on the user's next request.
+    SetRole {
+        /// The user's name, in whatever case.
+        name: String,
+        /// What the user may do from now on.
+        role: Role,
+    },
 }
 
 #[derive(Subcommand)]
@@ -151,6 +166,17 @@ async fn run(command: Command, config: &Config) -> anyhow::Result<()> {
             // Whoever reads may have had enough.
             let _ = writeln!(io::stdout(), "{text}");
             report.is_sound().then_some(()).ok_or(Told.into())
+        }
+        Command::Users(UsersCommand::SetRole { name, role }) => {
+            let changed = as_owner(config, async |url| {
+                db::users::set_role(url, &name, role).await
+            });
+            let (name, before) = changed.await?;
+            println!(
+                "{name} was {before}, and is now {}.",
+                format!("{role:?}").to_lowercase()
+            );
+            Ok(())
         }
         Command::Db(DbCommand::Url) => {
             println!(

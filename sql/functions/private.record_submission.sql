@@ -16,7 +16,8 @@ begin
       when new.revision <> old.revision then 'edited'
       when new.claimed_by is distinct from old.claimed_by and new.claimed_by is null then 'released'
       when new.claimed_by is distinct from old.claimed_by then 'claimed'
-      when new.* is distinct from old.* then 'corrected'
+      -- What is generated is not there yet.
+      when to_jsonb(new) - 'total_time' is distinct from to_jsonb(old) - 'total_time' then 'corrected'
     end;
     if happened in ('approved', 'rejected', 'reopened') then
       insert into private.reviews (submission_id, user_id, revision, decision, reason, reviewed_by)

@@ -6,6 +6,7 @@ pub mod login;
 pub mod migrate;
 pub mod query;
 pub mod seed;
+pub mod users;
 
 use std::time::{Duration, Instant};
 

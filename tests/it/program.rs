@@ -379,6 +379,40 @@ async fn migrate_works_on_a_database_at_rest_and_on_one_that_is_served() {
 }
 
 #[tokio::test]
+async fn set_role_appoints_the_first_moderator_and_is_audited() {
+    let scratch = Scratch::new();
+    let program = scratch.program(SERVES).serve().await;
+    let alice = program.visitor().register("Alice").await;
+    let set_role = |name: &str, role: &str| scratch.program(&["users", "set-role", name, role]);
+    let told = set_role("alice", "moderator").finish().await.well();
+    assert_eq!(told.stdout, "Alice was runner, and is now moderator.\n");
+    assert_eq!(alice.get("/auth/me").await.ok(200)["role"], "moderator");
+    let url = scratch.program(&["db", "url"]).finish().await.well();
+    let sql = connect(&SecretString::from(url.stdout.trim())).await;
+    let audited = sql
+        .query_one(
+            "select details::text from private.audit_log where action = 'user.role_changed'",
+            &[],
+        )
+        .await
+        .expect("one row");
+    assert_eq!(
+        audited.get::<_, &str>(0),
+        r#"{"to": "moderator", "from": "runner"}"#
+    );
+
+    let refused = set_role("nobody", "admin").finish().await;
+    refused.told(&["there is no user \"nobody\""]);
+    let refused = set_role("alice", "emperor").finish().await;
+    refused.told(&["invalid value 'emperor'"]);
+    drop(sql);
+    program.stop().await.well();
+
+    let told = set_role("alice", "runner").finish().await.well();
+    assert_eq!(told.stdout, "Alice was moderator, and is now runner.\n");
+}
+
+#[tokio::test]
 async fn db_url_lets_other_programs_join_while_it_runs() {
     let scratch = Scratch::new();
     scratch

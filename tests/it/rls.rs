@@ -65,7 +65,7 @@ const OPEN: [(&str, &str, &str, &str); 9] = [
      "id user_id challenge_id tech_stack tech_stack_key start_time end_time deadline status total_ms total_time published \
       end_digest"),
     ("public.submissions", "status = 'APPROVED'",                      "pub  own  own  all  own  own  own  all+",
-     "id session_id user_id challenge_id tech_stack tech_stack_key total_ms end_time packages video_url submitted_at status \
+     "id session_id user_id challenge_id tech_stack tech_stack_key total_ms total_time end_time packages video_url submitted_at status \
       revision claimed_by reviewed_by reviewed_at review_reason"),
     ("public.users", "true",                                           "all  all  all  all  all  all  all  all+",
      "id username role created_at banned_at erased_at"),
@@ -74,8 +74,8 @@ const OPEN: [(&str, &str, &str, &str); 9] = [
 /// What no client sees anything of.
 const CLOSED: &str = "\
     private.answer_variants private.attestations private.audit_log private.board_versions private.boards \
-    private.counted_runs private.credentials private.migration_history private.rank_buckets \
-    private.records private.refresh_tokens private.reviews private.session_inputs private.travelled";
+    private.counted_runs private.credentials private.failed_logins private.migration_history \
+    private.rank_buckets private.records private.refresh_tokens private.reviews private.session_inputs private.travelled";
 
 /// What clients may execute, for the sake of policies, views, defaults and constraints.
 #[rustfmt::skip]
@@ -526,7 +526,7 @@ async fn nobody_calls_a_function_of_ours_by_its_name() {
     let calls = texts(
         &owner,
         "select format('select %s(%s)', p.oid::regproc,
-                  (select string_agg(format('null::%s', argument::regtype), ', ') from unnest(p.proargtypes) as argument))
+                  (select string_agg(format('(select null::%s)', argument::regtype), ', ') from unnest(p.proargtypes) as argument))
            from pg_proc as p
            join pg_namespace as n on n.oid = p.pronamespace
           where n.nspname in ('public', 'private') and p.prorettype <> 'trigger'::regtype",
