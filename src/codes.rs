@@ -462,7 +462,11 @@ pub const CODES: &[Code] = &[
     code(
         429,
         "too_many_failed_logins",
-        &[Operation("login")],
+        &[
+            Operation("login"),
+            Operation("change_password"),
+            Operation("delete_me"),
+        ],
         "Too many wrong passwords: try again after `Retry-After`.",
     ),
     code(

@@ -126,6 +126,8 @@ begin
   delete from private.credentials where user_id = me;
   perform from private.refresh_tokens where user_id = me order by id for update;
   delete from private.refresh_tokens where user_id = me;
+  -- What a moderator has taken, others may take.
+  update public.submissions set claimed_by = null where claimed_by = me and status = 'PENDING';
   -- A review locks the submission, then the session.
   delete from public.submissions where user_id = me and status <> 'APPROVED';
   delete from public.sessions where user_id = me and not published;

@@ -1,20 +1,28 @@
 //! The caller's own account: shown, given another password, erased.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
-use poem::{http::StatusCode, web::Data};
+use poem::{Request, http::StatusCode, web::Data};
 use poem_openapi::{Object, OpenApi};
 use postgres_from_row::FromRow;
 use secrecy::SecretString;
 use serde::Deserialize;
+use tokio_postgres::types::ToSql;
 
-use super::{Tag, auth::User, sign_ins::count_ended, types::Done};
+use super::{
+    Tag,
+    auth::{User, wrong_password},
+    sign_ins::count_ended,
+    types::Done,
+};
 use crate::{
     app::State,
-    auth::{bearer::SignedIn, token::Claims},
+    auth::{bearer::SignedIn, password::Admitted, token::Claims},
     contract::{Body, Json},
     db::query,
+    limits::Attempt,
     problem::Problem,
+    telemetry,
 };
 
 /// Operations under `/auth` on the caller's own account.
@@ -56,7 +64,13 @@ struct Changed {
 
 #[derive(FromRow)]
 struct Deleted {
-    erased: bool,
+    erased: Option<bool>,
+}
+
+/// What the password is compared with.
+struct OwnAccount {
+    username: String,
+    password_hash: String,
 }
 
 #[OpenApi(prefix_path = "/auth", tag = "Tag::Auth")]
@@ -84,20 +98,15 @@ impl AccountApi {
         &self,
         state: Data<&Arc<State>>,
         caller: SignedIn,
+        request: &Request,
         body: Body<DeleteMe>,
     ) -> Result<Done, Problem> {
         let password = SecretString::from(body.0.password);
-        // Where nothing is found it was erased before: answered as the first time.
-        if confirm(&state, &caller.0, &password).await?.is_some() {
-            let Deleted { erased } = state
-                .db
-                .call(Some(&caller.0), &query::DELETE_ME, &[])
-                .await?;
-            if erased {
-                metrics::counter!("auth_events_total", "event" => "user.erased").increment(1);
-            }
-        }
-        Ok(Done::Done)
+        let address = state.limits.client(request);
+        delete_me(&state, &caller.0, &password, address)
+            .await
+            .inspect_err(|problem| state.limits.failed_logins.note(problem))
+            .map(|()| Done::Done)
     }
 
     /// Change your password
@@ -108,60 +117,114 @@ impl AccountApi {
         &self,
         state: Data<&Arc<State>>,
         caller: SignedIn,
+        request: &Request,
         body: Body<ChangePassword>,
     ) -> Result<Done, Problem> {
-        let ChangePassword {
-            current_password,
-            new_password,
-        } = body.0;
-        let confirmed = confirm(&state, &caller.0, &current_password.into()).await?;
-        let (username, old_hash) = confirmed.ok_or_else(|| {
-            Problem::unauthorized("sign_in_ended", "This sign-in has ended: log in again.")
-        })?;
-        let hashing = state.auth.passwords.admit()?;
-        let new_hash = hashing
-            .hash("newPassword", &new_password.into(), &username)
-            .await?;
-        let Changed { ended } = state
-            .db
-            .call(
-                Some(&caller.0),
-                &query::CHANGE_PASSWORD,
-                &[&old_hash, &new_hash],
-            )
-            .await?;
-        let ended = ended.ok_or_else(|| {
-            Problem::unavailable("busy", "The password was changed meanwhile: try again.")
-        })?;
-        metrics::counter!("auth_events_total", "event" => "user.password_changed").increment(1);
-        count_ended(ended, "password_changed");
-        Ok(Done::Done)
+        let address = state.limits.client(request);
+        change_password(&state, &caller.0, body.0, address)
+            .await
+            .inspect_err(|problem| state.limits.failed_logins.note(problem))
+            .map(|()| Done::Done)
     }
 }
 
-/// The caller's name and password hash, once the password has been given again; nothing of an erased account.
+async fn delete_me(
+    state: &State,
+    caller: &Claims,
+    password: &SecretString,
+    address: IpAddr,
+) -> Result<(), Problem> {
+    let comparing = state.auth.passwords.admit()?;
+    // Where nothing is found it was erased before: answered as the first time.
+    let Some(account) = find(state, caller).await? else {
+        return Ok(());
+    };
+    let attempt = confirm(state, caller, &account, comparing, password, address).await?;
+    let params: [&(dyn ToSql + Sync); 2] = [&attempt.account, &attempt.network];
+    let deleted: Deleted = state
+        .db
+        .call(Some(caller), &query::DELETE_ME, &params)
+        .await?;
+    if deleted.erased == Some(true) {
+        telemetry::count_event("user.erased");
+    }
+    Ok(())
+}
+
+async fn change_password(
+    state: &State,
+    caller: &Claims,
+    passwords: ChangePassword,
+    address: IpAddr,
+) -> Result<(), Problem> {
+    let ChangePassword {
+        current_password,
+        new_password,
+    } = passwords;
+    let hashing = state.auth.passwords.admit()?;
+    let account = find(state, caller).await?.ok_or_else(|| {
+        Problem::unauthorized("sign_in_ended", "This sign-in has ended: log in again.")
+    })?;
+    // First, so that a new password that will not do does not tell whether the current one was right.
+    let new_hash = hashing
+        .hash("newPassword", &new_password.into(), &account.username)
+        .await?;
+    let comparing = state.auth.passwords.admit()?;
+    let current = current_password.into();
+    let attempt = confirm(state, caller, &account, comparing, &current, address).await?;
+    let params: [&(dyn ToSql + Sync); 4] = [
+        &account.password_hash,
+        &new_hash,
+        &attempt.account,
+        &attempt.network,
+    ];
+    let changed: Changed = state
+        .db
+        .call(Some(caller), &query::CHANGE_PASSWORD, &params)
+        .await?;
+    let ended = changed.ended.ok_or_else(|| {
+        Problem::unavailable("busy", "The password was changed meanwhile: try again.")
+    })?;
+    telemetry::count_event("user.password_changed");
+    count_ended(ended, "password_changed");
+    Ok(())
+}
+
+/// The caller's own account; nothing of one that is erased.
+async fn find(state: &State, caller: &Claims) -> Result<Option<OwnAccount>, Problem> {
+    let found: OwnCredentials = state
+        .db
+        .call(Some(caller), &query::FIND_OWN_CREDENTIALS, &[])
+        .await?;
+    let found = found.username.zip(found.password_hash);
+    Ok(found.map(|(username, password_hash)| OwnAccount {
+        username,
+        password_hash,
+    }))
+}
+
+/// Asks for the password again. Guessing is as slow as at login.
 ///
 /// 403, not 401: clients take that for an access token to be refreshed.
 async fn confirm(
     state: &State,
     caller: &Claims,
+    account: &OwnAccount,
+    comparing: Admitted,
     password: &SecretString,
-) -> Result<Option<(String, String)>, Problem> {
-    let comparing = state.auth.passwords.admit()?;
-    let found: OwnCredentials = state
-        .db
-        .call(Some(caller), &query::FIND_OWN_CREDENTIALS, &[])
-        .await?;
-    let Some((username, hash)) = found.username.zip(found.password_hash) else {
-        return Ok(None);
-    };
-    let stored = Some((caller.sub, hash.clone()));
+    address: IpAddr,
+) -> Result<Attempt, Problem> {
+    let limit = &state.limits.failed_logins;
+    let attempt = limit.attempt(&account.username, address);
+    let stored = Some((caller.sub, account.password_hash.clone()));
     if !comparing.verify(password, stored).await?.correct {
+        // Whoever has failed too often is told to wait, instead.
+        wrong_password(state, &attempt, Some(caller.sub), address).await?;
         return Err(Problem::new(
             StatusCode::FORBIDDEN,
             "wrong_password",
             "This is not your password.",
         ));
     }
-    Ok(Some((username, hash)))
+    Ok(attempt)
 }

@@ -239,7 +239,7 @@ async fn sign_in(
 }
 
 /// Records a wrong password, for whatever name.
-async fn wrong_password(
+pub(super) async fn wrong_password(
     state: &State,
     attempt: &Attempt,
     user: Option<Uuid>,

@@ -41,8 +41,8 @@ queries! {
     SWEEP_SIGN_INS = "sweep_sign_ins" (UUID, INT8, FLOAT8);
     ADMIT = "admit" (JSONB);
     FIND_OWN_CREDENTIALS = "find_own_credentials" (JSONB);
-    CHANGE_PASSWORD = "change_password" (JSONB, TEXT, TEXT);
-    DELETE_ME = "delete_me" (JSONB);
+    CHANGE_PASSWORD = "change_password" (JSONB, TEXT, TEXT, BYTEA, BYTEA);
+    DELETE_ME = "delete_me" (JSONB, BYTEA, BYTEA);
     GET_ME = "get_me" (JSONB);
     START_SESSION = "start_session" (JSONB, TEXT, TEXT);
     VERIFY_MILESTONE = "verify_milestone" (JSONB, UUID, INT4, TEXT);

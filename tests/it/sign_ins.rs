@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use reqwest::{Method, header};
 use serde_json::{Value, json};
+use speedcoding::config::Config;
 
 use crate::support::{
     actor::{Actor, Answer, PASSWORD, answer, text},
@@ -17,6 +18,7 @@ stories! {
     sign_ins_are_listed_with_their_devices_and_ended_one_by_one
     dead_sign_ins_are_swept_by_one_replica_at_a_time
     a_password_is_changed_by_who_knows_it_and_ends_the_other_sign_ins
+    the_password_that_is_asked_for_again_is_guessed_as_slowly_as_at_login
     a_login_with_the_old_password_does_not_outlive_its_change
     two_changes_of_a_password_at_once_are_one
     an_account_without_approved_runs_is_erased_wholly
@@ -265,7 +267,12 @@ async fn a_password_is_changed_by_who_knows_it_and_ends_the_other_sign_ins(repli
     let (tokens, other) = (service.register("ada").await, service.log_in("ada").await);
     let bob = service.register("bob").await;
     let ada = service.visitor(0).with_tokens(&tokens);
-    let before = service.replicas[0].dump().await;
+    let state = async || {
+        let hashes =
+            "select string_agg(password_hash, ' ' order by user_id) from private.credentials";
+        (service.text(hashes).await, service.sign_ins().await)
+    };
+    let before = state().await;
     for wrong in ["", "not the right passphrase", NEW_PASSWORD] {
         change_password(&ada, wrong, NEW_PASSWORD)
             .await
@@ -285,7 +292,7 @@ async fn a_password_is_changed_by_who_knows_it_and_ends_the_other_sign_ins(repli
         .post("/auth/password", json!({}))
         .await
         .problem(401, "missing_token");
-    assert_eq!(service.replicas[0].dump().await, before);
+    assert_eq!(state().await, before);
 
     assert_eq!(
         change_password(&ada, PASSWORD, NEW_PASSWORD).await.ok(204),
@@ -307,6 +314,39 @@ async fn a_password_is_changed_by_who_knows_it_and_ends_the_other_sign_ins(repli
     let audited = "select count(*)::text from private.audit_log
                     where action = 'user.password_changed' and actor_id = user_id";
     assert_eq!(service.text(audited).await, "1");
+}
+
+async fn the_password_that_is_asked_for_again_is_guessed_as_slowly_as_at_login(replicas: usize) {
+    let limits = |config: &mut Config| config.rate_limits = "on".parse().expect("limits");
+    let service = Service::of(replicas, limits).await;
+    service.stop_clock().await;
+    let tokens = service.register("ada").await;
+    // Whoever has copied an access token.
+    let thief = |turn| service.visitor(turn).with_tokens(&tokens);
+    for turn in 0..5 {
+        let guess = change_password(&thief(turn), "a wrong guess", NEW_PASSWORD).await;
+        guess.problem(403, "wrong_password");
+    }
+    // From now on a right guess is answered like a wrong one, wherever it is made.
+    for guess in ["a wrong guess", PASSWORD] {
+        change_password(&thief(0), guess, NEW_PASSWORD)
+            .await
+            .problem(429, "too_many_failed_logins");
+        erase(&thief(1), guess)
+            .await
+            .problem(429, "too_many_failed_logins");
+        let weak = change_password(&thief(1), guess, "password").await;
+        assert_eq!(weak.faults()[0].0, "newPassword");
+        log_in_with(&service, 0, "ada", guess)
+            .await
+            .problem(429, "too_many_failed_logins");
+    }
+    service.me(0, &tokens).await.ok(200);
+    service.travel("15 minutes").await;
+    change_password(&thief(0), PASSWORD, NEW_PASSWORD)
+        .await
+        .ok(204);
+    erase(&thief(1), NEW_PASSWORD).await.ok(204);
 }
 
 async fn a_login_with_the_old_password_does_not_outlive_its_change(replicas: usize) {
@@ -424,8 +464,9 @@ async fn an_account_without_approved_runs_is_erased_wholly(replicas: usize) {
     let traces = traces.lines().filter(|row| {
         row.contains("lovelace") || row.contains("Difference") || row.contains(&ada.id)
     });
-    let audited = traces.filter(|row| !row.contains("user.erased") && !row.contains("sign_in."));
-    assert_eq!(audited.collect::<Vec<_>>(), [""; 0]);
+    let is_audited = |row: &&str| row.contains(",speedcoding_api,") && !row.contains("lovelace");
+    let others = traces.filter(|row| !is_audited(row));
+    assert_eq!(others.collect::<Vec<_>>(), [""; 0]);
     let erased = "select count(*)::text from private.audit_log where action = 'user.erased' and actor_id = user_id";
     assert_eq!(service.text(erased).await, "1");
 
@@ -449,10 +490,18 @@ async fn approved_runs_stay_under_a_name_that_says_nothing(replicas: usize) {
     let running = ada.start("freestyle").await;
     service
         .execute(&format!(
-            "update public.users set role = 'moderator';
+            "update public.users set role = 'moderator' where username = 'lovelace';
              update public.submissions set status = 'APPROVED' where session_id = '{approved}'"
         ))
         .await;
+    // A moderator who has taken somebody's submission.
+    let bob = service
+        .visitor(0)
+        .with_tokens(&service.register("bob").await);
+    let taken = text(&bob.complete_run().await, "/submission/id");
+    ada.post(&format!("/submissions/{taken}/claim"), json!({}))
+        .await
+        .ok(200);
     let board = async || {
         let board = service.visitor(0).get("/leaderboards/slack-clone").await;
         board.ok(200)["items"].clone()
@@ -499,11 +548,14 @@ async fn approved_runs_stay_under_a_name_that_says_nothing(replicas: usize) {
     let left = "select (select count(*) from public.sessions) || ' ' || (select count(*) from public.submissions)
                 || ' ' || (select count(*) from private.credentials) || ' ' || (select count(*) from private.refresh_tokens)
                 || ' ' || (select string_agg(role::text, ' ') from public.users)";
-    assert_eq!(service.text(left).await, "1 1 0 0 runner");
+    // Bob's own are there beside that one run.
+    assert_eq!(service.text(left).await, "2 2 1 1 runner runner");
+    let claims = "select count(claimed_by)::text from public.submissions";
+    assert_eq!(service.text(claims).await, "0");
 
     // Once that run is rejected the account has nothing left to show, and boards follow as ever.
     service
-        .execute("update public.submissions set status = 'PENDING'")
+        .execute("update public.submissions set status = 'PENDING' where status = 'APPROVED'")
         .await;
     assert_eq!(board().await, json!([]));
 }
