@@ -150,9 +150,13 @@ impl Worker {
                 // everybody's, and nobody must.
                 let place = error.where_().unwrap_or_default();
                 let place = place.lines().next().unwrap_or_default();
-                let is_of_runs = ["\"sessions\"", "\"submissions\"", "\"update public.submissions"]
-                    .iter()
-                    .any(|run| place.contains(run));
+                let is_of_runs = [
+                    "\"sessions\"",
+                    "\"submissions\"",
+                    "\"update public.submissions",
+                ]
+                .iter()
+                .any(|run| place.contains(run));
                 let code = error.code().code();
                 assert!(
                     code == "PT409" || code == "40P01" && is_of_runs,

@@ -98,14 +98,20 @@ const CALLS: &[(&str, &str)] = &[
         "{moderator}, 21, false, 'PENDING', 'slack-clone', now(), {pending}",
     ),
     ("get_submission", "{caller}, {approved}"),
-    ("update_submission", "{hander}, {pending}, 1, '{tokio}', null"),
+    (
+        "update_submission",
+        "{hander}, {pending}, 1, '{tokio}', null",
+    ),
     ("claim_submission", "{moderator}, {pending}"),
     ("release_submission", "{moderator}, {pending}"),
     (
         "review_submission",
         "{moderator}, {pending}, 'REJECTED', 1, 'Cut.'",
     ),
-    ("reopen_submission", "{moderator}, {approved}, 'Looked again.'"),
+    (
+        "reopen_submission",
+        "{moderator}, {approved}, 'Looked again.'",
+    ),
     ("refresh", "{sign_in}, '\\x00000000', {digest}, 1, 10, 60"),
     (
         "refuse_refresh",
