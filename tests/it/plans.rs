@@ -74,8 +74,14 @@ const CALLS: &[(&str, &str)] = &[
         "'RUNNER_77', sha256('account'), sha256('network')",
     ),
     ("find_own_credentials", "{caller}"),
-    ("change_password", "{caller}, 'none', 'other'"),
-    ("delete_me", "{caller}"),
+    (
+        "change_password",
+        "{caller}, 'none', 'other', sha256('account'), sha256('network')",
+    ),
+    (
+        "delete_me",
+        "{caller}, sha256('account'), sha256('network')",
+    ),
     (
         "open_sign_in",
         "{user}, gen_random_uuid(), sha256('x'), '\\x00000000', 60, 60, 'agent', '127.0.0.1', 'none', null, \
