@@ -133,7 +133,7 @@ impl Worker {
                 "switch a challenge",
                 format!(
                     "update public.challenges set ranked = not ranked or slug <> 'sprint', active = {} where slug = '{challenge}'",
-                    number % 4 != 0
+                    !number.is_multiple_of(4)
                 ),
             ),
             28 => (
