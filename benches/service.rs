@@ -5,34 +5,33 @@
 //! connections each: the service over HTTP, pgbench, and postrust where it is installed. All do the same work on
 //! the same rows; every contestant finds the tables as the one before found them. Options: `-- --help`.
 
+mod support;
+
 use std::{
     cell::{Cell, RefCell},
-    fs::{self, File},
-    io::Write as _,
-    net::TcpListener,
+    fs,
     path::{Path, PathBuf},
     process::Stdio,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::{Parser, ValueEnum};
 use secrecy::{ExposeSecret, SecretString};
 use speedcoding::{
     auth::token::AccessTokens,
     db::{embedded::Embedded, migrate::migrate},
 };
+use support::{Connection, SECRET, Server, free_port, http, summary};
 use tokio::{
-    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
-    net::TcpStream,
-    process::{Child, Command},
+    io::{AsyncBufReadExt, BufReader},
+    process::Command,
     time::sleep,
 };
 use tokio_postgres::{Client, NoTls};
 use uuid::Uuid;
 
 const CONNECTIONS: u64 = 32;
-const SECRET: &str = "a secret for benchmarks, which everybody may know";
 const ISSUER: &str = "speedcoding";
 const PACKAGES: [&str; 5] = ["tokio", "poem", "serde", "tokio-postgres", "argon2"];
 const VIDEO_URL: &str = "https://www.youtube.com/watch?v=dQw4w9WgXcQ";
@@ -234,17 +233,6 @@ impl Operation {
     }
 }
 
-fn http(out: &mut Vec<u8>, method: &str, base: &str, path: &str, token: &str, body: &str) {
-    out.clear();
-    let written = write!(
-        out,
-        "{method} {base}{path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\
-         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
-    );
-    written.expect("memory takes every write");
-}
-
 /// One who has to do the work.
 enum Contestant {
     Service { name: String, server: Server },
@@ -259,13 +247,6 @@ impl Contestant {
             Contestant::Postrust(_) => "postrust",
         }
     }
-}
-
-/// A server under test: a process of its own.
-struct Server {
-    port: u16,
-    pid: u32,
-    _child: Child,
 }
 
 /// What one turn gave. Times are microseconds of CPU for each request.
@@ -397,16 +378,6 @@ fn report(operation: Operation, contestants: &[Contestant], turns: &[Vec<Turn>])
             of(|turn| turn.others * 100.0).1,
         );
     }
-}
-
-/// The least, the median, the greatest.
-fn summary(mut values: Vec<f64>) -> (f64, f64, f64) {
-    values.sort_by(f64::total_cmp);
-    (
-        values[0],
-        values[values.len() / 2],
-        values[values.len() - 1],
-    )
 }
 
 struct Bench<'a> {
@@ -579,7 +550,7 @@ impl<'a> Bench<'a> {
             .env("JWT_SECRET", SECRET)
             .env("DB_CONNECTIONS", self.pool.to_string())
             .env("BIND", format!("127.0.0.1:{port}"));
-        self.start(command, name, port, "/health/ready").await
+        Server::start(command, self.dir, name, port, "/health/ready").await
     }
 
     async fn start_postrust(&self, binary: &Path) -> Result<Server> {
@@ -600,44 +571,7 @@ impl<'a> Bench<'a> {
             .env("PGRST_JWT_SECRET", SECRET)
             .env("PGRST_SERVER_HOST", "127.0.0.1")
             .env("PGRST_SERVER_PORT", port.to_string());
-        self.start(command, "postrust", port, "/api/").await
-    }
-
-    /// Starts a server and waits until it answers on `ready`.
-    async fn start(
-        &self,
-        mut command: Command,
-        name: &str,
-        port: u16,
-        ready: &str,
-    ) -> Result<Server> {
-        let path = self.dir.join(format!("{name}.log"));
-        let log = File::create(&path)?;
-        let mut child = command
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .kill_on_drop(true)
-            .spawn()
-            .with_context(|| format!("cannot start {name}"))?;
-        for _ in 0..600 {
-            if let Ok(mut connection) = Connection::open(port).await {
-                let mut request = Vec::new();
-                http(&mut request, "GET", "", ready, "", "");
-                if matches!(connection.exchange(&request).await, Ok(status) if status != 503) {
-                    let pid = child.id().context("it has ended")?;
-                    return Ok(Server {
-                        port,
-                        pid,
-                        _child: child,
-                    });
-                }
-            }
-            if child.try_wait()?.is_some() {
-                break;
-            }
-            sleep(Duration::from_millis(50)).await;
-        }
-        bail!("{name} does not start:\n{}", fs::read_to_string(path)?)
+        Server::start(command, self.dir, "postrust", port, "/api/").await
     }
 
     async fn turn(&self, operation: Operation, contestant: &Contestant) -> Result<Turn> {
@@ -838,71 +772,6 @@ impl<'a> Bench<'a> {
             ..after.since(&before, transactions)
         })
     }
-}
-
-/// A keep-alive connection, with no more of HTTP than it takes.
-struct Connection {
-    stream: TcpStream,
-    buffer: Vec<u8>,
-}
-
-impl Connection {
-    async fn open(port: u16) -> Result<Self> {
-        let stream = TcpStream::connect(("127.0.0.1", port)).await?;
-        stream.set_nodelay(true)?;
-        Ok(Connection {
-            stream,
-            buffer: Vec::with_capacity(16 * 1024),
-        })
-    }
-
-    /// Sends a request and reads the answer to its end, which stays in the buffer; gives its status.
-    async fn exchange(&mut self, request: &[u8]) -> Result<u16> {
-        self.stream.write_all(request).await?;
-        self.buffer.clear();
-        let mut end = None;
-        loop {
-            let read = self.stream.read_buf(&mut self.buffer).await?;
-            ensure!(read > 0, "the server closed the connection");
-            if end.is_none()
-                && let Some(head) = find(&self.buffer, b"\r\n\r\n")
-            {
-                let text = std::str::from_utf8(&self.buffer[..head])?.to_ascii_lowercase();
-                end = Some(match text.split_once("\r\ncontent-length: ") {
-                    Some((_, rest)) => {
-                        let length = rest.split("\r\n").next().unwrap_or_default();
-                        End::Length(head + 4 + length.parse::<usize>()?)
-                    }
-                    None => End::LastChunk,
-                });
-            }
-            let complete = match end {
-                None => false,
-                Some(End::Length(length)) => self.buffer.len() >= length,
-                Some(End::LastChunk) => self.buffer.ends_with(b"\r\n0\r\n\r\n"),
-            };
-            if complete {
-                // HTTP/1.1 200 OK
-                let status = self.buffer.get(9..12).context("not HTTP")?;
-                return Ok(std::str::from_utf8(status)?.parse()?);
-            }
-        }
-    }
-}
-
-/// How the end of an answer is known.
-enum End {
-    Length(usize),
-    LastChunk,
-}
-
-fn find(text: &[u8], wanted: &[u8]) -> Option<usize> {
-    text.windows(wanted.len())
-        .position(|window| window == wanted)
-}
-
-fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
 }
 
 /// How much CPU everybody has used at a moment, in microseconds.

@@ -22,6 +22,9 @@ const NICENESS: i32 = 10;
 
 /// What a thread hashes in. It is kept from one job to the next, and given back when there is nothing to do.
 pub type Memory = Vec<Block>;
+/// Its capacity, of which only what is used is real: glibc gives freed memory back to the system for certain only
+/// where it is more than 32 MiB (mallopt(3), M_MMAP_THRESHOLD).
+const CAPACITY: usize = 33 * 1024;
 type Job = Box<dyn FnOnce(&mut Memory) + Send>;
 
 /// One thread for each core, and places for what they work on and for what waits for them.
@@ -101,6 +104,7 @@ fn work_off(queue: &Receiver<Job>) {
         memory = Memory::new();
         queue.recv()
     }) {
+        memory.reserve(CAPACITY.saturating_sub(memory.len()));
         // A panic has been reported when it comes here; whoever waits for the job is answered with 500.
         let _ = catch_unwind(AssertUnwindSafe(|| job(&mut memory)));
     }
