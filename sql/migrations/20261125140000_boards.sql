@@ -458,6 +458,9 @@ begin
     return null;
   end if;
   if tg_table_name = 'users' then
+    -- Their sessions first, as whoever corrects one does; and what they have claimed, which is given back.
+    perform from public.sessions where user_id in (select id from old_rows) order by id for update;
+    perform from public.submissions where claimed_by in (select id from old_rows) order by id for update;
     select array_agg(s.challenge_id)
       into challenges
       from (select challenge_id from public.submissions where user_id in (select id from old_rows) for update) as s;
