@@ -10,7 +10,7 @@ declare
   reader uuid := private.enter(caller);
   everyones boolean := not mine and coalesce(private.caller_role(), '') in ('moderator', 'admin');
   -- A constant of its type when the statement below is planned: so that the index of this status is found.
-  reviewed public.submission_status := status;
+  reviewed public.submission_status := status::public.submission_status;
   wanted uuid;
 begin
   if challenge is not null then
