@@ -240,6 +240,7 @@ export type Database = {
           tech_stack: string;
           tech_stack_key: string;
           total_ms: number;
+          total_time: string | null;
           user_id: string;
           video_url: string | null;
         };
@@ -260,6 +261,7 @@ export type Database = {
           tech_stack: string;
           tech_stack_key: string;
           total_ms: number;
+          total_time?: never;
           user_id: string;
           video_url?: string | null;
         };
@@ -279,6 +281,7 @@ export type Database = {
           tech_stack?: string;
           tech_stack_key?: string;
           total_ms?: number;
+          total_time?: never;
           user_id?: string;
           video_url?: string | null;
         };
@@ -324,6 +327,7 @@ export type Database = {
         Row: {
           banned_at: string | null;
           created_at: string;
+          erased_at: string | null;
           id: string;
           role: Database["public"]["Enums"]["user_role"];
           username: string;
@@ -332,6 +336,7 @@ export type Database = {
         Insert: {
           banned_at?: string | null;
           created_at?: string;
+          erased_at?: string | null;
           id?: string;
           role?: Database["public"]["Enums"]["user_role"];
           username: string;
@@ -339,6 +344,7 @@ export type Database = {
         Update: {
           banned_at?: string | null;
           created_at?: string;
+          erased_at?: string | null;
           id?: string;
           role?: Database["public"]["Enums"]["user_role"];
           username?: string;
@@ -377,6 +383,40 @@ export type Database = {
             isOneToOne: false;
             referencedRelation: "users";
             referencedColumns: ["id"];
+          },
+        ];
+      };
+      review_queue: {
+        Row: {
+          challenge: string | null;
+          claimed_by: string | null;
+          id: string;
+          packages: string[];
+          revision: number;
+          runner: string;
+          session_id: string;
+          submitted_at: string;
+          tech_stack: string;
+          total_time: string | null;
+          user_id: string;
+          video_url: string | null;
+          waiting: string | null;
+        };
+        ComputedFields: never;
+        Relationships: [
+          {
+            foreignKeyName: "submissions_session_fkey";
+            columns: ["user_id", "session_id"];
+            isOneToOne: false;
+            referencedRelation: "live_sessions";
+            referencedColumns: ["user_id", "id"];
+          },
+          {
+            foreignKeyName: "submissions_session_fkey";
+            columns: ["user_id", "session_id"];
+            isOneToOne: false;
+            referencedRelation: "sessions";
+            referencedColumns: ["user_id", "id"];
           },
         ];
       };
