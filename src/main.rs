@@ -17,7 +17,7 @@ use speedcoding::{
         self, Db,
         connect::PostgresUrl,
         embedded::{Embedded, postgrest::PostgRest},
-        users::Role,
+        users::{Appointed, Role},
     },
     doctor,
     postgrest::{self, Delegate},
@@ -168,14 +168,15 @@ async fn run(command: Command, config: &Config) -> anyhow::Result<()> {
             report.is_sound().then_some(()).ok_or(Told.into())
         }
         Command::Users(UsersCommand::SetRole { name, role }) => {
-            let changed = as_owner(config, async |url| {
+            let Appointed {
+                username,
+                before,
+                after,
+            } = as_owner(config, async |url| {
                 db::users::set_role(url, &name, role).await
-            });
-            let (name, before) = changed.await?;
-            println!(
-                "{name} was {before}, and is now {}.",
-                format!("{role:?}").to_lowercase()
-            );
+            })
+            .await?;
+            println!("{username} was {before}, and is now {after}.");
             Ok(())
         }
         Command::Db(DbCommand::Url) => {

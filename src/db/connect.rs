@@ -104,6 +104,19 @@ impl PostgresUrl {
     }
 }
 
+/// Works on one connection, as whoever the URL names, and ends it in good order.
+pub async fn once<T>(
+    url: &SecretString,
+    work: impl AsyncFnOnce(&Client) -> Result<T, tokio_postgres::Error>,
+) -> anyhow::Result<T> {
+    let (client, connection) = PostgresUrl::parse(url)?.connect().await?;
+    let outcome = work(&client).await;
+    drop(client);
+    // Whatever became of the connection, the work was done or has failed by itself.
+    let _ = connection.await;
+    outcome.map_err(|error| anyhow::anyhow!(super::describe(&error)))
+}
+
 impl PostgresUrl {
     /// Fails where an owner's URL leads through a pooler that drops the options which make it the service's
     /// role: better before than after anything is changed there.

@@ -1,11 +1,12 @@
 //! Passwords for roles that log in: so that the service need not know an owner's URL, nor PostgREST the service's.
 
+use anyhow::Context;
 use aws_lc_rs::rand;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
-use super::{SERVICE_ROLE, connect::PostgresUrl, describe};
+use super::{SERVICE_ROLE, connect::once};
 
 /// Gives the service's role a new random password, and returns the URL that it logs in with.
 pub async fn give_password(owner_url: &SecretString) -> anyhow::Result<SecretString> {
@@ -30,15 +31,10 @@ pub async fn set_password(
     role: &str,
     password: &SecretString,
 ) -> anyhow::Result<()> {
-    let (client, connection) = PostgresUrl::parse(owner_url)?.connect().await?;
     // The server gets the verifier only (RFC 5803): a statement may be logged.
     let verifier = postgres_protocol::password::scram_sha_256(password.expose_secret().as_bytes());
-    let altered = client
-        .batch_execute(&format!("alter role {role} login password '{verifier}'"))
-        .await;
-    drop(client);
-    let _ = connection.await;
-    altered.map_err(|error| {
-        anyhow::anyhow!("the role {role} could not be altered: {}", describe(&error))
-    })
+    let alter = format!("alter role {role} login password '{verifier}'");
+    once(owner_url, async |client| client.batch_execute(&alter).await)
+        .await
+        .with_context(|| format!("the role {role} could not be altered"))
 }

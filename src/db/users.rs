@@ -1,10 +1,14 @@
 //! What an operator does with accounts: the first moderator has nobody to be appointed by.
 
+use anyhow::Context;
 use clap::ValueEnum;
+use postgres_from_row::FromRow;
 use secrecy::SecretString;
-use tokio_postgres::types::Type;
+use tokio_postgres::types::{ToSql, Type};
 
-use super::{connect::PostgresUrl, describe};
+use super::connect::once;
+
+const SET_ROLE: &str = include_str!("../../sql/owner/set_role.sql");
 
 /// What a user may do; an admin may do all that the others may.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -15,35 +19,33 @@ pub enum Role {
     Admin,
 }
 
-/// Gives a user a role, as the owner that the URL names; returns the user's name and the role before. A trigger
-/// keeps it in the audit log.
+/// A user who was given a role.
+#[derive(FromRow)]
+pub struct Appointed {
+    /// As it was registered.
+    pub username: String,
+    /// The role until now.
+    pub before: String,
+    /// The role from now on.
+    pub after: String,
+}
+
+/// Gives a user a role, as the owner that the URL names. A trigger keeps it in the audit log.
 pub async fn set_role(
     owner_url: &SecretString,
     username: &str,
     role: Role,
-) -> anyhow::Result<(String, String)> {
+) -> anyhow::Result<Appointed> {
     let role = role.to_possible_value();
     let role = role.as_ref().map(|role| role.get_name());
-    let (client, connection) = PostgresUrl::parse(owner_url)?.connect().await?;
-    let changed = client
-        .query_typed(
-            "with account as (
-               select id, role from public.users where lower(username) = lower($1 collate \"C\") for update
-             )
-             update public.users as u
-                set role = $2::public.user_role
-               from account
-              where u.id = account.id
-             returning u.username, account.role::text",
-            &[(&username, Type::TEXT), (&role, Type::TEXT)],
-        )
-        .await;
-    drop(client);
-    let _ = connection.await;
-    let rows = changed
-        .map_err(|error| anyhow::anyhow!("the role could not be changed: {}", describe(&error)))?;
-    let row = rows
-        .first()
-        .ok_or_else(|| anyhow::anyhow!("there is no user {username:?}"))?;
-    Ok((row.try_get(0)?, row.try_get(1)?))
+    let appointed = once(owner_url, async |client| {
+        let params: [(&(dyn ToSql + Sync), Type); 2] =
+            [(&username, Type::TEXT), (&role, Type::TEXT)];
+        let rows = client.query_typed(SET_ROLE, &params).await?;
+        rows.first().map(Appointed::try_from_row).transpose()
+    });
+    appointed
+        .await
+        .context("the role could not be changed")?
+        .with_context(|| format!("there is no user {username:?}"))
 }
