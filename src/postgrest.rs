@@ -23,18 +23,16 @@ use poem::{
     error::{MethodNotAllowedError, NotFoundError},
     http::{self, HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header},
 };
-use postgres_from_row::FromRow;
 use serde_json::Value;
 use time::{OffsetDateTime, format_description::well_known::Rfc2822};
 use tokio::time::{Instant, Sleep, sleep};
-use tokio_postgres::Row;
 use url::Url;
 
 use crate::{
     app::State,
     auth::bearer,
     config::Config,
-    db::{self, connect, query},
+    db::{self, Found, connect, query},
     problem::{Problem, REQUEST_ID},
     telemetry,
 };
@@ -93,19 +91,6 @@ pub struct Delegate {
     upstream: Option<String>,
     api_key: Option<HeaderValue>,
     patience: Duration,
-}
-
-/// The caller may go on: what matters is that nothing was raised.
-struct Admitted;
-
-impl FromRow for Admitted {
-    fn from_row(_: &Row) -> Self {
-        Admitted
-    }
-
-    fn try_from_row(_: &Row) -> Result<Self, tokio_postgres::Error> {
-        Ok(Admitted)
-    }
 }
 
 impl Delegate {
@@ -304,7 +289,7 @@ pub async fn delegate(mut request: Request) -> Result<Response> {
     let uri = state.delegate.uri(request.uri())?;
     match bearer::claims(&request)? {
         Some(claims) => {
-            let Admitted = state.db.call(Some(&claims), &query::ADMIT, &[]).await?;
+            let Found = state.db.call(Some(&claims), &query::ADMIT, &[]).await?;
         }
         None => {
             request.headers_mut().remove(header::AUTHORIZATION);

@@ -22,7 +22,7 @@ use crate::{
     app::State,
     config::{ACCESS_TOKEN_LIFETIME, SIGN_IN_IDLE_LIFETIME, SIGN_IN_LIFETIME},
     contract::{Body, Json},
-    db::query,
+    db::{Found, query},
     limits::{Attempt, network},
     problem::Problem,
     telemetry,
@@ -91,18 +91,6 @@ struct FoundCredentials {
     user: User,
     banned: bool,
     password_hash: String,
-}
-
-#[derive(FromRow)]
-struct SignIn {
-    #[allow(dead_code, reason = "that there is a row says it all")]
-    id: Uuid,
-}
-
-#[derive(FromRow)]
-struct Recorded {
-    #[allow(dead_code, reason = "that there is a row says it all")]
-    recorded: bool,
 }
 
 /// How often a login starts anew because its account was changed meanwhile.
@@ -227,7 +215,7 @@ async fn sign_in(
         &attempt.account,
         &attempt.network,
     ];
-    let opened: Option<SignIn> = state.db.identity(&query::OPEN_SIGN_IN, &params).await?;
+    let opened: Option<Found> = state.db.identity(&query::OPEN_SIGN_IN, &params).await?;
     if found.banned {
         return Err(banned());
     }
@@ -256,7 +244,7 @@ pub(super) async fn wrong_password(
         &longest_wait,
         &limit.is_audited(user),
     ];
-    let _: Option<Recorded> = state
+    let _: Option<Found> = state
         .db
         .identity(&query::RECORD_FAILED_LOGIN, &params)
         .await?;

@@ -212,6 +212,19 @@ impl Db {
     }
 }
 
+/// A row whose being there says it all.
+pub struct Found;
+
+impl FromRow for Found {
+    fn from_row(_: &Row) -> Self {
+        Found
+    }
+
+    fn try_from_row(_: &Row) -> Result<Self, tokio_postgres::Error> {
+        Ok(Found)
+    }
+}
+
 /// Whether a connection URL logs in as the service's role itself, which cannot migrate.
 pub fn logs_in_as_service(url: &SecretString) -> anyhow::Result<bool> {
     Ok(is_service_role(&PostgresUrl::parse(url)?.postgres))
