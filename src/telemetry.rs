@@ -108,6 +108,12 @@ pub fn count_event(action: &'static str) {
     metrics::counter!("auth_events_total", "event" => action).increment(1);
 }
 
+/// Counts sign-ins that were ended, by cause.
+pub fn count_ended(sign_ins: i64, cause: &'static str) {
+    let labels = [("event", "sign_in.revoked"), ("cause", cause)];
+    metrics::counter!("auth_events_total", &labels).increment(sign_ins.unsigned_abs());
+}
+
 /// How a limit stands that counts the request that is being served.
 pub fn note_limit(standing: Standing) {
     let _ = CONTEXT.try_with(|context| held(&context.limits).push(standing));

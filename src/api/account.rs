@@ -12,7 +12,6 @@ use tokio_postgres::types::ToSql;
 use super::{
     Tag,
     auth::{User, wrong_password},
-    sign_ins::count_ended,
     types::Done,
 };
 use crate::{
@@ -186,7 +185,7 @@ async fn change_password(
         Problem::unavailable("busy", "The password was changed meanwhile: try again.")
     })?;
     telemetry::count_event("user.password_changed");
-    count_ended(ended, "password_changed");
+    telemetry::count_ended(ended, "password_changed");
     Ok(())
 }
 

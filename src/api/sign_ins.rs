@@ -172,7 +172,7 @@ impl SignInsApi {
                     &[&token.sign_in, &token.key_id(), &token.nonce_digest, &scope],
                 )
                 .await?;
-            count_ended(ended.map_or(0, |ended| ended.ended), "logout");
+            telemetry::count_ended(ended.map_or(0, |ended| ended.ended), "logout");
         }
         Ok(Done::Done)
     }
@@ -227,7 +227,7 @@ impl SignInsApi {
             .db
             .call(Some(&caller.0), &query::END_SIGN_IN, &[&id.0])
             .await?;
-        count_ended(ended.into(), "signed_out");
+        telemetry::count_ended(ended.into(), "signed_out");
         Ok(Done::Done)
     }
 }
@@ -259,11 +259,11 @@ async fn refusal(state: &State, token: &Presented<'_>) -> Result<Problem, Proble
             None => invalid(),
             Some("ban") => banned(),
             Some("rollback") => {
-                count_ended(1, "rollback");
+                telemetry::count_ended(1, "rollback");
                 invalid()
             }
             Some(_) => {
-                count_ended(1, "reuse");
+                telemetry::count_ended(1, "reuse");
                 Problem::unauthorized(
                     "refresh_token_reused",
                     "This refresh token was used before: somebody may have a copy, so its sign-in has ended. Log in again.",
@@ -271,10 +271,4 @@ async fn refusal(state: &State, token: &Presented<'_>) -> Result<Problem, Proble
             }
         },
     )
-}
-
-/// Counts what the audit log tells one by one.
-pub(super) fn count_ended(sign_ins: i64, cause: &'static str) {
-    let labels = [("event", "sign_in.revoked"), ("cause", cause)];
-    metrics::counter!("auth_events_total", &labels).increment(sign_ins.unsigned_abs());
 }
