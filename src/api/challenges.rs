@@ -9,11 +9,10 @@ use poem_openapi::{
 };
 use postgres_from_row::FromRow;
 use serde::{Deserialize, Serialize};
-use tokio_postgres::{Row, types::Json as JsonColumn};
 
 use super::{
     Tag,
-    types::{Cacheable, Page, cursor_key, page_size},
+    types::{Cacheable, JsonColumn, Page, cursor_key, page_size},
 };
 use crate::{app::State, db::query, problem::Problem};
 
@@ -48,7 +47,7 @@ pub struct MilestoneDefinition {
 }
 
 /// What is built against the clock.
-#[derive(Debug, Object, Serialize)]
+#[derive(Debug, Object, FromRow, Serialize)]
 #[oai(rename_all = "camelCase")]
 #[serde(rename_all = "camelCase")]
 pub struct Challenge {
@@ -65,6 +64,7 @@ pub struct Challenge {
     pub ranked: bool,
     /// A session that runs longer, in milliseconds, has expired.
     pub max_duration_ms: i64,
+    #[from_row(from = "JsonColumn<Vec<MilestoneDefinition>>")]
     pub milestones: Vec<MilestoneDefinition>,
 }
 
@@ -116,25 +116,5 @@ impl ChallengesApi {
             .call(None, &query::GET_CHALLENGE, &[&slug.0])
             .await?;
         Ok(Cacheable::of(challenge, if_none_match.0.as_deref()))
-    }
-}
-
-impl FromRow for Challenge {
-    // The trait asks for it; nothing here calls it.
-    fn from_row(row: &Row) -> Self {
-        Self::try_from_row(row).expect("a row of private.challenge_result")
-    }
-
-    fn try_from_row(row: &Row) -> Result<Self, tokio_postgres::Error> {
-        Ok(Challenge {
-            slug: row.try_get("slug")?,
-            title: row.try_get("title")?,
-            description: row.try_get("description")?,
-            required_milestones: row.try_get("required_milestones")?,
-            ordered: row.try_get("ordered")?,
-            ranked: row.try_get("ranked")?,
-            max_duration_ms: row.try_get("max_duration_ms")?,
-            milestones: row.try_get::<_, JsonColumn<_>>("milestones")?.0,
-        })
     }
 }

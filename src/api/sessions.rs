@@ -9,17 +9,14 @@ use poem_openapi::{
 };
 use postgres_from_row::FromRow;
 use serde::{Deserialize, Serialize};
-use tokio_postgres::{
-    Row,
-    types::{FromSql, Json as JsonColumn, Type as SqlType},
-};
+use tokio_postgres::types::{FromSql, Type as SqlType};
 use uuid::Uuid;
 
 use super::{
     Tag,
     milestones::Milestone,
     submissions::{Submission, check_video_url},
-    types::{Created, Page, Timestamp, cursor_key, page_size},
+    types::{Created, JsonColumn, Page, Timestamp, cursor_key, page_size},
 };
 use crate::{
     app::State,
@@ -100,7 +97,7 @@ pub struct MilestoneInput {
 }
 
 /// A timed attempt at a challenge.
-#[derive(Debug, Object, Serialize)]
+#[derive(Debug, Object, FromRow, Serialize)]
 #[oai(rename_all = "camelCase")]
 #[serde(rename_all = "camelCase")]
 pub struct Session {
@@ -117,14 +114,17 @@ pub struct Session {
     pub deadline: Timestamp,
     /// Milliseconds from start to end.
     #[oai(nullable)]
+    #[from_row(rename = "total_ms")]
     pub total_time_ms: Option<i64>,
     /// The same for people, such as `45m 12s`.
     #[oai(nullable)]
     pub total_time: Option<String>,
     /// Those that were passed or tried, by number.
+    #[from_row(from = "JsonColumn<Vec<Milestone>>")]
     pub milestones: Vec<Milestone>,
     /// There once the session is completed.
     #[oai(nullable)]
+    #[from_row(from = "JsonColumn<Option<Submission>>")]
     pub submission: Option<Submission>,
     /// The server's clock, to show a running one by.
     pub server_time: Timestamp,
@@ -299,33 +299,6 @@ impl SessionsApi {
             )
             .await
             .map(Json)
-    }
-}
-
-impl FromRow for Session {
-    // The trait asks for it; nothing here calls it.
-    fn from_row(row: &Row) -> Self {
-        Self::try_from_row(row).expect("a row of private.session_result")
-    }
-
-    fn try_from_row(row: &Row) -> Result<Self, tokio_postgres::Error> {
-        Ok(Session {
-            id: row.try_get("id")?,
-            user_id: row.try_get("user_id")?,
-            challenge: row.try_get("challenge")?,
-            tech_stack: row.try_get("tech_stack")?,
-            status: row.try_get("status")?,
-            start_time: row.try_get("start_time")?,
-            end_time: row.try_get("end_time")?,
-            deadline: row.try_get("deadline")?,
-            total_time_ms: row.try_get("total_ms")?,
-            total_time: row.try_get("total_time")?,
-            milestones: row.try_get::<_, JsonColumn<_>>("milestones")?.0,
-            submission: row
-                .try_get::<_, Option<JsonColumn<_>>>("submission")?
-                .map(|column| column.0),
-            server_time: row.try_get("server_time")?,
-        })
     }
 }
 

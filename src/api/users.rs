@@ -6,10 +6,12 @@ use poem::web::Data;
 use poem_openapi::{Object, OpenApi, param::Path};
 use postgres_from_row::FromRow;
 use serde::{Deserialize, Serialize};
-use tokio_postgres::{Row, types::Json as JsonColumn};
 use uuid::Uuid;
 
-use super::{Tag, types::Timestamp};
+use super::{
+    Tag,
+    types::{JsonColumn, Timestamp},
+};
 use crate::{app::State, contract::Json, db::query, problem::Problem};
 
 /// Operations under `/users`.
@@ -40,7 +42,7 @@ pub struct PersonalBest {
 }
 
 /// A user as everyone sees them.
-#[derive(Debug, Object, Serialize)]
+#[derive(Debug, Object, FromRow, Serialize)]
 #[oai(rename_all = "camelCase")]
 #[serde(rename_all = "camelCase")]
 pub struct Profile {
@@ -59,6 +61,7 @@ pub struct Profile {
     /// On how many boards nobody is faster.
     pub first_places: i64,
     /// At most 100: those on boards of all runs, then the newest of the others.
+    #[from_row(from = "JsonColumn<Vec<PersonalBest>>")]
     pub personal_bests: Vec<PersonalBest>,
 }
 
@@ -80,26 +83,5 @@ impl UsersApi {
             .call(None, &query::GET_USER, &[&username.0])
             .await
             .map(Json)
-    }
-}
-
-impl FromRow for Profile {
-    // The trait asks for it; nothing here calls it.
-    fn from_row(row: &Row) -> Self {
-        Self::try_from_row(row).expect("a row of private.user_result")
-    }
-
-    fn try_from_row(row: &Row) -> Result<Self, tokio_postgres::Error> {
-        Ok(Profile {
-            id: row.try_get("id")?,
-            username: row.try_get("username")?,
-            role: row.try_get("role")?,
-            created_at: row.try_get("created_at")?,
-            banned_at: row.try_get("banned_at")?,
-            approved_runs: row.try_get("approved_runs")?,
-            challenges: row.try_get("challenges")?,
-            first_places: row.try_get("first_places")?,
-            personal_bests: row.try_get::<_, JsonColumn<_>>("personal_bests")?.0,
-        })
     }
 }
