@@ -5,23 +5,27 @@ language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
+  gone uuid[];
   challenges uuid[];
 begin
   if old.id <> (select o.id from old_rows as o limit 1) then
     return null;
   end if;
-  if tg_table_name = 'users' then
-    -- Their sessions first, as whoever corrects one does; and what they have claimed, which is given back.
-    perform from public.sessions where user_id in (select id from old_rows) order by id for update;
-    perform from public.submissions where claimed_by in (select id from old_rows) order by id for update;
-    select array_agg(s.challenge_id)
-      into challenges
-      from (select challenge_id from public.submissions where user_id in (select id from old_rows) for update) as s;
-  else
-    select array_agg(s.challenge_id)
-      into challenges
-      from (select challenge_id from public.submissions where session_id in (select id from old_rows) for update) as s;
-  end if;
+  gone := array(select id from old_rows);
+  -- Sessions before submissions, as whoever corrects one locks them; and whatever names a moderator who goes.
+  perform from public.sessions where user_id = any (gone) order by id for update;
+  select array_agg(s.challenge_id) filter (where s.user_id = any (gone) or s.session_id = any (gone))
+    into challenges
+    from (
+      select challenge_id, user_id, session_id
+        from public.submissions
+       where user_id = any (gone)
+          or session_id = any (gone)
+          or claimed_by = any (gone)
+          or reviewed_by = any (gone)
+       order by id
+         for update
+    ) as s;
   if challenges is not null then
     perform private.lock_boards(challenges);
   end if;
