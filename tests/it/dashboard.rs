@@ -11,7 +11,7 @@ use tokio_postgres::{Client, SimpleQueryMessage};
 use crate::support::{
     actor::{Actor, text},
     app::TestApp,
-    cluster::{Database, connect},
+    cluster::{Database, connect, first_column},
     program::Scratch,
 };
 
@@ -69,11 +69,6 @@ async fn send(client: &Client, statement: &str) -> Result<u64, String> {
         _ => None,
     });
     Ok(counts.sum())
-}
-
-async fn texts(client: &Client, query: &str) -> Vec<String> {
-    let rows = client.query(query, &[]).await.expect(query);
-    rows.iter().map(|row| row.get(0)).collect()
 }
 
 async fn board(app: &TestApp) -> Vec<String> {
@@ -171,7 +166,7 @@ async fn administer(app: &TestApp, editor: &Client, name: &str) {
     let slug = format!("challenge-{}", name.replace('_', "-"));
     let challenge = json!({ "slug": slug, "title": "Challenge", "required_milestones": 1 });
     assert_eq!(insert(editor, "challenges", challenge).await, Ok(1));
-    let id = texts(
+    let id = first_column(
         editor,
         &format!("select id::text from public.challenges where slug = '{slug}'"),
     )
@@ -214,7 +209,7 @@ async fn administer(app: &TestApp, editor: &Client, name: &str) {
     );
     assert!(!board(app).await.contains(&on_board));
     alice.get("/auth/me").await.problem(401, "sign_in_ended");
-    let log = texts(
+    let log = first_column(
         &app.sql().await,
         &format!(
             "select action || ' ' || database_role from private.audit_log
@@ -237,7 +232,7 @@ async fn as_client(app: &TestApp, actor: Option<&Actor>) -> Client {
 #[tokio::test]
 async fn an_administrator_edits_rows_and_meets_the_rules_of_the_api() {
     let (app, owner, service_role) = project().await;
-    let name = texts(&owner, "select current_user::text").await;
+    let name = first_column(&owner, "select current_user::text").await;
     administer(&app, &owner, &name[0]).await;
     administer(&app, &service_role, "service_role").await;
 
@@ -319,7 +314,7 @@ async fn the_sample_season_is_whole_harmless_and_added_once() {
         ("role", "users", "{moderator,runner,verifier}"),
     ] {
         let query = format!("select array_agg(distinct {column}::text)::text from public.{table}");
-        assert_eq!(texts(&owner, &query).await, [all]);
+        assert_eq!(first_column(&owner, &query).await, [all]);
     }
     let of_kestrel = app
         .visitor()
@@ -337,11 +332,11 @@ async fn the_sample_season_is_whole_harmless_and_added_once() {
                                where earlier.session_id = m.session_id
                                  and earlier.milestone_number < m.milestone_number
                                  and earlier.completed_at >= m.completed_at)";
-    assert_eq!(texts(&owner, odd).await, [""; 0]);
+    assert_eq!(first_column(&owner, odd).await, [""; 0]);
     let credentials =
         "select user_id::text from private.credentials where user_id::text like '00000000-5eed-%'";
     assert_eq!(
-        texts(&owner, credentials).await,
+        first_column(&owner, credentials).await,
         [""; 0],
         "nobody can log in"
     );

@@ -737,18 +737,6 @@ async fn postgrest_itself_can_refuse_ended_sign_ins_and_banned_users() {
     let app = TestApp::start().await;
     let (alice, bert) = (app.runner("alice").await, app.runner("bert").await);
     let owner = app.sql().await;
-    let claims_of = async |actor: &Actor| -> Value {
-        let row = owner
-            .query_one(
-                "select id::text from private.refresh_tokens where user_id = $1::text::uuid",
-                &[&actor.id],
-            )
-            .await
-            .expect("a sign-in");
-        json!({
-            "iss": "speedcoding", "sub": actor.id, "role": "authenticated", "session_id": row.get::<_, String>(0)
-        })
-    };
     let said = async |role: &str, claims: Option<&Value>| {
         let client = app.database.role(role, claims).await;
         let outcome = client
@@ -763,7 +751,7 @@ async fn postgrest_itself_can_refuse_ended_sign_ins_and_banned_users() {
         })
     };
     let refusal = |state: &str, code: &str| Some((state.to_owned(), code.to_owned()));
-    let (of_alice, of_bert) = (claims_of(&alice).await, claims_of(&bert).await);
+    let (of_alice, of_bert) = (app.claims(&alice).await, app.claims(&bert).await);
     assert_eq!(said("authenticated", Some(&of_alice)).await, None);
     owner
         .batch_execute(

@@ -91,7 +91,7 @@ pub async fn project() -> Project {
         .batch_execute(&format!("alter role {owner} password 'sesame-sesame'"))
         .await
         .expect("a password");
-    let mut url = { url::Url::parse(superuser_url.expose_secret()).expect("a URL") };
+    let mut url = url::Url::parse(superuser_url.expose_secret()).expect("a URL");
     url.set_username(&owner).expect("a user");
     url.set_password(Some("sesame-sesame")).expect("a password");
     Project {

@@ -13,7 +13,7 @@ use crate::{
     support::{
         actor::{Actor, Answer, answer, text},
         app::TestApp,
-        cluster::Database,
+        cluster::{Database, first_column, sqlstate},
         postgrest::PostgRest,
         program::tell_untold,
     },
@@ -105,21 +105,15 @@ fn cell(sees: &str, subject: &str) -> (String, bool) {
 }
 
 async fn texts(client: &Client, query: &str) -> BTreeSet<String> {
-    let rows = client.query(query, &[]).await.expect(query);
-    rows.iter().map(|row| row.get(0)).collect()
+    first_column(client, query).await.into_iter().collect()
 }
 
 /// The SQLSTATE with which a statement fails; none where it succeeds. Nothing of it stays.
 async fn fails(client: &Client, statement: &str) -> Option<String> {
     client.batch_execute("begin").await.expect("begin");
-    let error = client.batch_execute(statement).await.err();
+    let state = sqlstate(client, statement).await;
     client.batch_execute("rollback").await.expect("rollback");
-    let error = error?;
-    Some(
-        error
-            .code()
-            .map_or_else(|| error.to_string(), |code| code.code().to_owned()),
-    )
+    state
 }
 
 /// Everybody with something of their own that others are not to see, beside the sample season.

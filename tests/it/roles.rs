@@ -1,10 +1,14 @@
 //! What the service's own roles may do in the database. What its clients may is in `rls`.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use speedcoding::db::query;
 use tokio_postgres::Client;
 
-use crate::support::{actor::Actor, app::TestApp, cluster::Database};
+use crate::support::{
+    actor::Actor,
+    app::TestApp,
+    cluster::{Database, sqlstate},
+};
 
 const REFUSED: &str = "42501";
 
@@ -74,16 +78,6 @@ pub async fn may_execute(owner: &Client, role: &str) -> Vec<String> {
         .await
         .expect("privileges");
     rows.iter().map(|row| row.get(0)).collect()
-}
-
-/// The SQLSTATE with which a statement fails; none where it succeeds.
-async fn sqlstate(client: &Client, sql: &str) -> Option<String> {
-    let error = client.batch_execute(sql).await.err()?;
-    Some(
-        error
-            .code()
-            .map_or_else(|| error.to_string(), |code| code.code().to_owned()),
-    )
 }
 
 async fn number(client: &Client, sql: &str) -> i64 {
@@ -334,16 +328,6 @@ async fn a_faulty_domain_function_can_neither_show_nor_write_a_strangers_row() {
         .await
         .expect("a setting");
 
-    let sign_in = async |actor: &Actor| -> Value {
-        let row = owner
-            .query_one(
-                "select id::text from private.refresh_tokens where user_id = $1::text::uuid",
-                &[&actor.id],
-            )
-            .await
-            .expect("a sign-in");
-        json!({ "sub": actor.id, "role": "authenticated", "session_id": row.get::<_, String>(0) })
-    };
     let call = async |function: &str, caller: &Value| -> Result<i64, String> {
         let statement = format!("select private.{function}($1, $2::text::uuid)");
         let row = service
@@ -370,7 +354,7 @@ async fn a_faulty_domain_function_can_neither_show_nor_write_a_strangers_row() {
             .get(0)
     };
 
-    let stranger = sign_in(&bob).await;
+    let stranger = app.claims(&bob).await;
     let before = state().await;
     assert_eq!(call("show_faultily", &stranger).await, Ok(0));
     assert_eq!(call("end_faultily", &stranger).await, Ok(0));
@@ -388,7 +372,7 @@ async fn a_faulty_domain_function_can_neither_show_nor_write_a_strangers_row() {
     assert_eq!(state().await, before);
 
     // For their own user the same functions work: it is the policies that stop them.
-    let herself = sign_in(&alice).await;
+    let herself = app.claims(&alice).await;
     assert_eq!(call("show_faultily", &herself).await, Ok(1));
     assert_eq!(call("pass_faultily", &herself).await, Ok(1));
     assert_eq!(call("end_faultily", &herself).await, Ok(1));
@@ -416,14 +400,7 @@ async fn a_faulty_function_can_judge_only_for_who_may_judge() {
         .await
         .expect("two notes");
     let call = async |actor: &Actor, function: &str| -> Result<i64, String> {
-        let row = owner
-            .query_one(
-                "select id::text from private.refresh_tokens where user_id = $1::text::uuid",
-                &[&actor.id],
-            )
-            .await
-            .expect("a sign-in");
-        let caller = json!({ "sub": actor.id, "role": "authenticated", "session_id": row.get::<_, String>(0) });
+        let caller = app.claims(actor).await;
         let statement = format!("select private.{function}_faultily($1, $2::text::uuid)");
         let answered = service.query_one(&statement, &[&caller, &alice.id]).await;
         answered.map(|row| row.get(0)).map_err(|error| {

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fs, path::Path};
 use speedcoding::db::{migrate::migrate, query};
 use tokio_postgres::Client;
 
-use crate::support::cluster::Database;
+use crate::support::cluster::{Database, first_column};
 
 /// The texts of a folder under `sql/`, by their names without the ending.
 fn texts(folder: &str) -> BTreeMap<String, String> {
@@ -35,12 +35,6 @@ async fn migrated() -> (Database, Client) {
     migrate(database.url()).await.expect("migrations");
     let owner = database.owner().await;
     (database, owner)
-}
-
-/// The first column of each row.
-async fn column(client: &Client, sql: &str) -> Vec<String> {
-    let rows = client.query(sql, &[]).await.expect("an answer");
-    rows.iter().map(|row| row.get(0)).collect()
 }
 
 /// All that makes a function what it is, by its signature.
@@ -118,7 +112,7 @@ async fn each_file_of_sql_functions_is_exactly_the_function_that_the_migrations_
 #[tokio::test]
 async fn functions_pin_their_search_path_and_are_granted_by_name() {
     let (_database, owner) = migrated().await;
-    let careless = column(
+    let careless = first_column(
         &owner,
         "select p.oid::regprocedure::text
            from pg_proc as p
@@ -128,7 +122,7 @@ async fn functions_pin_their_search_path_and_are_granted_by_name() {
     .await;
     assert_eq!(careless, [""; 0], "search_path is not pinned");
 
-    let for_everyone = column(
+    let for_everyone = first_column(
         &owner,
         "select p.oid::regprocedure::text
            from pg_proc as p, aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) as acl
@@ -139,7 +133,7 @@ async fn functions_pin_their_search_path_and_are_granted_by_name() {
     assert_eq!(for_everyone, [""; 0], "EXECUTE for PUBLIC");
 
     // Whoever migrates may be a superuser: no function may lend that out.
-    let lent = column(
+    let lent = first_column(
         &owner,
         "select p.oid::regprocedure::text
            from pg_proc as p
@@ -181,7 +175,7 @@ async fn every_statement_prepares_as_the_service_with_the_types_that_rust_declar
 async fn everything_that_the_dashboard_shows_is_explained() {
     let (_database, owner) = migrated().await;
     // refinery makes its own history table.
-    let mute = column(
+    let mute = first_column(
         &owner,
         "with relations as (
            select c.oid, format('%I.%I', n.nspname, c.relname) as name
@@ -217,7 +211,7 @@ async fn everything_that_the_dashboard_shows_is_explained() {
 #[tokio::test]
 async fn where_the_dashboard_lets_choose_there_is_an_enum_to_choose_from() {
     let (_database, owner) = migrated().await;
-    let chosen = column(
+    let chosen = first_column(
         &owner,
         "select distinct format('%I.%I', c.relname, a.attname)
            from pg_attribute as a
@@ -235,7 +229,7 @@ async fn where_the_dashboard_lets_choose_there_is_an_enum_to_choose_from() {
             "users.role"
         ]
     );
-    let typed = column(
+    let typed = first_column(
         &owner,
         "select conname::text from pg_constraint
           where connamespace = 'public'::regnamespace and contype = 'c' and pg_get_constraintdef(oid) ~ '= ANY '",
@@ -247,7 +241,7 @@ async fn where_the_dashboard_lets_choose_there_is_an_enum_to_choose_from() {
 #[tokio::test]
 async fn every_table_is_fenced_and_every_view_asks_as_its_reader() {
     let (_database, owner) = migrated().await;
-    let tables = column(
+    let tables = first_column(
         &owner,
         "select c.oid::regclass::text
            from pg_class as c
@@ -257,7 +251,7 @@ async fn every_table_is_fenced_and_every_view_asks_as_its_reader() {
     .await;
     assert!(tables.len() >= 7, "{tables:?}");
     // refinery makes its own history table, which is granted to nobody (roles.rs).
-    let unfenced = column(
+    let unfenced = first_column(
         &owner,
         "select c.oid::regclass::text
            from pg_class as c
@@ -268,7 +262,7 @@ async fn every_table_is_fenced_and_every_view_asks_as_its_reader() {
     )
     .await;
     assert_eq!(unfenced, [""; 0], "without row-level security");
-    let views = column(
+    let views = first_column(
         &owner,
         "select c.oid::regclass::text
            from pg_class as c
@@ -283,13 +277,13 @@ async fn every_table_is_fenced_and_every_view_asks_as_its_reader() {
 #[tokio::test]
 async fn every_foreign_key_is_indexed() {
     let (_database, owner) = migrated().await;
-    let keys = column(
+    let keys = first_column(
         &owner,
         "select conname::text from pg_constraint where contype = 'f'",
     )
     .await;
     assert!(keys.len() >= 8, "{keys:?}");
-    let unindexed = column(
+    let unindexed = first_column(
         &owner,
         "select format('%s %s', k.conrelid::regclass, pg_get_constraintdef(k.oid))
            from pg_constraint as k

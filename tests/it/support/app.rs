@@ -2,6 +2,7 @@
 
 use clap::{CommandFactory, Parser};
 use secrecy::SecretString;
+use serde_json::{Value, json};
 use speedcoding::{app::App, auth::Auth, config::Config, db::Db};
 use tokio::task::JoinHandle;
 use tokio_postgres::Client;
@@ -111,6 +112,22 @@ impl TestApp {
             .await
             .expect("a role");
         actor
+    }
+
+    /// What the access token of somebody who has signed in once says, as far as the database asks.
+    pub async fn claims(&self, of: &Actor) -> Value {
+        let row = self
+            .sql()
+            .await
+            .query_one(
+                "select id::text from private.refresh_tokens where user_id = $1::text::uuid",
+                &[&of.id],
+            )
+            .await
+            .expect("a sign-in");
+        json!({
+            "iss": "speedcoding", "sub": of.id, "role": "authenticated", "session_id": row.get::<_, String>(0)
+        })
     }
 
     /// A connection as the database's owner.

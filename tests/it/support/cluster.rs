@@ -166,6 +166,22 @@ pub async fn connect(url: &SecretString) -> Client {
     client
 }
 
+/// The first column of each row.
+pub async fn first_column(client: &Client, query: &str) -> Vec<String> {
+    let rows = client.query(query, &[]).await.expect(query);
+    rows.iter().map(|row| row.get(0)).collect()
+}
+
+/// The SQLSTATE with which a statement fails; none where it succeeds.
+pub async fn sqlstate(client: &Client, statement: &str) -> Option<String> {
+    let error = client.batch_execute(statement).await.err()?;
+    Some(
+        error
+            .code()
+            .map_or_else(|| error.to_string(), |code| code.code().to_owned()),
+    )
+}
+
 /// The same server, another database.
 pub fn with_database(url: &SecretString, name: &str) -> SecretString {
     let mut url = url::Url::parse(url.expose_secret()).expect("a URL");
