@@ -1,6 +1,7 @@
 //! The command line.
 
 use std::{
+    fmt::Display,
     io::{self, Write},
     net::TcpListener,
     process::ExitCode,
@@ -141,30 +142,21 @@ async fn run(command: Command, config: &Config) -> anyhow::Result<()> {
         Command::Serve => serve(config).await,
         Command::Migrate => migrate(config).await,
         Command::Seed => seed(config).await,
-        Command::Openapi => {
-            print!("{}", speedcoding::app::openapi()?);
-            Ok(())
-        }
-        Command::Keys(KeysCommand::Generate) => {
-            println!("{}", keys::generate()?.expose_secret());
-            Ok(())
-        }
+        Command::Openapi => tell(speedcoding::app::openapi()?.trim_end()),
+        Command::Keys(KeysCommand::Generate) => tell(keys::generate()?.expose_secret()),
         Command::Keys(KeysCommand::Public) => {
             let keys = config.jwt_keys().context(
                 "JWT_KEYS is not set: it names the file that `speedcoding keys generate >keys.json` has made",
             )?;
-            println!("{}", keys::public_set(&keys::load(keys)?));
-            Ok(())
+            tell(keys::public_set(&keys::load(keys)?))
         }
         Command::Doctor { json } => {
             let report = doctor::examine(config).await;
-            let text = if json {
-                report.json()
+            if json {
+                tell(report.json())?;
             } else {
-                report.to_string()
-            };
-            // Whoever reads may have had enough.
-            let _ = writeln!(io::stdout(), "{text}");
+                tell(&report)?;
+            }
             report.is_sound().then_some(()).ok_or(Told.into())
         }
         Command::Users(UsersCommand::SetRole { name, role }) => {
@@ -176,23 +168,24 @@ async fn run(command: Command, config: &Config) -> anyhow::Result<()> {
                 db::users::set_role(url, &name, role).await
             })
             .await?;
-            println!("{username} was {before}, and is now {after}.");
-            Ok(())
+            tell(format!("{username} was {before}, and is now {after}."))
         }
         Command::Db(DbCommand::Url) => {
-            println!(
-                "{}",
-                Embedded::running_url(&config.data_dir)?.expose_secret()
-            );
-            Ok(())
+            tell(Embedded::running_url(&config.data_dir)?.expose_secret())
         }
         Command::Db(DbCommand::Login) => {
-            println!(
-                "{}",
-                blame(config, db::login::give_password(&owner_url(config)?).await)?.expose_secret()
-            );
-            Ok(())
+            let login = db::login::give_password(&owner_url(config)?).await;
+            tell(blame(config, login)?.expose_secret())
         }
+    }
+}
+
+/// Prints what was asked for. Whoever reads may have had enough: that is no failure.
+fn tell(text: impl Display) -> anyhow::Result<()> {
+    let told = writeln!(io::stdout(), "{text}");
+    match told {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        told => told.context("standard output"),
     }
 }
 
@@ -234,10 +227,9 @@ async fn as_owner<T>(
 async fn migrate(config: &Config) -> anyhow::Result<()> {
     let applied = as_owner(config, async |url| db::migrate::migrate(url).await).await?;
     match applied.as_slice() {
-        [] => println!("The database is up to date."),
-        applied => println!("Migrated: {}.", applied.join(", ")),
+        [] => tell("The database is up to date."),
+        applied => tell(format!("Migrated: {}.", applied.join(", "))),
     }
-    Ok(())
 }
 
 async fn seed(config: &Config) -> anyhow::Result<()> {
@@ -246,10 +238,9 @@ async fn seed(config: &Config) -> anyhow::Result<()> {
         db::seed::seed(url).await
     });
     match added.await? {
-        (0, _) => println!("The season is there already."),
-        (users, runs) => println!("Added a season: {users} users, {runs} runs."),
+        (0, _) => tell("The season is there already."),
+        (users, runs) => tell(format!("Added a season: {users} users, {runs} runs.")),
     }
-    Ok(())
 }
 
 async fn serve(config: &Config) -> anyhow::Result<()> {

@@ -504,6 +504,24 @@ async fn openapi_prints_the_document_that_is_served() {
 }
 
 #[tokio::test]
+async fn a_reader_who_has_had_enough_is_no_failure_and_a_full_disk_is_one() {
+    let scratch = Scratch::new();
+    let cut = scratch.program(&["openapi"]);
+    // What comes is more than a pipe holds: it is still being written when the reader leaves.
+    let cut = cut.through(
+        "sh",
+        &["-c", r#"("$@"; echo "ended $?" >&2) | head -n 1"#, "sh"],
+    );
+    let cut = cut.finish().await.well();
+    assert_eq!(cut.stdout, "openapi: 3.0.0\n");
+    assert!(cut.stderr.contains("ended 0"), "{}", cut.stderr);
+
+    let full = scratch.program(&["openapi"]);
+    let full = full.through("sh", &["-c", r#""$@" >/dev/full"#, "sh"]);
+    full.finish().await.told(&["standard output"]);
+}
+
+#[tokio::test]
 async fn help_names_every_command_and_setting_and_no_secret() {
     let scratch = Scratch::new();
     let help = scratch
