@@ -19,7 +19,7 @@ use tokio::{
 use crate::support::{
     actor::{Actor, Answer, answer},
     app::TestApp,
-    program::{Scratch, is_alive, send, until},
+    program::{Scratch, install_script, is_alive, send, until},
     upstream::{Upstream, chunk},
 };
 
@@ -805,13 +805,11 @@ fn pretend_postgrest(scratch: &Scratch) -> (PathBuf, String) {
         fs::set_permissions(dir, fs::Permissions::from_mode(0o777)).expect("permissions");
     }
     let text = format!(
-        "#!/bin/sh\nenv >{0}/env.$$ && mv {0}/env.$$ {0}/env\ntr '\\0' ' ' </proc/$$/cmdline >{0}/argv\n\
-         echo $$ >{0}/pid.$$ && mv {0}/pid.$$ {0}/pid\nexec sleep 3600\n",
+        "env >{0}/env.$$ && mv {0}/env.$$ {0}/env\ntr '\\0' ' ' </proc/$$/cmdline >{0}/argv\n\
+         echo $$ >{0}/pid.$$ && mv {0}/pid.$$ {0}/pid\nexec sleep 3600",
         notes.display()
     );
-    fs::write(bin.join("postgrest"), text).expect("a script");
-    fs::set_permissions(bin.join("postgrest"), fs::Permissions::from_mode(0o755))
-        .expect("permissions");
+    install_script(&text, &bin.join("postgrest"));
     let path = std::env::var("PATH").expect("a PATH");
     (notes, format!("{}:{path}", bin.display()))
 }

@@ -15,7 +15,9 @@ use crate::support::{
     actor::{Actor, PASSWORD, text},
     app::JWT_SECRET,
     cluster::{Database, connect},
-    program::{Program, Scratch, is_alive, is_root, postmaster, send, tell_untold, until},
+    program::{
+        Program, Scratch, install_script, is_alive, is_root, postmaster, send, tell_untold, until,
+    },
 };
 
 /// The sentence with which each of these stories begins.
@@ -266,8 +268,7 @@ async fn without_a_postgresql_the_remedies_are_named() {
 
     for name in ["postgres", "initdb"] {
         let program = scratch.path("old").join(name);
-        fs::write(&program, "#!/bin/sh\necho 'postgres (PostgreSQL) 14.9'\n").expect("a script");
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("permissions");
+        install_script("echo 'postgres (PostgreSQL) 14.9'", &program);
     }
     let old = scratch.path("old").display().to_string();
     let ended = launch()

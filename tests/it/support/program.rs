@@ -100,7 +100,7 @@ impl Launch {
 
     /// Under another account, with a copy of the program that it can reach.
     pub fn under_account(mut self, uid: u32, gid: u32, copy: &Path) -> Self {
-        fs::copy(env!("CARGO_BIN_EXE_speedcoding"), copy).expect("a copy of the program");
+        install(env!("CARGO_BIN_EXE_speedcoding").as_ref(), copy);
         self = self.through(copy.to_str().expect("a path"), &[]);
         self.command.uid(uid).gid(gid);
         self
@@ -304,6 +304,21 @@ impl Ended {
         }
         lines[0].to_owned()
     }
+}
+
+/// Copies a program to where it is run. Another process does it: a file that is open for writing here is open, for a
+/// moment, in whatever other tests start meanwhile too, and Linux runs no such file (`ETXTBSY`).
+pub fn install(program: &Path, to: &Path) {
+    let mut install = Command::new("install");
+    let status = install.args(["-m", "755"]).arg(program).arg(to).status();
+    assert!(status.expect("install, of coreutils").success());
+}
+
+/// Makes a shell script a program, as [`install`] does.
+pub fn install_script(script: &str, to: &Path) {
+    let source = to.with_extension("sh");
+    fs::write(&source, format!("#!/bin/sh\n{script}\n")).expect("a script");
+    install(&source, to);
 }
 
 /// What a process writes, as it comes.
