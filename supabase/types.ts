@@ -353,6 +353,40 @@ export type Database = {
       };
     };
     Views: {
+      board_entries: {
+        Row: {
+          challenge_id: string;
+          end_time: string;
+          packages: string[];
+          session_id: string;
+          submission_id: string;
+          submitted_at: string;
+          tech_stack: string;
+          tech_stack_key: string;
+          total_ms: number;
+          total_time: string | null;
+          user_id: string;
+          username: string;
+          video_url: string | null;
+        };
+        ComputedFields: never;
+        Relationships: [
+          {
+            foreignKeyName: "submissions_session_fkey";
+            columns: ["user_id", "session_id"];
+            isOneToOne: false;
+            referencedRelation: "live_sessions";
+            referencedColumns: ["user_id", "id"];
+          },
+          {
+            foreignKeyName: "submissions_session_fkey";
+            columns: ["user_id", "session_id"];
+            isOneToOne: false;
+            referencedRelation: "sessions";
+            referencedColumns: ["user_id", "id"];
+          },
+        ];
+      };
       live_sessions: {
         Row: {
           challenge_id: string;

@@ -644,6 +644,7 @@ fn judge_token(answer: &Answered, report: &mut Report) {
             let remedies = [
                 "JWT_SECRET must be what PostgREST verifies with: on Supabase the project's JWT secret (Project \
                  Settings, JWT keys), with a PostgREST of your own its PGRST_JWT_SECRET",
+                "with JWT_KEYS it verifies with their public set: docs/keys.md",
             ];
             report.fail(
                 "keys",

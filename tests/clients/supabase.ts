@@ -170,6 +170,35 @@ for (const reader of [visitor, bob.reader]) {
 }
 step("once a run is approved everybody sees it, with its runner");
 
+const carol = await signUp("carol");
+dashboard(`update public.submissions set status = 'APPROVED' where session_id = '${await run(carol, "Rust")}'`);
+dashboard(`update public.submissions set status = 'APPROVED' where session_id = '${second}'`);
+const challenge = rows(await visitor.from("challenges").select("id").eq("slug", "slack-clone").single());
+for (const reader of [visitor, bob.reader]) {
+  const board = (tech_stack_key: string) =>
+    reader
+      .from("board_entries")
+      .select("username, total_ms, tech_stack, packages, session:sessions(milestones(milestone_number))", { count: "exact" })
+      .match({ challenge_id: challenge.id, tech_stack_key })
+      .in("user_id", [alice.user.id, carol.user.id])
+      .order("total_ms")
+      .order("end_time")
+      .order("submission_id");
+  const all = await board("");
+  const names = rows(all).map(({ username }) => username);
+  assert.deepEqual([[...names].sort(), all.count], [[alice.user.username, carol.user.username], 2]);
+  const times = rows(all).map(({ total_ms }) => total_ms ?? NaN);
+  assert.deepEqual(times, [...times].sort((a, b) => a - b));
+  assert.deepEqual(all.data?.[0]?.packages, ["supabase-js"]);
+  assert.equal(all.data?.[0]?.session?.milestones.length, 7);
+  const last = await board("").range(1, 1);
+  assert.deepEqual([rows(last).map(({ username }) => username), last.count], [names.slice(1), 2]);
+  assert.equal((await board("rust")).count, 2);
+  const own = rows(await board("postgres,typescript").single());
+  assert.deepEqual([own.username, own.tech_stack], [alice.user.username, "TypeScript, Postgres"]);
+}
+step("boards with their runners, of all runs and of one stack: filters, order, range, count, single");
+
 // --- what nobody may --------------------------------------------------------------------------------------
 
 type Table = keyof Database["public"]["Tables"];
@@ -177,8 +206,8 @@ const readers: [string, SupabaseClient<Database>][] = [["a visitor", visitor], [
 for (const [who, reader] of readers) {
   // Whatever the types say, the grants say no.
   const loose = reader as unknown as SupabaseClient;
-  for (const table of ["users", "challenges", "challenge_milestones", "sessions", "milestones", "submissions"] satisfies Table[]) {
-    const column = table === "challenge_milestones" ? "challenge_id" : "id";
+  for (const table of ["users", "challenges", "challenge_milestones", "sessions", "milestones", "submissions", "personal_bests"] satisfies Table[]) {
+    const column = ["challenge_milestones", "personal_bests"].includes(table) ? "challenge_id" : "id";
     const row = { [column]: randomUUID() };
     refused(await loose.from(table).insert(row), "42501");
     refused(await loose.from(table).upsert(row), "42501");

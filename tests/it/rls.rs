@@ -45,8 +45,12 @@ const SCHEMAS: [(&str, &str); 5] = [
 /// What clients may see something of: its columns, which rows are for everyone, and what each subject sees:
 /// `all` rows, `pub`lic ones, those and its `own`, or `-`: it is refused. `+`: it writes there, too.
 #[rustfmt::skip]
-const OPEN: [(&str, &str, &str, &str); 9] = [
+const OPEN: [(&str, &str, &str, &str); 10] = [
     //                                                                  anon stranger owner moderator demoted banned verifier service
+    ("public.board_entries", "challenge_id in (select id from public.challenges where ranked and active)",
+                                                                       "pub  pub  pub  pub  pub  pub  pub  all",
+     "challenge_id tech_stack_key total_ms total_time end_time submission_id session_id user_id username tech_stack packages \
+      video_url submitted_at"),
     ("public.challenges", "active",                                    "pub  pub  pub  pub  pub  pub  pub  all+",
      "id slug title description required_milestones ordered ranked max_duration active"),
     ("public.challenge_milestones", "challenge_id in (select id from public.challenges where active)",
@@ -223,7 +227,7 @@ struct Relation {
     public_when: &'static str,
     sees: &'static str,
     columns: Vec<&'static str>,
-    /// The columns of the primary key, or a view's id.
+    /// The columns of the primary key; a view's id, or the ids and keys that it has instead.
     keys: Vec<String>,
 }
 
@@ -260,8 +264,14 @@ async fn open(owner: &Client) -> Vec<Relation> {
             ),
         )
         .await;
+        let columns: Vec<_> = columns.split_whitespace().collect();
+        let of_view = |column: &&str| match columns.contains(&"id") {
+            true => *column == "id",
+            false => column.ends_with("_id") || column.ends_with("_key"),
+        };
         let keys = if keys.is_empty() {
-            BTreeSet::from(["id".to_owned()])
+            let ids = columns.iter().copied().filter(of_view);
+            ids.map(str::to_owned).collect()
         } else {
             keys
         };
@@ -269,7 +279,7 @@ async fn open(owner: &Client) -> Vec<Relation> {
             name,
             public_when,
             sees,
-            columns: columns.split_whitespace().collect(),
+            columns,
             keys: keys.into_iter().collect(),
         });
     }
