@@ -1,5 +1,15 @@
--- What Supabase adds: storage, and the publication of its Realtime.
+-- What Supabase adds: storage, and which rules of recordings no policy there asks; the publication of its Realtime.
 select to_regclass('storage.buckets') is not null,
+       (
+         select string_agg(rule, ', ' order by rule)
+           from unnest(array['may_delete_recording', 'may_read_recording', 'may_upload_recording']) as rule
+          where not exists (
+            select from pg_catalog.pg_policy as p
+             where p.polrelid = to_regclass('storage.objects')
+               and concat(pg_get_expr(p.polqual, p.polrelid), pg_get_expr(p.polwithcheck, p.polrelid))
+                   like '%private.' || rule || '(%'
+          )
+       ),
        exists (select from pg_catalog.pg_publication where pubname = 'supabase_realtime'),
        (
          select string_agg(p.tablename, ', ' order by p.tablename)

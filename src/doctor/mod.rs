@@ -195,7 +195,7 @@ async fn look_at_database(config: &Config, url: &SecretString, report: &mut Repo
         }
         look_at_roles(&service, report).await?;
         look_at_pooler(config, url, report).await?;
-        look_at_supabase(&service, report).await?;
+        look_at_supabase(&service, owner.as_ref(), report).await?;
         look_at_boards(owner.as_ref(), report).await
     };
     if let Err(error) = looked.await {
@@ -466,20 +466,54 @@ async fn look_at_pooler(
 }
 
 /// What Supabase adds: storage for recordings, and the publication of its Realtime.
-async fn look_at_supabase(client: &Client, report: &mut Report) -> anyhow::Result<()> {
+async fn look_at_supabase(
+    client: &Client,
+    owner: Option<&Client>,
+    report: &mut Report,
+) -> anyhow::Result<()> {
     let row = client
         .query_typed_one(include_str!("../../sql/doctor/supabase.sql"), &[])
         .await?;
-    if row.get(0) {
-        report.add("storage", Status::Ok, "Supabase Storage is here");
-    } else {
-        report.add(
+    // Its rows are the owner's to see.
+    let bucket = match owner {
+        Some(owner) if row.get(0) => {
+            let bucket = "select public from storage.buckets where id = 'recordings'";
+            Some(owner.query_typed_opt(bucket, &[]).await?)
+        }
+        _ => None,
+    };
+    const OPEN: [&str; 1] =
+        ["select private.open_recordings(); as the owner, or by hand: docs/dashboard.md"];
+    match (row.get(0), row.get::<_, Option<&str>>(1), bucket) {
+        (false, ..) => report.add(
             "storage",
             Status::Note,
             "no Supabase Storage here: recordings are elsewhere",
-        );
+        ),
+        (true, _, Some(Some(bucket))) if bucket.get(0) => report.fail(
+            "storage",
+            "the bucket recordings is public: everybody sees what is not approved",
+            ["update storage.buckets set public = false where id = 'recordings';"],
+        ),
+        (true, _, Some(None)) => report.advise(
+            "storage",
+            Status::Warning,
+            "Supabase Storage is here, without the bucket recordings",
+            OPEN,
+        ),
+        (true, Some(rules), _) => report.advise(
+            "storage",
+            Status::Warning,
+            format!("Supabase Storage is here, and no policy on storage.objects asks {rules}"),
+            OPEN,
+        ),
+        (true, None, _) => report.add(
+            "storage",
+            Status::Ok,
+            "Supabase Storage is here, with the policies of recordings",
+        ),
     }
-    match (row.get(1), row.get::<_, Option<&str>>(2)) {
+    match (row.get(2), row.get::<_, Option<&str>>(3)) {
         (true, Some(tables)) => report.add("realtime", Status::Ok, format!("publishes {tables}")),
         (true, None) => report.add(
             "realtime",

@@ -142,17 +142,23 @@ async fn a_supabase_project_is_migrated_served_and_no_more_open_than_a_plain_dat
         }
     }
 
-    let healthy = scratch
-        .program(&["doctor"])
-        .on(owner_url.expose_secret())
-        .finish()
-        .await
-        .well();
-    assert!(
-        healthy.stdout.contains("Supabase Storage is here"),
-        "{}",
-        healthy.stdout
-    );
+    let doctor = || {
+        let doctor = scratch.program(&["doctor"]);
+        doctor.on(owner_url.expose_secret()).finish()
+    };
+    let sound = doctor().await.well().stdout;
+    assert!(sound.contains("Supabase Storage is here"), "{sound}");
+    for (change, told) in [
+        (
+            "update storage.buckets set public = true",
+            "set public = false",
+        ),
+        ("delete from storage.buckets", "open_recordings()"),
+    ] {
+        superuser.batch_execute(change).await.expect(change);
+        let said = doctor().await.stdout;
+        assert!(said.contains(told), "{change}: {said}");
+    }
 
     // The project's owner gives the service a login of its own, and the program serves with it.
     let printed = scratch
