@@ -13,6 +13,7 @@ use poem::{
     web::Redirect,
 };
 use poem_openapi::{ContactObject, LicenseObject, OpenApi, OpenApiService, OperationId};
+use tracing::info;
 use url::Url;
 
 use crate::{
@@ -141,19 +142,19 @@ impl App {
 }
 
 /// Shows metrics at `/metrics`, for as long as the process runs.
-pub async fn serve_metrics(listener: TcpListener) -> anyhow::Result<()> {
+pub fn serve_metrics(
+    listener: TcpListener,
+) -> anyhow::Result<impl Future<Output = std::io::Result<()>>> {
     let metrics = telemetry::collect_metrics()?;
     listener.set_nonblocking(true)?;
+    info!("metrics are at http://{}/metrics", listener.local_addr()?);
     let acceptor = TcpAcceptor::from_std(listener)?;
     let show = make_sync(move |_| {
         Response::builder()
             .content_type("text/plain; version=0.0.4")
             .body(metrics.render())
     });
-    Server::new_with_acceptor(acceptor)
-        .run(Route::new().at("/metrics", get(show)))
-        .await?;
-    Ok(())
+    Ok(Server::new_with_acceptor(acceptor).run(Route::new().at("/metrics", get(show))))
 }
 
 /// The OpenAPI document as YAML: `openapi/openapi.yaml`.

@@ -42,7 +42,7 @@ pub struct Config {
     pub jwt_keys: Option<SecretString>,
 
     /// The `iss` claim of access tokens; tokens of other issuers are refused.
-    #[arg(long, env, default_value = "speedcoding", global = true)]
+    #[arg(long, env, default_value = "speedcoding", value_parser = issuer, global = true)]
     pub jwt_issuer: String,
 
     /// Sign refresh tokens: comma-separated, each at least 32 bytes; the first signs.
@@ -191,6 +191,14 @@ pub const SIGN_IN_IDLE_LIFETIME: Duration = Duration::from_secs(14 * 24 * 60 * 6
 pub const SIGN_IN_LIFETIME: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// A host as URLs have it: lower case, without scheme, port or path.
+fn issuer(text: &str) -> Result<String, String> {
+    // The pre-request function in the database leaves those tokens alone.
+    if text.ends_with("/auth/v1") {
+        return Err("tokens of Supabase Auth are issued under that name: choose another, such as speedcoding".into());
+    }
+    Ok(text.to_owned())
+}
+
 fn video_host(text: &str) -> Result<String, String> {
     let host = text.trim().to_ascii_lowercase();
     let is_host = !host.is_empty()

@@ -160,6 +160,12 @@ async fn run(command: Command, config: &Config) -> anyhow::Result<()> {
             report.is_sound().then_some(()).ok_or(Told.into())
         }
         Command::Users(UsersCommand::SetRole { name, role }) => {
+            // It would be initialised for nobody.
+            anyhow::ensure!(
+                config.migration_url().is_some() || config.data_dir.join("postgres").exists(),
+                "there are no users in {} yet: start `speedcoding` with this DATA_DIR first",
+                config.data_dir.display()
+            );
             let Appointed {
                 username,
                 before,
@@ -249,7 +255,7 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
         let listener = TcpListener::bind(address).with_context(|| {
             format!("cannot listen on {address}: choose another address with METRICS_BIND")
         })?;
-        tokio::spawn(speedcoding::app::serve_metrics(listener));
+        tokio::spawn(speedcoding::app::serve_metrics(listener)?);
     }
     let listener = TcpListener::bind(config.bind).with_context(|| {
         format!(

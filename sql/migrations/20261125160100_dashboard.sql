@@ -41,6 +41,17 @@ language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
+  if tg_op = 'INSERT' then
+    insert into private.audit_log (action, user_id, subject_id, details)
+    values ('user.registered', new.id, new.id, jsonb_build_object('role', new.role));
+    return null;
+  end if;
+  if tg_op = 'DELETE' then
+    -- delete_me() notes itself what its caller does.
+    insert into private.audit_log (action, user_id)
+    select 'user.erased', old.id where private.caller_id() is null;
+    return null;
+  end if;
   if new.role <> old.role then
     insert into private.audit_log (action, user_id, subject_id, details)
     values ('user.role_changed', new.id, new.id, jsonb_build_object('from', old.role, 'to', new.role));
@@ -53,12 +64,14 @@ begin
 end
 $$;
 
-comment on function private.audit_user() is 'Notes in the audit log who was given another role, banned or let in again.';
+comment on function private.audit_user() is 'Notes in the audit log who came, was given another role, banned, let in again or removed.';
 revoke all on function private.audit_user() from public, anon, authenticated, service_role;
 alter function private.audit_user() owner to speedcoding_keeper;
 
 revoke create on schema private from speedcoding_keeper;
 
+create trigger users_audit_rows after insert or delete on public.users
+  for each row execute function private.audit_user();
 create trigger users_audit after update on public.users
   for each row when (old.role <> new.role or (old.banned_at is null) <> (new.banned_at is null))
   execute function private.audit_user();

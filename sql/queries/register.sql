@@ -13,9 +13,8 @@ with account as (
   returning id, user_id
 ), audited as (
   insert into private.audit_log (action, actor_id, user_id, subject_id)
-  select action, user_id, user_id, subject_id
+  select 'sign_in.opened', user_id, user_id, id
     from sign_in
-   cross join lateral (values ('user.registered', user_id), ('sign_in.opened', id)) as happened (action, subject_id)
 )
 select id, username, role, created_at
   from account

@@ -16,7 +16,7 @@ use rustls::{
 };
 use secrecy::{ExposeSecret, SecretString};
 use tokio::{task::JoinHandle, time::timeout};
-use tokio_postgres::{AsyncMessage, Client, Config};
+use tokio_postgres::{AsyncMessage, Client, Config, error::SqlState};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use tracing::warn;
 
@@ -114,7 +114,12 @@ pub async fn once<T>(
     drop(client);
     // Whatever became of the connection, the work was done or has failed by itself.
     let _ = connection.await;
-    outcome.map_err(|error| anyhow::anyhow!(super::describe(&error)))
+    outcome.map_err(|error| match error.code() {
+        Some(&SqlState::UNDEFINED_TABLE) => {
+            anyhow::anyhow!("there are no tables yet: run `speedcoding migrate` first")
+        }
+        _ => anyhow::anyhow!(super::describe(&error)),
+    })
 }
 
 impl PostgresUrl {

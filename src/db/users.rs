@@ -1,12 +1,12 @@
 //! What an operator does with accounts: the first moderator has nobody to be appointed by.
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use clap::ValueEnum;
 use postgres_from_row::FromRow;
 use secrecy::SecretString;
 use tokio_postgres::types::{ToSql, Type};
 
-use super::connect::once;
+use super::{SERVICE_ROLE, connect::once, logs_in_as_service};
 
 const SET_ROLE: &str = include_str!("../../sql/owner/set_role.sql");
 
@@ -36,6 +36,10 @@ pub async fn set_role(
     username: &str,
     role: Role,
 ) -> anyhow::Result<Appointed> {
+    ensure!(
+        !logs_in_as_service(owner_url)?,
+        "{SERVICE_ROLE} cannot appoint anybody: give an owner's URL with MIGRATION_DATABASE_URL"
+    );
     let role = role.to_possible_value();
     let role = role.as_ref().map(|role| role.get_name());
     let appointed = once(owner_url, async |client| {

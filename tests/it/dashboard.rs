@@ -219,7 +219,12 @@ async fn administer(app: &TestApp, editor: &Client, name: &str) {
         ),
     )
     .await;
-    let expected = ["user.role_changed", "user.banned", "user.unbanned"];
+    let expected = [
+        "user.role_changed",
+        "user.banned",
+        "user.unbanned",
+        "user.erased",
+    ];
     assert_eq!(log, expected.map(|action| format!("{action} {name}")));
 }
 

@@ -1,6 +1,7 @@
 //! Stories told through the public door: HTTP, SQL as a role, the program itself.
 
 mod accounts;
+mod audit;
 mod boards;
 mod churn;
 mod dashboard;

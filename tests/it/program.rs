@@ -10,6 +10,7 @@ use std::{
 
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
+use speedcoding::db::migrate::migrate;
 
 use crate::support::{
     actor::{Actor, PASSWORD, text},
@@ -414,6 +415,73 @@ async fn set_role_appoints_the_first_moderator_and_is_audited() {
 }
 
 #[tokio::test]
+async fn set_role_needs_an_owner_a_database_and_users_in_it() {
+    let scratch = Scratch::new();
+    let set_role = || scratch.program(&["users", "set-role", "alice", "admin"]);
+    set_role()
+        .finish()
+        .await
+        .told(&["there are no users in", "start `speedcoding`"]);
+    assert!(!scratch.path("data").exists(), "nothing was made for it");
+
+    let database = Database::empty().await;
+    let owner = url_of(&database);
+    set_role().on(&owner).finish().await.told(&[
+        "DATABASE_URL",
+        "there are no tables yet",
+        "speedcoding migrate",
+    ]);
+    migrate(database.url()).await.expect("migrations");
+    set_role()
+        .on(&owner)
+        .finish()
+        .await
+        .told(&["there is no user \"alice\""]);
+    let insert = "insert into public.users (username) values ('alice')";
+    let sql = database.owner().await;
+    sql.batch_execute(insert).await.expect("a user");
+    let service = changed(&owner, |url| {
+        url.set_username("speedcoding_api").expect("a name");
+    });
+    set_role()
+        .on(&service)
+        .finish()
+        .await
+        .told(&["speedcoding_api cannot appoint", "MIGRATION_DATABASE_URL"]);
+    let told = set_role()
+        .on(&service)
+        .env("MIGRATION_DATABASE_URL", &owner)
+        .finish()
+        .await
+        .well();
+    assert_eq!(told.stdout, "alice was runner, and is now admin.\n");
+    let told = set_role().on(&owner).finish().await.well();
+    assert_eq!(told.stdout, "alice was admin, and is now admin.\n");
+    let audited = sql
+        .query(
+            "select action, details::text, database_role = current_user from private.audit_log order by id",
+            &[],
+        )
+        .await
+        .expect("the log");
+    let audited: Vec<(&str, &str, bool)> = audited
+        .iter()
+        .map(|row| (row.get(0), row.get(1), row.get(2)))
+        .collect();
+    assert_eq!(
+        audited,
+        [
+            ("user.registered", r#"{"role": "runner"}"#, true),
+            (
+                "user.role_changed",
+                r#"{"to": "admin", "from": "runner"}"#,
+                true
+            ),
+        ]
+    );
+}
+
+#[tokio::test]
 async fn db_url_lets_other_programs_join_while_it_runs() {
     let scratch = Scratch::new();
     scratch
@@ -600,6 +668,12 @@ async fn each_wrong_setting_is_named_in_one_line() {
         .finish()
         .await
         .told(&["some", "DB_STATEMENTS"]);
+
+    external()
+        .env("JWT_ISSUER", "https://project.supabase.co/auth/v1")
+        .finish()
+        .await
+        .told(&["JWT_ISSUER", "Supabase Auth"]);
 
     // Whatever is wrong with a URL: which one, and why; never the password in it.
     let url = |change: fn(&mut url::Url)| changed(&good, change);

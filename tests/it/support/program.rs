@@ -218,6 +218,14 @@ impl Program {
         Actor::new(&self.base)
     }
 
+    /// Where it has said that its metrics are.
+    pub fn metrics(&self) -> String {
+        let text = self.stderr.text();
+        let said = text.split_once("metrics are at ").expect("metrics").1;
+        let end = said.find("/metrics").expect("a URL");
+        format!("{}/metrics", &said[..end])
+    }
+
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
