@@ -1,9 +1,11 @@
 -- Answers are compared as text, but for the white space around them and for how Unicode composes letters.
 create or replace function private.answer_digest(salt bytea, answer text) returns bytea
-language sql immutable
+language plpgsql immutable
 set search_path = pg_catalog, pg_temp
 as $$
-  select sha256(salt || convert_to(normalize(btrim(answer, E' \t\r\n'), nfc), 'UTF8'))
+begin
+  return sha256(salt || convert_to(normalize(btrim(answer, E' \t\r\n'), nfc), 'UTF8'));
+end
 $$;
 
 comment on function private.answer_digest(bytea, text) is 'What is kept of an answer: a salted SHA-256.';

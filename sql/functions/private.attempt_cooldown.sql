@@ -1,12 +1,14 @@
 create or replace function private.attempt_cooldown(attempts integer) returns interval
-language sql immutable
+language plpgsql immutable
 set search_path = pg_catalog, pg_temp
 as $$
-  select case
+begin
+  return case
     when attempts >= 7 then interval '10 minutes'
     when attempts >= 4 then interval '5 minutes'
     else interval '1 minute'
-  end
+  end;
+end
 $$;
 
 comment on function private.attempt_cooldown(integer) is

@@ -1,9 +1,11 @@
 -- Function bodies use this and never auth.uid(): an owner other than Supabase's cannot use schema auth.
 create or replace function private.caller_id() returns uuid
-language sql stable
+language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
-  select (nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'sub')::uuid
+begin
+  return (nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'sub')::uuid;
+end
 $$;
 
 comment on function private.caller_id() is 'The user whose verified claims are set for this transaction, or null.';

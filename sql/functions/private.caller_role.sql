@@ -1,13 +1,17 @@
 -- Read at use, never from the token, so that a demotion or a ban counts at once. It is SECURITY DEFINER
 -- because the roles whose policies ask cannot enter this schema.
 create or replace function private.caller_role() returns text
-language sql stable security definer
+language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
 as $$
-  select role::text
-    from public.users
-   where id = private.caller_id()
-     and banned_at is null
+begin
+  return (
+    select role::text
+      from public.users
+     where id = private.caller_id()
+       and banned_at is null
+  );
+end
 $$;
 
 comment on function private.caller_role() is 'The caller''s role now; null for nobody and for the banned.';

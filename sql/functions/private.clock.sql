@@ -2,10 +2,12 @@
 -- times that they see equals what is ranked. Never now(): the start of a transaction lets those who waited
 -- for a lock record splits in the wrong order. Test databases replace this function to travel.
 create or replace function private.clock() returns timestamptz
-language sql volatile
+language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 as $$
-  select date_trunc('milliseconds', clock_timestamp())
+begin
+  return date_trunc('milliseconds', clock_timestamp());
+end
 $$;
 
 comment on function private.clock() is 'The server''s clock, in whole milliseconds: the only source of time.';

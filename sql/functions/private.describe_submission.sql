@@ -1,8 +1,9 @@
 create or replace function private.describe_submission(handed_in public.submissions) returns jsonb
-language sql stable
+language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
-  select jsonb_build_object(
+begin
+  return jsonb_build_object(
     'id', handed_in.id,
     'sessionId', handed_in.session_id,
     'packages', handed_in.packages,
@@ -22,7 +23,8 @@ as $$
       else handed_in.review_reason
     end,
     'reviewedAt', handed_in.reviewed_at
-  )
+  );
+end
 $$;
 
 comment on function private.describe_submission(public.submissions) is

@@ -1,9 +1,10 @@
 -- "45m 12s", "1h 05m 09s", "12s". Seconds are cut, not rounded: a clock never shows time that has not passed.
 create or replace function private.display_duration(duration_ms bigint) returns text
-language sql immutable parallel safe
+language plpgsql immutable parallel safe
 set search_path = pg_catalog, pg_temp
 as $$
-  select case
+begin
+  return case
     when duration_ms >= 3600000 then
       (duration_ms / 3600000)::text || 'h '
       || lpad((duration_ms / 60000 % 60)::text, 2, '0') || 'm '
@@ -11,7 +12,8 @@ as $$
     when duration_ms >= 60000 then
       (duration_ms / 60000)::text || 'm ' || lpad((duration_ms / 1000 % 60)::text, 2, '0') || 's'
     else (duration_ms / 1000)::text || 's'
-  end
+  end;
+end
 $$;
 
 comment on function private.display_duration(bigint) is 'A duration for people, such as "45m 12s".';

@@ -1,8 +1,10 @@
 create or replace function private.elapsed_ms(from_time timestamptz, to_time timestamptz) returns bigint
-language sql immutable parallel safe
+language plpgsql immutable parallel safe
 set search_path = pg_catalog, pg_temp
 as $$
-  select floor(extract(epoch from to_time - from_time) * 1000)::bigint
+begin
+  return floor(extract(epoch from to_time - from_time) * 1000)::bigint;
+end
 $$;
 
 comment on function private.elapsed_ms(timestamptz, timestamptz) is

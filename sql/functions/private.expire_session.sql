@@ -1,11 +1,13 @@
 create or replace function private.expire_session(session uuid) returns void
-language sql volatile
+language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 as $$
+begin
   update public.sessions
      set status = 'expired', end_time = deadline
    where id = session
-     and status = 'running'
+     and status = 'running';
+end
 $$;
 
 comment on function private.expire_session(uuid) is 'Stores what every read already computes: it ended at its deadline.';

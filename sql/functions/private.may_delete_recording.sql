@@ -1,14 +1,16 @@
 create or replace function private.may_delete_recording(path text) returns boolean
-language sql stable security definer
+language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
 as $$
-  select private.caller_role() is not null
+begin
+  return private.caller_role() is not null
     and starts_with(path, private.caller_id()::text || '/')
     and not exists (
       select from public.submissions
        where session_id = private.recording_session(path)
          and private.recording_path(video_url) = path
-    )
+    );
+end
 $$;
 
 comment on function private.may_delete_recording(text) is

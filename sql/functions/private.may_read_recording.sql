@@ -1,15 +1,17 @@
 create or replace function private.may_read_recording(path text) returns boolean
-language sql stable security definer
+language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
 as $$
-  select starts_with(path, private.caller_id()::text || '/')
+begin
+  return starts_with(path, private.caller_id()::text || '/')
     or private.caller_role() in ('moderator', 'admin')
     or exists (
       select from public.submissions
        where session_id = private.recording_session(path)
          and private.recording_path(video_url) = path
          and status = 'APPROVED'
-    )
+    );
+end
 $$;
 
 comment on function private.may_read_recording(text) is

@@ -1,8 +1,9 @@
 create or replace function private.may_upload_recording(path text) returns boolean
-language sql stable security definer
+language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
 as $$
-  select private.caller_role() is not null
+begin
+  return private.caller_role() is not null
     and exists (
       select from public.live_sessions as s
         left join public.submissions as handed_in on handed_in.session_id = s.id
@@ -10,7 +11,8 @@ as $$
          and s.user_id = private.caller_id()
          and starts_with(path, s.user_id::text || '/')
          and (s.status = 'running' or handed_in.status in ('PENDING', 'REJECTED'))
-    )
+    );
+end
 $$;
 
 comment on function private.may_upload_recording(text) is

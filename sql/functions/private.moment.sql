@@ -1,8 +1,10 @@
 create or replace function private.moment(at timestamptz) returns text
-language sql immutable parallel safe
+language plpgsql immutable parallel safe
 set search_path = pg_catalog, pg_temp
 as $$
-  select to_char(at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')
+begin
+  return to_char(at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"');
+end
 $$;
 
 comment on function private.moment(timestamptz) is 'A time as the API writes it: RFC 3339, UTC, milliseconds.';

@@ -1,13 +1,15 @@
 -- A check constraint cannot look into an array by itself.
 create or replace function private.packages_valid(packages text[]) returns boolean
-language sql immutable parallel safe
+language plpgsql immutable parallel safe
 set search_path = pg_catalog, pg_temp
 as $$
-  select cardinality(packages) <= 200
+begin
+  return cardinality(packages) <= 200
     and not exists (
       select from unnest(packages) as package
        where package is null or length(package) not between 1 and 214
-    )
+    );
+end
 $$;
 
 comment on function private.packages_valid(text[]) is 'At most 200 names of 1 to 214 characters each.';

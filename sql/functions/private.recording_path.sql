@@ -1,8 +1,10 @@
 create or replace function private.recording_path(video_url text) returns text
-language sql immutable parallel safe
+language plpgsql immutable parallel safe
 set search_path = pg_catalog, pg_temp
 as $$
-  select substring(video_url from '^https://[^/]+/storage/v1/object/(?:public|sign|authenticated)/recordings/([^?#]*)')
+begin
+  return substring(video_url from '^https://[^/]+/storage/v1/object/(?:public|sign|authenticated)/recordings/([^?#]*)');
+end
 $$;
 
 comment on function private.recording_path(text) is

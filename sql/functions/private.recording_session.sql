@@ -1,9 +1,11 @@
 create or replace function private.recording_session(path text) returns uuid
-language sql immutable parallel safe
+language plpgsql immutable parallel safe
 set search_path = pg_catalog, pg_temp
 as $$
-  select substring(path from
-    '^[0-9a-f-]{36}/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}$')::uuid
+begin
+  return substring(path from
+    '^[0-9a-f-]{36}/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}$')::uuid;
+end
 $$;
 
 comment on function private.recording_session(text) is

@@ -1,9 +1,11 @@
 create or replace function private.refusal(status integer, code text, explanation text, members jsonb default '{}')
 returns jsonb
-language sql immutable
+language plpgsql immutable
 set search_path = pg_catalog, pg_temp
 as $$
-  select members || jsonb_build_object('status', status, 'code', code, 'detail', explanation)
+begin
+  return members || jsonb_build_object('status', status, 'code', code, 'detail', explanation);
+end
 $$;
 
 comment on function private.refusal(integer, text, text, jsonb) is

@@ -4,26 +4,30 @@
 -- White space counts once, what cannot be seen (soft hyphen, zero-width characters) not at all. A plus sign beside
 -- another belongs to a name: C++ is not C. A stack of separators alone keeps itself as its key.
 create or replace function private.tech_stack_key(tech_stack text) returns text
-language sql immutable parallel safe
+language plpgsql immutable parallel safe
 set search_path = pg_catalog, pg_temp
 as $$
-  select coalesce(
-    (
-      select string_agg(distinct name, ',' order by name)
-        from (
-          select btrim(part) collate "C" as name
-            from regexp_split_to_table(
-              lower(upper(lower(normalize(visible, nfkc) collate "und-x-icu"))),
-              '[,/&]|(?<!\+)\+(?!\+)'
-            ) as part
-        ) as parts
-       where name <> ''
-    ),
-    btrim(visible)
-  )
-    from regexp_replace(
-      regexp_replace(tech_stack, '[\u00AD\u200B-\u200F\u2060\u3164\uFEFF]', '', 'g'), '\s+', ' ', 'g'
-    ) as visible
+begin
+  return (
+    select coalesce(
+      (
+        select string_agg(distinct name, ',' order by name)
+          from (
+            select btrim(part) collate "C" as name
+              from regexp_split_to_table(
+                lower(upper(lower(normalize(visible, nfkc) collate "und-x-icu"))),
+                '[,/&]|(?<!\+)\+(?!\+)'
+              ) as part
+          ) as parts
+         where name <> ''
+      ),
+      btrim(visible)
+    )
+      from regexp_replace(
+        regexp_replace(tech_stack, '[\u00AD\u200B-\u200F\u2060\u3164\uFEFF]', '', 'g'), '\s+', ' ', 'g'
+      ) as visible
+  );
+end
 $$;
 
 comment on function private.tech_stack_key(text) is

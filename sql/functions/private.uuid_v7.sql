@@ -1,10 +1,11 @@
 -- UUIDv7 (RFC 9562, section 5.7): 48 bits of Unix milliseconds, then random bits. A version 4 UUID with the
 -- time laid over its first six bytes; setting bits 52 and 53 turns its version from 0100 into 0111.
 create or replace function private.uuid_v7() returns uuid
-language sql volatile
+language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 as $$
-  select encode(
+begin
+  return encode(
     set_bit(
       set_bit(
         overlay(
@@ -13,7 +14,8 @@ as $$
           from 1 for 6
         ), 52, 1
       ), 53, 1
-    ), 'hex')::uuid
+    ), 'hex')::uuid;
+end
 $$;
 
 comment on function private.uuid_v7() is 'A new time-ordered id (RFC 9562).';

@@ -79,12 +79,10 @@ begin
     grant usage on schema auth to anon, authenticated, service_role;
   end if;
   if pg_catalog.to_regprocedure('auth.uid()') is null then
+    -- Parsed now, so that it needs no search_path of its own: with one no policy could inline it.
     create function auth.uid() returns uuid
     language sql stable
-    set search_path = pg_catalog, pg_temp
-    as $body$
-      select (nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'sub')::uuid
-    $body$;
+    return (nullif(pg_catalog.current_setting('request.jwt.claims', true), '')::jsonb ->> 'sub')::uuid;
     comment on function auth.uid() is 'The user that the request''s verified token names, or null.';
     grant execute on function auth.uid() to public;
   end if;

@@ -8,10 +8,12 @@
 -- times that they see equals what is ranked. Never now(): the start of a transaction lets those who waited
 -- for a lock record splits in the wrong order. Test databases replace this function to travel.
 create or replace function private.clock() returns timestamptz
-language sql volatile
+language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 as $$
-  select date_trunc('milliseconds', clock_timestamp())
+begin
+  return date_trunc('milliseconds', clock_timestamp());
+end
 $$;
 
 comment on function private.clock() is 'The server''s clock, in whole milliseconds: the only source of time.';
@@ -22,10 +24,11 @@ grant execute on function private.clock() to
 -- UUIDv7 (RFC 9562, section 5.7): 48 bits of Unix milliseconds, then random bits. A version 4 UUID with the
 -- time laid over its first six bytes; setting bits 52 and 53 turns its version from 0100 into 0111.
 create or replace function private.uuid_v7() returns uuid
-language sql volatile
+language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 as $$
-  select encode(
+begin
+  return encode(
     set_bit(
       set_bit(
         overlay(
@@ -34,7 +37,8 @@ as $$
           from 1 for 6
         ), 52, 1
       ), 53, 1
-    ), 'hex')::uuid
+    ), 'hex')::uuid;
+end
 $$;
 
 comment on function private.uuid_v7() is 'A new time-ordered id (RFC 9562).';
@@ -43,10 +47,12 @@ grant execute on function private.uuid_v7() to
   service_role, speedcoding_api, speedcoding_writer, speedcoding_keeper;
 
 create or replace function private.elapsed_ms(from_time timestamptz, to_time timestamptz) returns bigint
-language sql immutable parallel safe
+language plpgsql immutable parallel safe
 set search_path = pg_catalog, pg_temp
 as $$
-  select floor(extract(epoch from to_time - from_time) * 1000)::bigint
+begin
+  return floor(extract(epoch from to_time - from_time) * 1000)::bigint;
+end
 $$;
 
 comment on function private.elapsed_ms(timestamptz, timestamptz) is
@@ -58,10 +64,11 @@ grant execute on function private.elapsed_ms(timestamptz, timestamptz) to
 
 -- "45m 12s", "1h 05m 09s", "12s". Seconds are cut, not rounded: a clock never shows time that has not passed.
 create or replace function private.display_duration(duration_ms bigint) returns text
-language sql immutable parallel safe
+language plpgsql immutable parallel safe
 set search_path = pg_catalog, pg_temp
 as $$
-  select case
+begin
+  return case
     when duration_ms >= 3600000 then
       (duration_ms / 3600000)::text || 'h '
       || lpad((duration_ms / 60000 % 60)::text, 2, '0') || 'm '
@@ -69,7 +76,8 @@ as $$
     when duration_ms >= 60000 then
       (duration_ms / 60000)::text || 'm ' || lpad((duration_ms / 1000 % 60)::text, 2, '0') || 's'
     else (duration_ms / 1000)::text || 's'
-  end
+  end;
+end
 $$;
 
 comment on function private.display_duration(bigint) is 'A duration for people, such as "45m 12s".';
@@ -78,10 +86,12 @@ grant execute on function private.display_duration(bigint) to
   anon, authenticated, service_role, speedcoding_writer, speedcoding_keeper;
 
 create or replace function private.moment(at timestamptz) returns text
-language sql immutable parallel safe
+language plpgsql immutable parallel safe
 set search_path = pg_catalog, pg_temp
 as $$
-  select to_char(at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')
+begin
+  return to_char(at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"');
+end
 $$;
 
 comment on function private.moment(timestamptz) is 'A time as the API writes it: RFC 3339, UTC, milliseconds.';
@@ -94,26 +104,30 @@ grant execute on function private.moment(timestamptz) to speedcoding_writer;
 -- White space counts once, what cannot be seen (soft hyphen, zero-width characters) not at all. A plus sign beside
 -- another belongs to a name: C++ is not C. A stack of separators alone keeps itself as its key.
 create or replace function private.tech_stack_key(tech_stack text) returns text
-language sql immutable parallel safe
+language plpgsql immutable parallel safe
 set search_path = pg_catalog, pg_temp
 as $$
-  select coalesce(
-    (
-      select string_agg(distinct name, ',' order by name)
-        from (
-          select btrim(part) collate "C" as name
-            from regexp_split_to_table(
-              lower(upper(lower(normalize(visible, nfkc) collate "und-x-icu"))),
-              '[,/&]|(?<!\+)\+(?!\+)'
-            ) as part
-        ) as parts
-       where name <> ''
-    ),
-    btrim(visible)
-  )
-    from regexp_replace(
-      regexp_replace(tech_stack, '[\u00AD\u200B-\u200F\u2060\u3164\uFEFF]', '', 'g'), '\s+', ' ', 'g'
-    ) as visible
+begin
+  return (
+    select coalesce(
+      (
+        select string_agg(distinct name, ',' order by name)
+          from (
+            select btrim(part) collate "C" as name
+              from regexp_split_to_table(
+                lower(upper(lower(normalize(visible, nfkc) collate "und-x-icu"))),
+                '[,/&]|(?<!\+)\+(?!\+)'
+              ) as part
+          ) as parts
+         where name <> ''
+      ),
+      btrim(visible)
+    )
+      from regexp_replace(
+        regexp_replace(tech_stack, '[\u00AD\u200B-\u200F\u2060\u3164\uFEFF]', '', 'g'), '\s+', ' ', 'g'
+      ) as visible
+  );
+end
 $$;
 
 comment on function private.tech_stack_key(text) is
@@ -124,14 +138,16 @@ grant execute on function private.tech_stack_key(text) to
 
 -- A check constraint cannot look into an array by itself.
 create or replace function private.packages_valid(packages text[]) returns boolean
-language sql immutable parallel safe
+language plpgsql immutable parallel safe
 set search_path = pg_catalog, pg_temp
 as $$
-  select cardinality(packages) <= 200
+begin
+  return cardinality(packages) <= 200
     and not exists (
       select from unnest(packages) as package
        where package is null or length(package) not between 1 and 214
-    )
+    );
+end
 $$;
 
 comment on function private.packages_valid(text[]) is 'At most 200 names of 1 to 214 characters each.';
@@ -141,10 +157,12 @@ grant execute on function private.packages_valid(text[]) to
 
 -- Function bodies use this and never auth.uid(): an owner other than Supabase's cannot use schema auth.
 create or replace function private.caller_id() returns uuid
-language sql stable
+language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
-  select (nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'sub')::uuid
+begin
+  return (nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'sub')::uuid;
+end
 $$;
 
 comment on function private.caller_id() is 'The user whose verified claims are set for this transaction, or null.';
@@ -172,10 +190,12 @@ grant execute on function private.refuse(integer, text, text, jsonb) to speedcod
 
 create or replace function private.refusal(status integer, code text, explanation text, members jsonb default '{}')
 returns jsonb
-language sql immutable
+language plpgsql immutable
 set search_path = pg_catalog, pg_temp
 as $$
-  select members || jsonb_build_object('status', status, 'code', code, 'detail', explanation)
+begin
+  return members || jsonb_build_object('status', status, 'code', code, 'detail', explanation);
+end
 $$;
 
 comment on function private.refusal(integer, text, text, jsonb) is

@@ -92,10 +92,11 @@ grant execute on function private.enter(jsonb, boolean) to speedcoding_writer;
 alter function private.enter(jsonb, boolean) owner to speedcoding_writer;
 
 create or replace function private.describe_submission(handed_in public.submissions) returns jsonb
-language sql stable
+language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
-  select jsonb_build_object(
+begin
+  return jsonb_build_object(
     'id', handed_in.id,
     'sessionId', handed_in.session_id,
     'packages', handed_in.packages,
@@ -115,7 +116,8 @@ as $$
       else handed_in.review_reason
     end,
     'reviewedAt', handed_in.reviewed_at
-  )
+  );
+end
 $$;
 
 comment on function private.describe_submission(public.submissions) is
@@ -126,41 +128,45 @@ alter function private.describe_submission(public.submissions) owner to speedcod
 -- Runs with the caller's claims under the policies: what the caller may not see is not there.
 create or replace function private.describe_session(session uuid, refusal jsonb default null)
 returns private.session_result
-language sql volatile
+language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 as $$
-  select row(
-    refusal, s.id, s.user_id, challenge.slug, s.tech_stack, s.status::text, s.start_time, s.end_time,
-    s.deadline, s.total_ms, s.total_time,
-    coalesce((
-      select jsonb_agg(jsonb_build_object(
-               'id', m.id,
-               'sessionId', m.session_id,
-               'milestoneNumber', m.milestone_number,
-               'title', definition.title,
-               'passed', m.passed,
-               -- Once the session is over nobody attests any more.
-               'pending', m.pending and s.status = 'running',
-               'completedAt', m.completed_at,
-               'splitMs', private.elapsed_ms(s.start_time, m.completed_at),
-               'attempts', m.attempts,
-               'nextAttemptAt', m.next_attempt_at
-             ) order by m.milestone_number)
-        from public.milestones as m
-        left join public.challenge_milestones as definition
-          on definition.challenge_id = s.challenge_id and definition.number = m.milestone_number
-       where m.session_id = s.id
-    ), '[]'),
-    (
-      select private.describe_submission(handed_in)
-        from public.submissions as handed_in
-       where handed_in.session_id = s.id
-    ),
-    private.clock()
-  )::private.session_result
-    from public.live_sessions as s
-    join public.challenges as challenge on challenge.id = s.challenge_id
-   where s.id = session
+begin
+  return (
+    select row(
+      refusal, s.id, s.user_id, challenge.slug, s.tech_stack, s.status::text, s.start_time, s.end_time,
+      s.deadline, s.total_ms, s.total_time,
+      coalesce((
+        select jsonb_agg(jsonb_build_object(
+                 'id', m.id,
+                 'sessionId', m.session_id,
+                 'milestoneNumber', m.milestone_number,
+                 'title', definition.title,
+                 'passed', m.passed,
+                 -- Once the session is over nobody attests any more.
+                 'pending', m.pending and s.status = 'running',
+                 'completedAt', m.completed_at,
+                 'splitMs', private.elapsed_ms(s.start_time, m.completed_at),
+                 'attempts', m.attempts,
+                 'nextAttemptAt', m.next_attempt_at
+               ) order by m.milestone_number)
+          from public.milestones as m
+          left join public.challenge_milestones as definition
+            on definition.challenge_id = s.challenge_id and definition.number = m.milestone_number
+         where m.session_id = s.id
+      ), '[]'),
+      (
+        select private.describe_submission(handed_in)
+          from public.submissions as handed_in
+         where handed_in.session_id = s.id
+      ),
+      private.clock()
+    )::private.session_result
+      from public.live_sessions as s
+      join public.challenges as challenge on challenge.id = s.challenge_id
+     where s.id = session
+  );
+end
 $$;
 
 comment on function private.describe_session(uuid, jsonb) is
@@ -170,19 +176,23 @@ alter function private.describe_session(uuid, jsonb) owner to speedcoding_writer
 
 create or replace function private.describe_milestone(session uuid, milestone integer)
 returns private.milestone_result
-language sql stable
+language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
-  select row(
-    null, m.id, m.session_id, m.milestone_number, definition.title, m.passed, m.pending, m.completed_at,
-    private.elapsed_ms(s.start_time, m.completed_at), m.attempts, m.next_attempt_at
-  )::private.milestone_result
-    from public.milestones as m
-    join public.sessions as s on s.id = m.session_id
-    left join public.challenge_milestones as definition
-      on definition.challenge_id = s.challenge_id and definition.number = m.milestone_number
-   where m.session_id = session
-     and m.milestone_number = milestone
+begin
+  return (
+    select row(
+      null, m.id, m.session_id, m.milestone_number, definition.title, m.passed, m.pending, m.completed_at,
+      private.elapsed_ms(s.start_time, m.completed_at), m.attempts, m.next_attempt_at
+    )::private.milestone_result
+      from public.milestones as m
+      join public.sessions as s on s.id = m.session_id
+      left join public.challenge_milestones as definition
+        on definition.challenge_id = s.challenge_id and definition.number = m.milestone_number
+     where m.session_id = session
+       and m.milestone_number = milestone
+  );
+end
 $$;
 
 comment on function private.describe_milestone(uuid, integer) is
@@ -192,13 +202,15 @@ revoke all on function private.describe_milestone(uuid, integer) from
 alter function private.describe_milestone(uuid, integer) owner to speedcoding_writer;
 
 create or replace function private.expire_session(session uuid) returns void
-language sql volatile
+language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 as $$
+begin
   update public.sessions
      set status = 'expired', end_time = deadline
    where id = session
-     and status = 'running'
+     and status = 'running';
+end
 $$;
 
 comment on function private.expire_session(uuid) is 'Stores what every read already computes: it ended at its deadline.';
@@ -267,10 +279,12 @@ alter function private.start_session(jsonb, text, text) owner to speedcoding_wri
 
 -- Answers are compared as text, but for the white space around them and for how Unicode composes letters.
 create or replace function private.answer_digest(salt bytea, answer text) returns bytea
-language sql immutable
+language plpgsql immutable
 set search_path = pg_catalog, pg_temp
 as $$
-  select sha256(salt || convert_to(normalize(btrim(answer, E' \t\r\n'), nfc), 'UTF8'))
+begin
+  return sha256(salt || convert_to(normalize(btrim(answer, E' \t\r\n'), nfc), 'UTF8'));
+end
 $$;
 
 comment on function private.answer_digest(bytea, text) is 'What is kept of an answer: a salted SHA-256.';
@@ -278,14 +292,16 @@ revoke all on function private.answer_digest(bytea, text) from public, anon, aut
 grant execute on function private.answer_digest(bytea, text) to speedcoding_writer, speedcoding_keeper;
 
 create or replace function private.attempt_cooldown(attempts integer) returns interval
-language sql immutable
+language plpgsql immutable
 set search_path = pg_catalog, pg_temp
 as $$
-  select case
+begin
+  return case
     when attempts >= 7 then interval '10 minutes'
     when attempts >= 4 then interval '5 minutes'
     else interval '1 minute'
-  end
+  end;
+end
 $$;
 
 comment on function private.attempt_cooldown(integer) is
@@ -719,25 +735,29 @@ grant execute on function private.list_sessions(jsonb, integer, uuid) to speedco
 alter function private.list_sessions(jsonb, integer, uuid) owner to speedcoding_writer;
 
 create or replace function private.describe_challenge(challenge uuid) returns private.challenge_result
-language sql stable
+language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
-  select row(
-    c.slug, c.title, c.description, c.required_milestones, c.ordered, c.ranked,
-    (extract(epoch from c.max_duration) * 1000)::bigint,
-    coalesce((
-      select jsonb_agg(jsonb_build_object(
-               'number', m.number,
-               'title', m.title,
-               'description', m.description,
-               'verification', m.verification
-             ) order by m.number)
-        from public.challenge_milestones as m
-       where m.challenge_id = c.id
-    ), '[]')
-  )::private.challenge_result
-    from public.challenges as c
-   where c.id = challenge
+begin
+  return (
+    select row(
+      c.slug, c.title, c.description, c.required_milestones, c.ordered, c.ranked,
+      (extract(epoch from c.max_duration) * 1000)::bigint,
+      coalesce((
+        select jsonb_agg(jsonb_build_object(
+                 'number', m.number,
+                 'title', m.title,
+                 'description', m.description,
+                 'verification', m.verification
+               ) order by m.number)
+          from public.challenge_milestones as m
+         where m.challenge_id = c.id
+      ), '[]')
+    )::private.challenge_result
+      from public.challenges as c
+     where c.id = challenge
+  );
+end
 $$;
 
 comment on function private.describe_challenge(uuid) is 'A challenge with its milestones.';

@@ -32,19 +32,23 @@ grant create on schema private to speedcoding_writer;
 -- Why nobody may try this account's password from this network now; null where one may. Without the digests
 -- (RATE_LIMITS turns the limit off) nothing is refused: all of these functions are strict.
 create or replace function private.login_delay(account_digest bytea, network_digest bytea) returns jsonb
-language sql volatile strict security definer
+language plpgsql volatile strict security definer
 set search_path = pg_catalog, pg_temp
 as $$
-  select private.refusal(
-           429, 'too_many_failed_logins', format('Too many wrong passwords: try again in %s s.', seconds),
-           jsonb_build_object('retryAfter', seconds))
-    from (
-      select ceil(extract(epoch from blocked_until - private.clock()))::integer as seconds
-        from private.failed_logins
-       where account = account_digest
-         and network = network_digest
-    ) as delay
-   where seconds > 0
+begin
+  return (
+    select private.refusal(
+             429, 'too_many_failed_logins', format('Too many wrong passwords: try again in %s s.', seconds),
+             jsonb_build_object('retryAfter', seconds))
+      from (
+        select ceil(extract(epoch from blocked_until - private.clock()))::integer as seconds
+          from private.failed_logins
+         where account = account_digest
+           and network = network_digest
+      ) as delay
+     where seconds > 0
+  );
+end
 $$;
 
 comment on function private.login_delay(bytea, bytea) is

@@ -3,10 +3,12 @@
 -- what is handed in cannot be removed: what is shown is what moderators saw.
 
 create or replace function private.recording_path(video_url text) returns text
-language sql immutable parallel safe
+language plpgsql immutable parallel safe
 set search_path = pg_catalog, pg_temp
 as $$
-  select substring(video_url from '^https://[^/]+/storage/v1/object/(?:public|sign|authenticated)/recordings/([^?#]*)')
+begin
+  return substring(video_url from '^https://[^/]+/storage/v1/object/(?:public|sign|authenticated)/recordings/([^?#]*)');
+end
 $$;
 
 comment on function private.recording_path(text) is
@@ -15,11 +17,13 @@ revoke all on function private.recording_path(text) from public, anon, authentic
 grant execute on function private.recording_path(text) to service_role, speedcoding_writer, speedcoding_keeper;
 
 create or replace function private.recording_session(path text) returns uuid
-language sql immutable parallel safe
+language plpgsql immutable parallel safe
 set search_path = pg_catalog, pg_temp
 as $$
-  select substring(path from
-    '^[0-9a-f-]{36}/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}$')::uuid
+begin
+  return substring(path from
+    '^[0-9a-f-]{36}/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}$')::uuid;
+end
 $$;
 
 comment on function private.recording_session(text) is
@@ -39,10 +43,11 @@ grant create on schema private to speedcoding_writer;
 
 -- The policies of storage.objects call these; they run as their owner, because Supabase's roles cannot enter this schema.
 create or replace function private.may_upload_recording(path text) returns boolean
-language sql stable security definer
+language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
 as $$
-  select private.caller_role() is not null
+begin
+  return private.caller_role() is not null
     and exists (
       select from public.live_sessions as s
         left join public.submissions as handed_in on handed_in.session_id = s.id
@@ -50,7 +55,8 @@ as $$
          and s.user_id = private.caller_id()
          and starts_with(path, s.user_id::text || '/')
          and (s.status = 'running' or handed_in.status in ('PENDING', 'REJECTED'))
-    )
+    );
+end
 $$;
 
 comment on function private.may_upload_recording(text) is
@@ -60,17 +66,19 @@ grant execute on function private.may_upload_recording(text) to authenticated;
 alter function private.may_upload_recording(text) owner to speedcoding_writer;
 
 create or replace function private.may_read_recording(path text) returns boolean
-language sql stable security definer
+language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
 as $$
-  select starts_with(path, private.caller_id()::text || '/')
+begin
+  return starts_with(path, private.caller_id()::text || '/')
     or private.caller_role() in ('moderator', 'admin')
     or exists (
       select from public.submissions
        where session_id = private.recording_session(path)
          and private.recording_path(video_url) = path
          and status = 'APPROVED'
-    )
+    );
+end
 $$;
 
 comment on function private.may_read_recording(text) is
@@ -80,16 +88,18 @@ grant execute on function private.may_read_recording(text) to anon, authenticate
 alter function private.may_read_recording(text) owner to speedcoding_writer;
 
 create or replace function private.may_delete_recording(path text) returns boolean
-language sql stable security definer
+language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
 as $$
-  select private.caller_role() is not null
+begin
+  return private.caller_role() is not null
     and starts_with(path, private.caller_id()::text || '/')
     and not exists (
       select from public.submissions
        where session_id = private.recording_session(path)
          and private.recording_path(video_url) = path
-    )
+    );
+end
 $$;
 
 comment on function private.may_delete_recording(text) is

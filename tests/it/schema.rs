@@ -122,6 +122,20 @@ async fn functions_pin_their_search_path_and_are_granted_by_name() {
     .await;
     assert_eq!(careless, [""; 0], "search_path is not pinned");
 
+    // With a search_path of its own an SQL function is never inlined, and PostgreSQL before 18 plans it on each call:
+    // describe_session() made get_session() three times as long.
+    let planned_anew = first_column(
+        &owner,
+        "select p.oid::regprocedure::text
+           from pg_proc as p
+           join pg_language as l on l.oid = p.prolang
+          where p.pronamespace in ('public'::regnamespace, 'private'::regnamespace, 'speedcoding'::regnamespace)
+            and l.lanname <> 'plpgsql'
+            and not p.proretset",
+    )
+    .await;
+    assert_eq!(planned_anew, [""; 0], "not PL/pgSQL");
+
     let for_everyone = first_column(
         &owner,
         "select p.oid::regprocedure::text
