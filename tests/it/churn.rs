@@ -385,7 +385,12 @@ async fn boards_stay_true_under_random_operations() {
         let now = SystemTime::UNIX_EPOCH.elapsed().expect("a time");
         now.as_secs()
     });
-    let app = TestApp::start_wide().await;
+    let app = TestApp::start_with(|config| {
+        config.db_connections = Some(64);
+        // In ten minutes more accounts are made than one address may.
+        config.rate_limits = "off".parse().expect("limits");
+    })
+    .await;
     let dashboard = app.sql().await;
     dashboard
         .batch_execute("insert into public.challenges (slug, title) values ('sprint', 'Sprint')")
