@@ -1,0 +1,485 @@
+//! Whether a board of ten million runs answers like one of ten thousand.
+//!
+//! `cargo bench --bench boards` fills two private PostgreSQLs in the temporary directory, starts the release build
+//! of the service on each, and asks both in turns, over one connection each: quietly, and while 200 results a second
+//! arrive. A fill that was stopped goes on where it was, and what is filled is used again. Options: `-- --help`.
+
+mod support;
+
+use std::{
+    cell::{Cell, RefCell},
+    convert::Infallible,
+    fs,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use clap::{Parser, ValueEnum};
+use futures_util::future::try_join_all;
+use secrecy::{ExposeSecret, SecretString};
+use speedcoding::{
+    app::BASE,
+    auth::token::AccessTokens,
+    db::{embedded::Embedded, migrate::migrate},
+};
+use support::{Connection, SECRET, Server, free_port, http, summary};
+use tokio::{process::Command, time::interval};
+use tokio_postgres::{Client, NoTls};
+use uuid::Uuid;
+
+const FILL: &str = include_str!("boards.sql");
+/// How many results are filled in by one statement.
+const CHUNK: i64 = 50_000;
+/// Nothing is at stake while a board is filled: after a power cut it is filled anew.
+const FILLING: &[(&str, &str)] = &[
+    ("fsync", "off"),
+    ("synchronous_commit", "off"),
+    ("full_page_writes", "off"),
+    ("autovacuum", "off"),
+    ("max_wal_size", "8GB"),
+    ("shared_buffers", "2GB"),
+    ("maintenance_work_mem", "1GB"),
+    ("work_mem", "512MB"),
+];
+/// How many runners ask, one after the other.
+const RUNNERS: i64 = 1000;
+const ARRIVALS_PER_SECOND: u32 = 200;
+/// Connections over which results arrive.
+const ARRIVING: u32 = 4;
+/// How many results wait to arrive.
+const ARRIVING_AT_MOST: i64 = 12_000;
+
+#[derive(Parser)]
+struct Options {
+    /// How many runs the large board has.
+    #[arg(long, default_value_t = 10_000_000, value_parser = clap::value_parser!(i64).range(RUNNERS..=100_000_000))]
+    entries: i64,
+    /// How many the small one has, to compare.
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(i64).range(RUNNERS..=100_000_000))]
+    beside: i64,
+    /// How often each has its turn.
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// How many requests a turn has.
+    #[arg(long, default_value_t = 400)]
+    requests: usize,
+    /// Where the databases are kept: 16 GB for ten million runs. Under root, PostgreSQL's account must be able to enter.
+    #[arg(long, default_value_os_t = std::env::temp_dir().join("speedcoding-boards"))]
+    dir: PathBuf,
+    /// Fills, and measures nothing.
+    #[arg(long)]
+    fill_only: bool,
+    /// What cargo says to every benchmark.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Question {
+    Top,
+    Deep,
+    Standing,
+    Profile,
+    Approve,
+}
+
+impl Question {
+    fn name(self) -> &'static str {
+        match self {
+            Question::Top => "top 100",
+            Question::Deep => "100 from the middle",
+            Question::Standing => "own rank",
+            Question::Profile => "profile with ranks",
+            Question::Approve => "approve one more",
+        }
+    }
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<()> {
+    let options = Options::parse();
+    tokio::select! {
+        outcome = run(&options) => outcome,
+        _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("stopped; the next run goes on from here")),
+    }
+}
+
+async fn run(options: &Options) -> Result<()> {
+    fs::create_dir_all(&options.dir)?;
+    let sizes = [options.beside, options.entries];
+    for entries in sizes {
+        fill(options, entries).await?;
+    }
+    if options.fill_only {
+        return Ok(());
+    }
+    let boards = [
+        Board::open(options, sizes[0]).await?,
+        Board::open(options, sizes[1]).await?,
+    ];
+    println!(
+        "Median and p99 in ms over one connection, {} rounds of {} requests, {} cores, PostgreSQL with its default \
+         settings. Load average: {}.\n",
+        options.rounds,
+        options.requests,
+        std::thread::available_parallelism()?,
+        fs::read_to_string("/proc/loadavg")?.trim()
+    );
+    println!(
+        "| | {} runs | | {} runs | | ratio |",
+        grouped(sizes[0]),
+        grouped(sizes[1])
+    );
+    println!("|---|---|---|---|---|---|");
+    for arriving in [false, true] {
+        let mut rates = [Vec::new(), Vec::new()];
+        for question in Question::value_variants() {
+            let mut took = [Vec::new(), Vec::new()];
+            for round in 0..options.rounds {
+                // Each goes first once: what drifts favours nobody.
+                for place in [round % 2, 1 - round % 2] {
+                    let board = &boards[place];
+                    let (turn, rate) = board.turn(*question, options.requests, arriving).await?;
+                    took[place].extend(turn);
+                    rates[place].push(rate);
+                }
+            }
+            let [small, large] = took.map(|took| (summary(took.clone()).1, percentile_99(took)));
+            println!(
+                "| {}{} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} |",
+                question.name(),
+                if arriving {
+                    ", while results arrive"
+                } else {
+                    ""
+                },
+                small.0,
+                small.1,
+                large.0,
+                large.1,
+                large.0 / small.0
+            );
+        }
+        if arriving {
+            let [small, large] = rates.map(|rates| summary(rates).1);
+            println!("\nResults arrived at {small:.0} and {large:.0} a second.");
+        }
+    }
+    for board in boards {
+        let status = fs::read_to_string(format!("/proc/{}/status", board.server.pid))?;
+        let peak = status.lines().find(|line| line.starts_with("VmHWM:"));
+        println!(
+            "The service's memory, at most: {}",
+            peak.context("no VmHWM")?
+        );
+        board.embedded.stop().await;
+    }
+    Ok(())
+}
+
+/// Makes a board of so many runs, or what is missing of it.
+async fn fill(options: &Options, entries: i64) -> Result<()> {
+    let dir = options.dir.join(entries.to_string());
+    let embedded = Embedded::start(&dir, FILLING).await?;
+    migrate(embedded.url()).await?;
+    let owner = connect(embedded.url()).await?;
+    owner
+        .batch_execute(
+            "create schema if not exists bench;
+             create table if not exists bench.filled (entries bigint not null, ready boolean not null);
+             insert into bench.filled select 0, false where not exists (select from bench.filled)",
+        )
+        .await?;
+    let row = owner
+        .query_one("select entries, ready from bench.filled", &[])
+        .await?;
+    let (mut filled, ready): (i64, bool) = (row.get(0), row.get(1));
+    if !ready {
+        let (began, before) = (Instant::now(), filled);
+        while filled < entries {
+            let next = (filled + CHUNK).min(entries);
+            insert(&owner, filled + 1, next).await?;
+            filled = next;
+            let rate = (filled - before) as f64 / began.elapsed().as_secs_f64();
+            println!(
+                "{} of {} runs, {rate:.0} a second, {:.0} s left",
+                grouped(filled),
+                grouped(entries),
+                (entries - filled) as f64 / rate
+            );
+        }
+        println!("making the boards of {} runs", grouped(entries));
+        owner
+            .batch_execute("select private.rebuild_boards(); update bench.filled set ready = true")
+            .await?;
+        println!("vacuum and analyze");
+        owner.batch_execute("vacuum (analyze)").await?;
+    }
+    owner.batch_execute("checkpoint").await?;
+    drop(owner);
+    embedded.stop().await;
+    Ok(())
+}
+
+/// Results of these numbers, past the triggers, and how far it has come.
+async fn insert(owner: &Client, from: i64, to: i64) -> Result<()> {
+    owner
+        .batch_execute("begin; set local session_replication_role = replica")
+        .await?;
+    owner.execute(FILL, &[&from, &to]).await?;
+    owner
+        .execute("update bench.filled set entries = $1", &[&to])
+        .await?;
+    owner.batch_execute("commit").await?;
+    Ok(())
+}
+
+async fn connect(url: &SecretString) -> Result<Client> {
+    let (client, connection) = tokio_postgres::connect(url.expose_secret(), NoTls).await?;
+    tokio::spawn(connection);
+    Ok(client)
+}
+
+/// A board that is served.
+struct Board {
+    embedded: Embedded,
+    server: Server,
+    owner: Client,
+    moderator: String,
+    top: Vec<Vec<u8>>,
+    deep: Vec<Vec<u8>>,
+    standings: Vec<Vec<u8>>,
+    profiles: Vec<Vec<u8>>,
+    /// Approvals that are still to come, each of one run.
+    approvals: RefCell<Vec<Vec<u8>>>,
+}
+
+impl Board {
+    async fn open(options: &Options, entries: i64) -> Result<Self> {
+        let dir = options.dir.join(entries.to_string());
+        let embedded = Embedded::start(&dir, &[]).await?;
+        let owner = connect(embedded.url()).await?;
+        let server = serve(&embedded, &dir).await?;
+        let tokens = AccessTokens::new(Some(&SecretString::from(SECRET)), &[], "speedcoding")?;
+        // Whoever asks is signed in.
+        let rows = owner
+            .query(
+                "with moderator as (
+                   insert into public.users (username, role) values ('moderator', 'moderator')
+                       on conflict (lower(username)) do update set role = 'moderator'
+                   returning id, username
+                 ),
+                 asking as (
+                   select id, username::text from moderator
+                    union all
+                   select u.id, u.username::text
+                     from generate_series(1, $1::bigint) as turn
+                     join public.users as u on lower(u.username) = 'runner_' || 1 + (turn * 7919 % $2::bigint)
+                 )
+                 insert into private.refresh_tokens (id, user_id, nonce_digest, key_id, idle_expires_at, expires_at)
+                 select gen_random_uuid(), id, sha256(username::bytea), '\\x00000000',
+                        now() + interval '14 days', now() + interval '30 days'
+                   from asking
+                 returning id, user_id, (select username from asking where asking.id = user_id)",
+                &[&RUNNERS, &entries],
+            )
+            .await?;
+        let mut board = Board {
+            embedded,
+            server,
+            owner,
+            moderator: String::new(),
+            top: vec![get("/leaderboards/slack-clone?limit=100", "")],
+            deep: Vec::new(),
+            standings: Vec::new(),
+            profiles: Vec::new(),
+            approvals: RefCell::default(),
+        };
+        for row in rows {
+            let username: String = row.get(2);
+            let moderates = username == "moderator";
+            let role = if moderates { "moderator" } else { "runner" };
+            let token = tokens.issue(row.get(1), role, row.get(0), None)?;
+            if moderates {
+                board.moderator = token;
+            } else {
+                board
+                    .standings
+                    .push(get("/leaderboards/slack-clone/me", &token));
+                board.profiles.push(get(&format!("/users/{username}"), ""));
+            }
+        }
+        // Pages of the middle half, each from where some run stands.
+        let places = board
+            .owner
+            .query(
+                "select total_ms, (extract(epoch from end_time) * 1000000)::bigint, submission_id
+                   from (
+                     select p.*, row_number() over (order by total_ms, end_time, submission_id) as place
+                       from public.personal_bests as p
+                      where tech_stack_key = ''
+                   ) as placed
+                  where place between $1::bigint / 4 and $1 * 3 / 4
+                    and place % ($1 / 1000) = 0",
+                &[&entries],
+            )
+            .await?;
+        for row in places {
+            let (ms, micros, id): (i64, i64, Uuid) = (row.get(0), row.get(1), row.get(2));
+            let cursor = BASE64_URL_SAFE_NO_PAD.encode(format!("{ms}.{micros}.{id}"));
+            let path = format!("/leaderboards/slack-clone?limit=100&cursor={cursor}");
+            board.deep.push(get(&path, ""));
+        }
+        board.hand_in(options).await?;
+        Ok(board)
+    }
+
+    /// Further runs, which wait to be approved.
+    async fn hand_in(&self, options: &Options) -> Result<()> {
+        let approved = i64::try_from(2 * options.rounds * options.requests)?;
+        let row = self
+            .owner
+            .query_one("select entries from bench.filled", &[])
+            .await?;
+        let from: i64 = row.get(0);
+        let to = from + approved + ARRIVING_AT_MOST;
+        insert(&self.owner, from + 1, to).await?;
+        self.owner
+            .batch_execute("set session_replication_role = replica")
+            .await?;
+        let rows = self
+            .owner
+            .query(
+                "with new as (
+                   update public.submissions set status = 'PENDING', reviewed_at = null
+                    where id in (select id from public.users
+                                  where username in (select 'runner_' || n from generate_series($1::bigint, $2) as n))
+                   returning id
+                 ),
+                 private as (
+                   update public.sessions set published = false where id in (select id from new)
+                 )
+                 select id from new",
+                &[&(from + 1), &to],
+            )
+            .await?;
+        self.owner
+            .batch_execute("reset session_replication_role")
+            .await?;
+        let approval = |row: &tokio_postgres::Row| {
+            let path = format!("/submissions/{}/review", row.get::<_, Uuid>(0));
+            let mut request = Vec::new();
+            let body = r#"{"decision":"APPROVED","revision":1}"#;
+            http(&mut request, "POST", BASE, &path, &self.moderator, body);
+            request
+        };
+        *self.approvals.borrow_mut() = rows.iter().map(approval).collect();
+        Ok(())
+    }
+
+    /// How long each of so many requests took, in ms, and how many results arrived in a second meanwhile.
+    async fn turn(
+        &self,
+        question: Question,
+        requests: usize,
+        arriving: bool,
+    ) -> Result<(Vec<f64>, f64)> {
+        let arrived = Cell::new(0_u32);
+        let began = Instant::now();
+        let took = tokio::select! {
+            took = self.ask(question, requests) => took?,
+            never = self.arrive(&arrived), if arriving => match never? {},
+        };
+        let per_second = f64::from(arrived.get()) / began.elapsed().as_secs_f64();
+        Ok((took, per_second))
+    }
+
+    async fn ask(&self, question: Question, requests: usize) -> Result<Vec<f64>> {
+        let mut connection = Connection::open(self.server.port).await?;
+        let mut took = Vec::with_capacity(requests);
+        for turn in 0..requests {
+            let at = |requests: &[Vec<u8>]| requests[turn % requests.len()].clone();
+            let request = match question {
+                Question::Top => at(&self.top),
+                Question::Deep => at(&self.deep),
+                Question::Standing => at(&self.standings),
+                Question::Profile => at(&self.profiles),
+                Question::Approve => self.next_approval()?,
+            };
+            let sent = Instant::now();
+            succeed(&mut connection, &request).await?;
+            took.push(sent.elapsed().as_secs_f64() * 1000.0);
+        }
+        Ok(took)
+    }
+
+    /// Results come at an even pace, for as long as this is polled.
+    async fn arrive(&self, arrived: &Cell<u32>) -> Result<Infallible> {
+        let pace = Duration::from_secs(1) * ARRIVING / ARRIVALS_PER_SECOND;
+        let arrive = || async {
+            let mut connection = Connection::open(self.server.port).await?;
+            let mut turn = interval(pace);
+            loop {
+                turn.tick().await;
+                succeed(&mut connection, &self.next_approval()?).await?;
+                arrived.set(arrived.get() + 1);
+            }
+            #[expect(unreachable_code, reason = "tells the type")]
+            anyhow::Ok(())
+        };
+        try_join_all((0..ARRIVING).map(|_| arrive())).await?;
+        anyhow::bail!("results arrive without end")
+    }
+
+    fn next_approval(&self) -> Result<Vec<u8>> {
+        let next = self.approvals.borrow_mut().pop();
+        next.context("this machine is too slow: all runs that waited are approved")
+    }
+}
+
+async fn serve(embedded: &Embedded, dir: &Path) -> Result<Server> {
+    let port = free_port()?;
+    let mut command = Command::new(env!("CARGO_BIN_EXE_speedcoding"));
+    command
+        .env("DATABASE_URL", embedded.url().expose_secret())
+        .env("JWT_SECRET", SECRET)
+        .env("RATE_LIMITS", "off")
+        .env("BIND", format!("127.0.0.1:{port}"));
+    Server::start(command, dir, "service", port, "/health/ready").await
+}
+
+fn get(path: &str, token: &str) -> Vec<u8> {
+    let mut request = Vec::new();
+    http(&mut request, "GET", BASE, path, token, "");
+    request
+}
+
+async fn succeed(connection: &mut Connection, request: &[u8]) -> Result<()> {
+    let status = connection.exchange(request).await?;
+    ensure!(
+        status == 200,
+        "{}",
+        String::from_utf8_lossy(&connection.buffer)
+    );
+    Ok(())
+}
+
+fn percentile_99(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() * 99 / 100]
+}
+
+/// `10,000,000`
+fn grouped(number: i64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
