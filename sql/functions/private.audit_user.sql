@@ -14,6 +14,11 @@ begin
     select 'user.erased', old.id where private.caller_id() is null;
     return null;
   end if;
+  -- Who leaves by delete_me() is given another name, too.
+  if new.username <> old.username and new.erased_at is null then
+    insert into private.audit_log (action, user_id, subject_id)
+    values ('user.renamed', new.id, new.id);
+  end if;
   if new.role <> old.role then
     insert into private.audit_log (action, user_id, subject_id, details)
     values ('user.role_changed', new.id, new.id, jsonb_build_object('from', old.role, 'to', new.role));
@@ -26,6 +31,6 @@ begin
 end
 $$;
 
-comment on function private.audit_user() is 'Notes in the audit log who came, was given another role, banned, let in again or removed.';
+comment on function private.audit_user() is 'Notes in the audit log who came, was given another name or role, banned, let in again or removed.';
 revoke all on function private.audit_user() from public, anon, authenticated, service_role;
 alter function private.audit_user() owner to speedcoding_keeper;

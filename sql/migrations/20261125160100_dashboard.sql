@@ -52,6 +52,11 @@ begin
     select 'user.erased', old.id where private.caller_id() is null;
     return null;
   end if;
+  -- Who leaves by delete_me() is given another name, too.
+  if new.username <> old.username and new.erased_at is null then
+    insert into private.audit_log (action, user_id, subject_id)
+    values ('user.renamed', new.id, new.id);
+  end if;
   if new.role <> old.role then
     insert into private.audit_log (action, user_id, subject_id, details)
     values ('user.role_changed', new.id, new.id, jsonb_build_object('from', old.role, 'to', new.role));
@@ -64,7 +69,7 @@ begin
 end
 $$;
 
-comment on function private.audit_user() is 'Notes in the audit log who came, was given another role, banned, let in again or removed.';
+comment on function private.audit_user() is 'Notes in the audit log who came, was given another name or role, banned, let in again or removed.';
 revoke all on function private.audit_user() from public, anon, authenticated, service_role;
 alter function private.audit_user() owner to speedcoding_keeper;
 
@@ -73,5 +78,6 @@ revoke create on schema private from speedcoding_keeper;
 create trigger users_audit_rows after insert or delete on public.users
   for each row execute function private.audit_user();
 create trigger users_audit after update on public.users
-  for each row when (old.role <> new.role or (old.banned_at is null) <> (new.banned_at is null))
+  for each row
+  when (old.username <> new.username or old.role <> new.role or (old.banned_at is null) <> (new.banned_at is null))
   execute function private.audit_user();

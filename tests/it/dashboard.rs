@@ -195,7 +195,11 @@ async fn administer(app: &TestApp, editor: &Client, name: &str) {
         .await
         .problem(404, "challenge_not_found");
 
-    // Erases an account; its run goes from the board.
+    // Gives an account another name, and then erases it; its run goes from the board.
+    let renamed = json!({ "username": format!("renamed_{name}") });
+    assert_eq!(edit(editor, "users", &alice.id, renamed).await, Ok(1));
+    let on_board = format!("1 renamed_{name}");
+    assert!(board(app).await.contains(&on_board));
     assert_eq!(
         send(
             editor,
@@ -223,6 +227,7 @@ async fn administer(app: &TestApp, editor: &Client, name: &str) {
         "user.role_changed",
         "user.banned",
         "user.unbanned",
+        "user.renamed",
         "user.erased",
     ];
     assert_eq!(log, expected.map(|action| format!("{action} {name}")));
