@@ -195,8 +195,13 @@ async fn of_twenty_parallel_ends_with_different_data_one_counts() {
         answer.problem(409, "session_already_ended");
     }
     assert_eq!(count(&app, "public.submissions").await, 1);
+    let won = won[0].body.clone();
     let read = runner.get(&format!("/sessions/{session}")).await.ok(200);
-    assert_eq!(timeless(read), timeless(won[0].body.clone()));
+    assert_eq!(timeless(read), timeless(won.clone()));
+    // Its replay answers the same.
+    let packages = won["submission"]["packages"].clone();
+    let replay = end(runner.clone(), session, packages).await.ok(200);
+    assert_eq!(timeless(replay), timeless(won));
     assert_consistent(&app).await;
 }
 
