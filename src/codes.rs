@@ -435,6 +435,30 @@ pub const CODES: &[Code] = &[
         "In the dashboard: a milestone has the time when it was passed if it is.",
     ),
     code(
+        409,
+        "challenge_used",
+        &[],
+        "In the dashboard: a challenge that has been run stays, with its slug and its milestones.",
+    ),
+    code(
+        409,
+        "challenge_running",
+        &[],
+        "In the dashboard: a challenge that is being run keeps its rules.",
+    ),
+    code(
+        409,
+        "challenge_incomplete",
+        &[],
+        "In the dashboard: milestones are numbered without a gap; an active challenge has all that it requires.",
+    ),
+    code(
+        409,
+        "input_given",
+        &[],
+        "In the dashboard: an input that a session was given stays with its answer.",
+    ),
+    code(
         413,
         "body_too_large",
         &[Body],

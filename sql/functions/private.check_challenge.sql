@@ -1,0 +1,64 @@
+-- Asked when all of a transaction is done: a challenge may be put together, or put in order, step by step.
+create or replace function private.check_challenge() returns trigger
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  subject jsonb := case tg_op when 'DELETE' then to_jsonb(old) else to_jsonb(new) end;
+  challenge record;
+  placed integer;
+  missing integer;
+begin
+  select id, required_milestones, active
+    into challenge
+    from public.challenges
+   where id = (subject ->> tg_argv[0])::uuid;
+  select count(*)
+    into placed
+    from public.challenge_milestones as m
+   where m.challenge_id = challenge.id;
+  select min(expected.number)
+    into missing
+    from generate_series(1, placed) as expected (number)
+   where not exists (
+     select from public.challenge_milestones as m
+      where m.challenge_id = challenge.id
+        and m.number = expected.number
+   );
+  if missing is not null then
+    perform private.refuse(409, 'challenge_incomplete', format(
+      'The milestones of a challenge are numbered 1, 2, 3 and so on, without a gap: number %s is missing.', missing));
+  end if;
+  -- What is being put together, row by row, is not complete yet.
+  if tg_op = 'INSERT' or not challenge.active then
+    return null;
+  end if;
+  if challenge.required_milestones > placed then
+    perform private.refuse(409, 'challenge_incomplete', format(
+      'This challenge has %s of the %s milestones that it requires: switch active off until all of it is there.',
+      placed, challenge.required_milestones));
+  end if;
+  select min(m.number)
+    into missing
+    from public.challenge_milestones as m
+   where m.challenge_id = challenge.id
+     and m.verification = 'answer'
+     and not exists (
+       select from private.answer_variants as v
+        where v.challenge_id = m.challenge_id
+          and v.milestone_number = m.number
+          and not v.retired
+     );
+  if missing is not null then
+    perform private.refuse(409, 'challenge_incomplete', format(
+      'Milestone %s is passed by an answer, and has no input to give: switch active off until there is one in private.answer_variants.',
+      missing));
+  end if;
+  return null;
+end
+$$;
+
+comment on function private.check_challenge() is
+  'Refuses milestones whose numbers have a gap, and changes that make an active challenge impossible to complete.';
+revoke all on function private.check_challenge() from public, anon, authenticated, service_role;
+alter function private.check_challenge() owner to speedcoding_keeper;

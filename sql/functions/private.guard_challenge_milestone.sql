@@ -1,0 +1,30 @@
+create or replace function private.guard_challenge_milestone() returns trigger
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  challenge uuid := case tg_op when 'INSERT' then new.challenge_id else old.challenge_id end;
+begin
+  if tg_op = 'UPDATE' and (new.challenge_id, new.number, new.verification) = (old.challenge_id, old.number, old.verification) then
+    return null;
+  end if;
+  -- As for the challenge itself; and whoever else changes its milestones waits, so that numbers stay contiguous.
+  perform from public.challenges where id = challenge for update;
+  if tg_op = 'UPDATE' and new.challenge_id <> old.challenge_id then
+    perform private.refuse(409, 'challenge_used', 'A milestone keeps its challenge.');
+  end if;
+  if (tg_op = 'DELETE' or tg_op = 'UPDATE' and new.number <> old.number)
+    and exists (select from public.sessions where challenge_id = challenge)
+  then
+    perform private.refuse(409, 'challenge_used',
+      'This challenge has been run, so its milestones keep their numbers, and none can be taken away.');
+  end if;
+  perform private.demand_no_runs(challenge);
+  return null;
+end
+$$;
+
+comment on function private.guard_challenge_milestone() is
+  'Refuses changes to a challenge''s milestones that its runs do not allow.';
+revoke all on function private.guard_challenge_milestone() from public, anon, authenticated, service_role;
+alter function private.guard_challenge_milestone() owner to speedcoding_keeper;
