@@ -7,6 +7,7 @@
 pub mod api;
 pub mod app;
 pub mod auth;
+pub mod challenge_file;
 pub mod codes;
 pub mod config;
 pub mod contract;

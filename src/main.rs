@@ -4,6 +4,7 @@ use std::{
     fmt::Display,
     io::{self, Write},
     net::TcpListener,
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 
@@ -13,6 +14,7 @@ use secrecy::{ExposeSecret, SecretString};
 use speedcoding::{
     app::App,
     auth::{Auth, keys},
+    challenge_file,
     config::Config,
     db::{
         self, Db,
@@ -61,6 +63,23 @@ enum Command {
     /// Accounts.
     #[command(subcommand)]
     Users(UsersCommand),
+    /// What is built against the clock.
+    #[command(subcommand)]
+    Challenges(ChallengesCommand),
+}
+
+#[derive(Subcommand)]
+enum ChallengesCommand {
+    /// Loads a challenge with its milestones, inputs and answers; again, it changes nothing.
+    ///
+    /// The file is TOML; challenges/word-count.toml in the source shows and explains every field. All mistakes in it are
+    /// told at once, with line and field, and then nothing is loaded. A file that was edited updates its challenge: the
+    /// slug says which. Inputs that are no longer in it are retired: sessions that were given one keep it. Answers are
+    /// kept as salted digests only.
+    Load {
+        /// The challenge's file.
+        file: PathBuf,
+    },
 }
 
 #[derive(Subcommand)]
@@ -176,6 +195,7 @@ async fn run(command: Command, config: &Config) -> anyhow::Result<()> {
             .await?;
             tell(format!("{username} was {before}, and is now {after}."))
         }
+        Command::Challenges(ChallengesCommand::Load { file }) => load(config, &file).await,
         Command::Db(DbCommand::Url) => {
             tell(Embedded::running_url(&config.data_dir)?.expose_secret())
         }
@@ -247,6 +267,31 @@ async fn seed(config: &Config) -> anyhow::Result<()> {
         (0, _) => tell("The season is there already."),
         (users, runs) => tell(format!("Added a season: {users} users, {runs} runs.")),
     }
+}
+
+async fn load(config: &Config, file: &Path) -> anyhow::Result<()> {
+    let name = file.display();
+    let challenge = match challenge_file::read(&fs_err::read(file)?) {
+        Ok(challenge) => challenge,
+        Err(mistakes) => {
+            for mistake in &mistakes {
+                eprintln!("{name}:{mistake}");
+            }
+            let count = mistakes.len();
+            let s = if count == 1 { "" } else { "s" };
+            eprintln!("speedcoding: {name} has {count} mistake{s}: nothing is loaded");
+            return Err(Told.into());
+        }
+    };
+    let loaded = as_owner(config, async |url| {
+        db::migrate::migrate(url).await?;
+        db::challenges::load(url, &challenge, |done, of| {
+            eprintln!("{name}: {done} of {of} inputs");
+        })
+        .await
+    });
+    let loaded = loaded.await?;
+    tell(loaded.with_context(|| format!("{} is not loaded", challenge.slug))?)
 }
 
 async fn serve(config: &Config) -> anyhow::Result<()> {

@@ -20,7 +20,7 @@ create table public.challenges (
 );
 comment on table public.challenges is 'What is built against the clock.';
 comment on column public.challenges.id is 'UUIDv7.';
-comment on column public.challenges.slug is 'Its name in URLs, such as slack-clone; it stays.';
+comment on column public.challenges.slug is 'Its name in URLs, such as slack-clone; once it has been run it stays.';
 comment on column public.challenges.title is 'Its name for people.';
 comment on column public.challenges.description is 'What is to be built, in Markdown.';
 comment on column public.challenges.required_milestones is 'How many milestones a completed session has passed.';

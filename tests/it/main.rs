@@ -3,6 +3,7 @@
 mod accounts;
 mod audit;
 mod boards;
+mod challenges;
 mod churn;
 mod dashboard;
 mod delegation;

@@ -607,6 +607,8 @@ async fn help_names_every_command_and_setting_and_no_secret() {
         "seed",
         "openapi",
         "db",
+        "users",
+        "challenges",
         "DATABASE_URL",
         "MIGRATION_DATABASE_URL",
         "DATA_DIR",

@@ -11,7 +11,7 @@ use crate::{
     support::{
         actor::{Actor, Answer, answer, text},
         app::TestApp,
-        cluster::Database,
+        cluster::{Database, done, refused},
         race::race,
     },
 };
@@ -769,21 +769,6 @@ async fn of_many_claims_at_once_one_counts() {
             won[0].body["claimedBy"]
         );
     }
-}
-
-/// The dashboard refuses an edit with a code of ours, and with a sentence rather than a constraint's name.
-async fn refused(dashboard: &Client, edit: &str, code: &str) {
-    let error = dashboard.batch_execute(edit).await.expect_err(edit);
-    let error = error.as_db_error().expect("PostgreSQL's error");
-    assert_eq!(error.hint(), Some(code), "{edit}: {error}");
-    assert!(
-        error.message().ends_with('.') && !error.message().contains("violates"),
-        "{error}"
-    );
-}
-
-async fn done(dashboard: &Client, edit: &str) {
-    dashboard.batch_execute(edit).await.expect(edit);
 }
 
 /// All that an administrator may try in the dashboard, which works as `role`.

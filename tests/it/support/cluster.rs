@@ -182,6 +182,22 @@ pub async fn sqlstate(client: &Client, statement: &str) -> Option<String> {
     )
 }
 
+/// The dashboard refuses an edit with a code of ours, and with a sentence rather than a constraint's name.
+pub async fn refused(dashboard: &Client, edit: &str, code: &str) {
+    let error = dashboard.batch_execute(edit).await.expect_err(edit);
+    let error = error.as_db_error().expect("PostgreSQL's error");
+    assert_eq!(error.hint(), Some(code), "{edit}: {error}");
+    assert!(
+        error.message().ends_with('.') && !error.message().contains("violates"),
+        "{error}"
+    );
+}
+
+/// An edit that succeeds.
+pub async fn done(dashboard: &Client, edit: &str) {
+    dashboard.batch_execute(edit).await.expect(edit);
+}
+
 /// The same server, another database.
 pub fn with_database(url: &SecretString, name: &str) -> SecretString {
     let mut url = url::Url::parse(url.expose_secret()).expect("a URL");

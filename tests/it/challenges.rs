@@ -1,0 +1,892 @@
+//! Challenges as content: loaded from files, edited in the dashboard, and what neither may do to them.
+
+use std::{collections::BTreeSet, fs, path::Path};
+
+use secrecy::ExposeSecret;
+use serde_json::{Value, json};
+use speedcoding::{
+    challenge_file,
+    db::{self, migrate::migrate},
+};
+use tokio_postgres::Client;
+
+use crate::support::{
+    actor::{Actor, text},
+    app::TestApp,
+    cluster::{Database, connect, done, first_column, refused},
+    program::{Ended, Scratch},
+    race::race,
+};
+
+/// The example that explains the format.
+fn example() -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("challenges/word-count.toml");
+    fs::read_to_string(path).expect("the example")
+}
+
+/// `speedcoding challenges load` with a file of this text, on an app's database.
+async fn load(app: &TestApp, scratch: &Scratch, text: &str) -> Ended {
+    fs::write(scratch.path("challenge.toml"), text).expect("a file");
+    let load = scratch.program(&["challenges", "load", "challenge.toml"]);
+    load.on(app.database.url().expose_secret()).finish().await
+}
+
+/// What it says of a file that is as it should be.
+async fn loaded(app: &TestApp, scratch: &Scratch, text: &str) -> String {
+    load(app, scratch, text).await.well().stdout
+}
+
+/// A challenge of three milestones, of which the second takes an answer.
+fn puzzle(title: &str, variants: impl IntoIterator<Item = (String, String)>) -> String {
+    let variants: String = variants
+        .into_iter()
+        .map(|(input, answer)| {
+            format!("[[milestones.variants]]\ninput = '''{input}'''\nanswer = '{answer}'\n")
+        })
+        .collect();
+    format!(
+        "slug = 'puzzle'\ntitle = '{title}'\n\
+         [[milestones]]\nnumber = 1\ntitle = 'First'\n\
+         [[milestones]]\nnumber = 3\ntitle = 'Third'\nverification = 'verifier'\n\
+         [[milestones]]\nnumber = 2\ntitle = 'Second'\nverification = 'answer'\n{variants}"
+    )
+}
+
+fn variants(numbers: impl IntoIterator<Item = u32>) -> Vec<(String, String)> {
+    let numbers = numbers.into_iter();
+    numbers
+        .map(|n| (format!("riddle {n}."), format!("solution {n}.")))
+        .collect()
+}
+
+async fn answer(runner: &Actor, session: &str, answer: &str) -> Value {
+    let body = json!({ "sessionId": session, "milestoneNumber": 2, "answer": answer });
+    runner.post("/milestones/verify", body).await.ok(200)
+}
+
+async fn input(runner: &Actor, session: &str) -> String {
+    let path = format!("/sessions/{session}/milestones/2/input");
+    text(&runner.get(&path).await.ok(200), "/input")
+}
+
+#[tokio::test]
+async fn the_example_loads_and_can_be_run() {
+    let (app, scratch) = (TestApp::start().await, Scratch::new());
+    let told = loaded(&app, &scratch, &example()).await;
+    assert_eq!(
+        told,
+        "word-count is new, 3 milestones added, 2 inputs added.\n"
+    );
+    let shown = app.visitor().get("/challenges/word-count").await.ok(200);
+    assert_eq!(
+        (&shown["ordered"], &shown["requiredMilestones"]),
+        (&json!(true), &json!(3))
+    );
+    assert_eq!(shown["maxDurationMs"], (3 * 60 + 30) * 60 * 1000);
+    assert_eq!(shown["milestones"][1]["verification"], "answer");
+
+    let runner = app.runner("alice").await;
+    let verifier = app.user_with_role("vera", "verifier").await;
+    let session = runner.start("word-count").await;
+    runner.verify(&session, 1).await.ok(200);
+    let right = match input(&runner, &session).await.as_str() {
+        "the quick brown fox jumps over the lazy dog\n" => "the: 2",
+        _ => "to: 3",
+    };
+    assert_eq!(answer(&runner, &session, right).await["passed"], true);
+    runner.verify(&session, 3).await.ok(200);
+    let verdict = json!({ "sessionId": session, "milestoneNumber": 3, "verdict": "pass" });
+    verifier.post("/milestones/attest", verdict).await.ok(200);
+    assert_eq!(runner.end(&session).await.ok(200)["status"], "completed");
+
+    // Whatever has happened meanwhile.
+    let before = app.dump().await;
+    let told = loaded(&app, &scratch, &example()).await;
+    assert_eq!(told, "word-count is there already: nothing has changed.\n");
+    assert_eq!(app.dump().await, before);
+}
+
+#[tokio::test]
+async fn all_mistakes_are_told_at_once_with_line_and_field() {
+    let scratch = Scratch::new();
+    let long = "x".repeat(201);
+    let (too_long, answer) = ("x".repeat(1_000_001), "x".repeat(1_001));
+    let description = "x".repeat(20_001);
+    let file = format!(
+        r#"slug = "Word Count"
+titel = "x"
+description "no equals sign"
+required_milestones = 9
+ordered = "yes"
+max_duration = "a day"
+active = yes
+ranked = 1
+
+[[milestones]]
+number = 2
+title = ""
+verification = "judge"
+
+[[milestones]]
+number = 2
+title = 7
+verification = "answer"
+hint = "none"
+
+[[milestones]]
+number = 5
+title = "{long}"
+verification = "manual"
+  [[milestones.variants]]
+  input = "riddle"
+  answer = "solution"
+
+[[milestones]]
+number = 0
+title = "Fine"
+description = "{description}"
+verification = "answer"
+  [[milestones.variants]]
+  input = "riddle"
+  [[milestones.variants]]
+  input = "riddle"
+  answer = "sol\u0000ution"
+  points = 3
+  [[milestones.variants]]
+  input = ""
+  answer = 42
+  [[milestones.variants]]
+  input = "{too_long}"
+  answer = "{answer}"
+
+[[milestones]]
+title = "Without a number"
+number = "six"
+verification = "answer"
+variants = []
+"#
+    );
+    fs::write(scratch.path("bad.toml"), file).expect("a file");
+    // Nothing is asked of a database, so none is started.
+    let load = scratch.program(&["challenges", "load", "bad.toml"]);
+    let ended = load.finish().await;
+    let milestone_fields = "number, title, description, verification, variants";
+    let expected = [
+        "1: slug: must be lower-case words, such as slack-clone",
+        "1: title: is missing",
+        "2: titel: is unknown here; there are slug, title, description, required_milestones, ordered, ranked, \
+         max_duration, active, milestones",
+        "3: description: has no value: write name = value",
+        "4: required_milestones: must be at most the number of milestones, 5",
+        "5: ordered: must be true or false",
+        "6: max_duration: must be from one minute to 30 days, such as \"24h\" or \"1h 30m\"",
+        "7: active: string values must be quoted, expected literal string",
+        "8: ranked: must be true or false",
+        "11: milestones[1].number: leaves a gap: numbers go from 1 on, and 1 is missing",
+        "12: milestones[1].title: is empty",
+        "13: milestones[1].verification: must be manual, answer or verifier",
+        "15: milestones[2].variants: is missing: an answer needs inputs, write [[milestones.variants]] for each",
+        "16: milestones[2].number: is the same as that of line 11",
+        "17: milestones[2].title: must be a text: write it in quotes",
+        &format!("19: milestones[2].hint: is unknown here; there are {milestone_fields}"),
+        "22: milestones[3].number: leaves a gap: numbers go from 1 on, and 3 is missing",
+        "23: milestones[3].title: has 201 characters, of at most 200",
+        "25: milestones[3].variants: belongs to milestones with verification = \"answer\" only",
+        "30: milestones[4].number: must be a whole number from 1 to 1000",
+        "32: milestones[4].description: has 20001 characters, of at most 20000",
+        "34: milestones[4].variants[1].answer: is missing",
+        "37: milestones[4].variants[2].input: is the same as that of line 35",
+        "38: milestones[4].variants[2].answer: has the character U+0000, which cannot be stored",
+        "39: milestones[4].variants[2].points: is unknown here; there are input, answer",
+        "41: milestones[4].variants[3].input: is empty",
+        "42: milestones[4].variants[3].answer: must be a text: write it in quotes",
+        "44: milestones[4].variants[4].input: has 1000001 characters, of at most 1000000",
+        "45: milestones[4].variants[4].answer: has 1001 characters, of at most 1000",
+        "49: milestones[5].number: must be a whole number from 1 to 1000",
+        "51: milestones[5].variants: has nothing in it: write [[milestones.variants]] for each",
+    ];
+    let mut told: Vec<_> = ended.stderr.lines().collect();
+    let summary = format!(
+        "speedcoding: bad.toml has {} mistakes: nothing is loaded",
+        expected.len()
+    );
+    assert_eq!(told.pop(), Some(summary.as_str()));
+    assert_eq!(told, expected.map(|mistake| format!("bad.toml:{mistake}")));
+    assert_eq!((ended.status.code(), ended.stdout.as_str()), (Some(1), ""));
+    assert!(!scratch.path("data").exists());
+    assert!(!ended.stderr.contains("riddle") && !ended.stderr.contains("solution"));
+}
+
+/// What is said of a file of these bytes.
+fn mistakes(bytes: &[u8]) -> Vec<String> {
+    let mistakes = challenge_file::read(bytes).err().unwrap_or_default();
+    mistakes.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn what_is_no_toml_is_told_by_its_line_and_its_words_are_kept() {
+    let whole = puzzle("Puzzle", variants(1..=2));
+    assert_eq!(mistakes(whole.as_bytes()), [""; 0]);
+    // Lines of Windows, and its mark at the beginning.
+    let windows = format!("\u{feff}{}", whole.replace('\n', "\r\n"));
+    assert_eq!(mistakes(windows.as_bytes()), [""; 0]);
+
+    for (broken, expected) in [
+        (
+            "",
+            vec![
+                "1: slug: is missing",
+                "1: title: is missing",
+                "1: milestones: is missing: write [[milestones]] for each",
+            ],
+        ),
+        (
+            "slug = 'puzzle'\nslug = 'other'\ntitle = 'x'\nmilestones = 3",
+            vec![
+                "2: slug: duplicate key",
+                "4: milestones: must be a list: write [[milestones]] for each",
+            ],
+        ),
+        (
+            "slug = ''\ntitle = 'x'\nmilestones = []",
+            vec![
+                "1: slug: must be lower-case words, such as slack-clone",
+                "3: milestones: has nothing in it: write [[milestones]] for each",
+            ],
+        ),
+        (
+            "slug = 'puzzle\ntitle = 'x'\nmilestones = [1]",
+            vec![
+                "1: slug: invalid literal string, expected `'`",
+                "3: milestones[1]: must be a table",
+            ],
+        ),
+        (
+            "slug = 'puzzle'\ntitle = 'x'\n[[milestones]",
+            vec!["3: milestones: unclosed array table, expected `]`"],
+        ),
+    ] {
+        assert_eq!(mistakes(broken.as_bytes()), expected, "{broken}");
+    }
+    assert_eq!(mistakes(b"slug = 'x'\ntitle = '\xff'"), ["2: is not UTF-8"]);
+    // Anything but a challenge's file.
+    assert!(mistakes("lorem ipsum\n".repeat(10_000).as_bytes()).len() > 10);
+    let unclosed = whole.replacen("riddle 2.'''", "riddle 2.", 1);
+    let told = mistakes(unclosed.as_bytes());
+    assert!(!told.is_empty());
+    assert!(
+        told.iter().all(|mistake| !mistake.contains("solution")),
+        "{told:?}"
+    );
+    for duration in [
+        "59s",
+        "31d",
+        "",
+        "1.5h",
+        "h",
+        "-1h",
+        "1 h",
+        "99999999999d",
+        "é",
+        "1é",
+        "2147483647d 1s",
+    ] {
+        let file = format!("max_duration = '{duration}'\n{whole}");
+        assert_eq!(mistakes(file.as_bytes()).len(), 1, "{duration}");
+    }
+    for duration in ["60s", "1m", "30d", "1h 30m"] {
+        let file = format!("max_duration = '{duration}'\n{whole}");
+        assert_eq!(mistakes(file.as_bytes()), [""; 0], "{duration}");
+    }
+    for slug in ["-", "a--b", "a-", "A", "a b", "é", &"x".repeat(65)] {
+        let file = whole.replace("slug = 'puzzle'", &format!("slug = '{slug}'"));
+        assert_eq!(mistakes(file.as_bytes()).len(), 1, "{slug}");
+    }
+}
+
+#[tokio::test]
+async fn an_edited_file_updates_and_takes_nothing_from_runs_under_way() {
+    let (app, scratch) = (TestApp::start().await, Scratch::new());
+    loaded(&app, &scratch, &puzzle("Puzzle", variants(1..=1))).await;
+    let (alice, bob) = (app.runner("alice").await, app.runner("bob").await);
+    let session = alice.start("puzzle").await;
+    assert_eq!(input(&alice, &session).await, "riddle 1.");
+
+    let told = loaded(&app, &scratch, &puzzle("Riddles", variants(2..=3))).await;
+    assert_eq!(
+        told,
+        "puzzle has changed, 2 inputs added, 1 input retired.\n"
+    );
+    assert_eq!(
+        app.visitor().get("/challenges/puzzle").await.ok(200)["title"],
+        "Riddles"
+    );
+    assert_eq!(input(&alice, &session).await, "riddle 1.");
+    let other = bob.start("puzzle").await;
+    assert_ne!(input(&bob, &other).await, "riddle 1.");
+
+    // Another answer to the same input: who has it is judged by the old one.
+    let mut edited = variants(1..=3);
+    edited[0].1 = "another solution".to_owned();
+    let told = loaded(&app, &scratch, &puzzle("Riddles", edited.clone())).await;
+    assert_eq!(told, "puzzle stays, 1 input added.\n");
+    assert_eq!(
+        answer(&alice, &session, "solution 1.").await["passed"],
+        true
+    );
+
+    // What was retired and comes back is the same again.
+    let told = loaded(&app, &scratch, &puzzle("Riddles", variants(1..=3))).await;
+    assert_eq!(told, "puzzle stays, 1 input added, 1 input retired.\n");
+    let kept = "select count(*)::text from private.answer_variants";
+    assert_eq!(first_column(&app.sql().await, kept).await, ["4"]);
+
+    // What may not change under way is refused, and then nothing of the file is loaded.
+    let before = app.dump().await;
+    let whole = puzzle("Changed as well", variants(1..=9));
+    let reduced = whole.split("[[milestones]]").collect::<Vec<_>>();
+    for file in [
+        format!("ordered = true\n{whole}"),
+        format!("required_milestones = 1\n{whole}"),
+        whole.replace("'verifier'", "'manual'"),
+        format!("{whole}[[milestones]]\nnumber = 4\ntitle = 'Fourth'\n"),
+        [reduced[0], reduced[1], reduced[3]].join("[[milestones]]"),
+    ] {
+        load(&app, &scratch, &file)
+            .await
+            .told(&["speedcoding: puzzle is not loaded: ", "stay"]);
+        assert_eq!(app.dump().await, before);
+    }
+
+    // Once they are over it may; but no milestone is taken from those that are history.
+    alice.end(&session).await.ok(200);
+    bob.end(&other).await.ok(200);
+    let fewer = [reduced[0], reduced[1], reduced[3]].join("[[milestones]]");
+    load(&app, &scratch, &fewer)
+        .await
+        .told(&["puzzle is not loaded: ", "none can be taken away"]);
+    let more = whole.replace("'verifier'", "'manual'");
+    let told = loaded(
+        &app,
+        &scratch,
+        &format!("ordered = true\n{more}[[milestones]]\nnumber = 4\ntitle = 'x'\n"),
+    )
+    .await;
+    assert_eq!(
+        told,
+        "puzzle has changed, 1 milestone added, 1 milestone changed, 6 inputs added.\n"
+    );
+}
+
+#[tokio::test]
+async fn a_challenge_that_nobody_has_run_may_lose_milestones() {
+    let (app, scratch) = (TestApp::start().await, Scratch::new());
+    loaded(&app, &scratch, &puzzle("Puzzle", variants(1..=2))).await;
+    let file = "slug = 'puzzle'\ntitle = 'Puzzle'\n[[milestones]]\nnumber = 1\ntitle = 'First'\n";
+    let told = loaded(&app, &scratch, file).await;
+    assert_eq!(told, "puzzle has changed, 2 milestones removed.\n");
+    let shown = app.visitor().get("/challenges/puzzle").await.ok(200);
+    assert_eq!(shown["milestones"].as_array().map(Vec::len), Some(1));
+}
+
+#[tokio::test]
+async fn thousands_of_inputs_load_with_progress_and_leave_no_answer_anywhere() {
+    let (app, scratch) = (TestApp::start().await, Scratch::new());
+    let file = puzzle("Puzzle", variants(1..=5_000));
+    let ended = load(&app, &scratch, &file).await.well();
+    assert_eq!(
+        ended.stdout,
+        "puzzle is new, 3 milestones added, 5000 inputs added.\n"
+    );
+    let progress: Vec<_> = ended
+        .stderr
+        .lines()
+        .filter(|line| line.contains(" of "))
+        .collect();
+    assert_eq!(progress.len(), 5, "{progress:?}");
+    assert_eq!(progress[4], "challenge.toml: 5000 of 5000 inputs");
+    assert!(!ended.stderr.contains("solution") && !ended.stderr.contains("riddle"));
+    assert!(!app.dump().await.contains("solution"));
+
+    // One edited answer among them.
+    let edited = file.replacen("'solution 77.'", "'other'", 1);
+    let told = loaded(&app, &scratch, &edited).await;
+    assert_eq!(told, "puzzle stays, 1 input added, 1 input retired.\n");
+
+    let sql = app.sql().await;
+    let audited = first_column(
+        &sql,
+        "select concat_ws(' ', a.action, sum((a.details ->> 'count')::integer), min(a.database_role), min(c.slug))
+           from private.audit_log as a
+           join public.challenges as c on c.id = a.subject_id
+          where a.action like 'challenge%'
+          group by a.action
+          order by a.action",
+    )
+    .await;
+    assert_eq!(
+        audited,
+        [
+            "challenge.added postgres puzzle",
+            "challenge_input.added 5001 postgres puzzle",
+            "challenge_input.changed 1 postgres puzzle",
+            "challenge_milestone.added postgres puzzle",
+        ]
+    );
+    let log = first_column(&sql, "select details::text from private.audit_log").await;
+    assert!(log.iter().all(|details| !details.contains("riddle")));
+}
+
+#[tokio::test]
+async fn neither_a_load_nor_a_refused_one_leaves_inputs_in_a_log() {
+    let scratch = Scratch::new();
+    let program = scratch.program(&["serve"]).serve().await;
+    let load = async |text: String| {
+        fs::write(scratch.path("challenge.toml"), text).expect("a file");
+        let load = scratch.program(&["challenges", "load", "challenge.toml"]);
+        load.finish().await
+    };
+    // A server that tells all that goes wrong.
+    let url = scratch.program(&["db", "url"]).finish().await.well().stdout;
+    let owner = connect(&url.trim().into()).await;
+    done(
+        &owner,
+        "alter database speedcoding set log_min_messages = 'info';
+         alter database speedcoding set log_min_error_statement = 'info'",
+    )
+    .await;
+    drop(owner);
+    load(puzzle("Puzzle", variants(1..=2))).await.well();
+    let runner = program.visitor().register("alice").await;
+    runner.start("puzzle").await;
+    let refused = load(format!(
+        "ordered = true\n{}",
+        puzzle("Puzzle", variants(3..=4))
+    ))
+    .await;
+    refused.told(&["puzzle is not loaded: Runs of this challenge are under way"]);
+    let ended = program.stop().await.well();
+    let log = fs::read_to_string(scratch.path("data/postgres.log")).expect("the server's log");
+    assert!(log.contains("under way"), "{log}");
+    for text in [log, ended.stderr] {
+        assert!(
+            !text.contains("riddle") && !text.contains("solution"),
+            "{text}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_loads_at_once_one_finds_it_done() {
+    let app = TestApp::start().await;
+    let gate = app
+        .hold("lock table public.challenges in exclusive mode")
+        .await;
+    let loads = race((0..2).map(|_| {
+        let url = app.database.url().clone();
+        async move {
+            let file = puzzle("Puzzle", variants(1..=50));
+            let challenge = challenge_file::read(file.as_bytes()).expect("a challenge");
+            let loaded = db::challenges::load(&url, &challenge, |_, _| {}).await;
+            loaded.expect("a database").expect("loaded").to_string()
+        }
+    }));
+    gate.until_waiting(2).await;
+    gate.release().await;
+    let told: BTreeSet<_> = loads.answers().await.into_iter().collect();
+    assert_eq!(
+        told.into_iter().collect::<Vec<_>>(),
+        [
+            "puzzle is new, 3 milestones added, 50 inputs added.",
+            "puzzle is there already: nothing has changed.",
+        ]
+    );
+}
+
+#[tokio::test]
+async fn the_owner_of_a_supabase_project_loads_and_the_service_cannot() {
+    let (database, owner_url) = Database::project().await;
+    let scratch = Scratch::new();
+    fs::write(scratch.path("challenge.toml"), example()).expect("a file");
+    let load = |url: &str| {
+        scratch
+            .program(&["challenges", "load", "challenge.toml"])
+            .on(url)
+    };
+    // On a database with nothing in it: what is needed is made.
+    let told = load(owner_url.expose_secret()).finish().await.well();
+    assert!(
+        told.stdout.starts_with("word-count is new"),
+        "{}",
+        told.stdout
+    );
+    let again = load(owner_url.expose_secret()).finish().await.well();
+    assert!(
+        again.stdout.contains("nothing has changed"),
+        "{}",
+        again.stdout
+    );
+
+    let mut service = url::Url::parse(database.url().expose_secret()).expect("a URL");
+    service
+        .query_pairs_mut()
+        .append_pair("options", "-crole=speedcoding_api");
+    let refused = load(service.as_str()).finish().await;
+    assert!(!refused.status.success());
+    assert!(!refused.stderr.contains("the: 2"));
+    load("postgresql://127.0.0.1:9/nowhere")
+        .finish()
+        .await
+        .told(&["DATABASE_URL", "cannot connect"]);
+    scratch
+        .program(&["challenges", "load", "missing.toml"])
+        .finish()
+        .await
+        .told(&["missing.toml"]);
+}
+
+/// Puts a challenge together, row by row, and edits it before, during and after a run.
+async fn administer(app: &TestApp, dashboard: &Client, role: &str) {
+    done(
+        dashboard,
+        "insert into public.challenges (slug, title, required_milestones) values ('quiz', 'Quiz', 2)",
+    )
+    .await;
+    let insert = |number: u32| {
+        format!(
+            "insert into public.challenge_milestones (challenge_id, number, title)
+             select id, {number}, 'Part' from public.challenges where slug = 'quiz'"
+        )
+    };
+    let set = |what: &str| format!("update public.challenges set {what} where slug = 'quiz'");
+    let of_quiz = "challenge_id = (select id from public.challenges where slug = 'quiz')";
+    let set_part = |number: u32, what: &str| {
+        format!(
+            "update public.challenge_milestones set {what} where number = {number} and {of_quiz}"
+        )
+    };
+    let delete = |number: u32| {
+        format!("delete from public.challenge_milestones where number = {number} and {of_quiz}")
+    };
+
+    // Numbers have no gap: after each edit, or after a transaction.
+    refused(dashboard, &insert(2), "challenge_incomplete").await;
+    done(dashboard, &insert(1)).await;
+    refused(dashboard, &insert(3), "challenge_incomplete").await;
+    done(
+        dashboard,
+        &format!("begin; {}; {}; commit", insert(3), insert(2)),
+    )
+    .await;
+    refused(dashboard, &delete(2), "challenge_incomplete").await;
+    refused(
+        dashboard,
+        &set_part(3, "number = 4"),
+        "challenge_incomplete",
+    )
+    .await;
+    done(
+        dashboard,
+        &format!(
+            "begin; {}; {}; commit",
+            delete(2),
+            set_part(3, "number = 2, title = 'Third'")
+        ),
+    )
+    .await;
+
+    // What is active can be completed.
+    refused(dashboard, &delete(2), "challenge_incomplete").await;
+    refused(
+        dashboard,
+        &set("required_milestones = 3"),
+        "challenge_incomplete",
+    )
+    .await;
+    refused(
+        dashboard,
+        &set_part(2, "verification = 'answer'"),
+        "challenge_incomplete",
+    )
+    .await;
+    done(dashboard, &set("active = false, required_milestones = 3")).await;
+    refused(dashboard, &set("active = true"), "challenge_incomplete").await;
+    done(dashboard, &insert(3)).await;
+    done(dashboard, &set("active = true, slug = 'quiz-night'")).await;
+    done(
+        dashboard,
+        "update public.challenges set slug = 'quiz' where slug = 'quiz-night'",
+    )
+    .await;
+    refused(
+        dashboard,
+        &set_part(3, "challenge_id = (select id from public.challenges where slug = 'freestyle'), number = 8"),
+        "challenge_used",
+    )
+    .await;
+    refused(dashboard, &set("id = gen_random_uuid()"), "challenge_used").await;
+
+    // Under way: its rules stay, its words may be corrected.
+    let runner = app.runner(&format!("quizzer_{role}")).await;
+    let session = runner.start("quiz").await;
+    for edit in [
+        set("required_milestones = 1"),
+        set("ordered = true"),
+        set_part(3, "verification = 'verifier'"),
+        insert(4),
+    ] {
+        refused(dashboard, &edit, "challenge_running").await;
+    }
+    for edit in [
+        delete(3),
+        set_part(3, "number = 4"),
+        set("slug = 'other'"),
+        "delete from public.challenges where slug = 'quiz'".to_owned(),
+    ] {
+        refused(dashboard, &edit, "challenge_used").await;
+    }
+    done(
+        dashboard,
+        &set("title = 'Quiz night', max_duration = '1 hour', active = false"),
+    )
+    .await;
+    done(
+        dashboard,
+        &set_part(3, "title = 'Last part', description = 'More.'"),
+    )
+    .await;
+    let seen = runner.get(&format!("/sessions/{session}")).await.ok(200);
+    assert_eq!(seen["status"], "running");
+    for number in 1..=3 {
+        runner.verify(&session, number).await.ok(200);
+    }
+    assert_eq!(runner.end(&session).await.ok(200)["status"], "completed");
+
+    // When the runs are over, the rules may change for those to come; history keeps what it needs.
+    for edit in [
+        set("ordered = true"),
+        set_part(3, "verification = 'verifier'"),
+        insert(4),
+        set("active = true"),
+    ] {
+        done(dashboard, &edit).await;
+    }
+    for edit in [
+        delete(4),
+        set("slug = 'other'"),
+        "delete from public.challenges where slug = 'quiz'".to_owned(),
+    ] {
+        refused(dashboard, &edit, "challenge_used").await;
+    }
+    // A run that nobody ends is over at its deadline, though no row says so yet.
+    runner.start("quiz").await;
+    refused(dashboard, &set("ordered = false"), "challenge_running").await;
+    done(
+        dashboard,
+        "update public.sessions set start_time = start_time - interval '1 hour', deadline = deadline - interval '1 hour'
+          where status = 'running'",
+    )
+    .await;
+    done(dashboard, &set("ordered = false")).await;
+
+    // What nobody has run goes with all of it.
+    done(
+        dashboard,
+        "insert into public.challenges (slug, title) values ('draft', 'Draft');
+         insert into public.challenge_milestones (challenge_id, number, title)
+         select id, number, 'Part' from public.challenges, generate_series(1, 3) as number where slug = 'draft'",
+    )
+    .await;
+    done(
+        dashboard,
+        "delete from public.challenges where slug = 'draft'",
+    )
+    .await;
+
+    let owner = app.sql().await;
+    let audited = first_column(
+        &owner,
+        "select concat_ws(' ', action, details ->> 'milestoneNumber', details -> 'was')
+           from private.audit_log
+          where subject_id = (select id from public.challenges where slug = 'quiz')
+          order by id",
+    )
+    .await;
+    let audited: BTreeSet<_> = audited.iter().map(String::as_str).collect();
+    assert_eq!(
+        audited,
+        [
+            "challenge.added",
+            "challenge_milestone.added 1",
+            "challenge_milestone.added 3",
+            "challenge_milestone.added 2",
+            "challenge_milestone.deleted 2",
+            r#"challenge_milestone.changed 2 {"title": "Part", "number": 3}"#,
+            r#"challenge.changed {"active": true, "required_milestones": 2}"#,
+            "challenge_milestone.added 3",
+            r#"challenge.changed {"slug": "quiz", "active": false}"#,
+            r#"challenge.changed {"slug": "quiz-night"}"#,
+            r#"challenge.changed {"title": "Quiz", "active": true, "max_duration": "24:00:00"}"#,
+            r#"challenge_milestone.changed 3 {"title": "Part", "description": ""}"#,
+            r#"challenge.changed {"ordered": false}"#,
+            r#"challenge_milestone.changed 3 {"verification": "manual"}"#,
+            "challenge_milestone.added 4",
+            r#"challenge.changed {"active": false}"#,
+            r#"challenge.changed {"ordered": true}"#,
+        ]
+        .into()
+    );
+    let roles =
+        "select distinct database_role from private.audit_log where action like 'challenge%'";
+    assert_eq!(first_column(&owner, roles).await, [role]);
+}
+
+#[tokio::test]
+async fn a_superuser_edits_challenges_within_their_rules() {
+    let app = TestApp::start().await;
+    let dashboard = app.sql().await;
+    administer(&app, &dashboard, "postgres").await;
+}
+
+#[tokio::test]
+async fn the_service_role_edits_challenges_within_their_rules() {
+    let app = TestApp::start().await;
+    let dashboard = app.database.role("service_role", None).await;
+    administer(&app, &dashboard, "service_role").await;
+}
+
+#[tokio::test]
+async fn the_owner_of_a_supabase_project_edits_challenges_within_their_rules() {
+    let (database, owner_url) = Database::project().await;
+    migrate(&owner_url).await.expect("migrations");
+    let app = TestApp::start_on(database, |_| {}).await;
+    let dashboard = connect(&owner_url).await;
+    let role = first_column(&dashboard, "select current_user::text").await;
+    administer(&app, &dashboard, &role[0]).await;
+}
+
+#[tokio::test]
+async fn an_input_that_was_given_stays_and_an_active_challenge_has_one_to_give() {
+    let (app, scratch) = (TestApp::start().await, Scratch::new());
+    loaded(&app, &scratch, &puzzle("Puzzle", variants(1..=1))).await;
+    let owner = app.sql().await;
+    let set = |what: &str| format!("update private.answer_variants set {what}");
+    // Nobody has it yet.
+    done(&owner, &set("input = 'riddle', answer = 'solution'")).await;
+    refused(&owner, &set("retired = true"), "challenge_incomplete").await;
+    refused(
+        &owner,
+        "delete from private.answer_variants",
+        "challenge_incomplete",
+    )
+    .await;
+    done(
+        &owner,
+        "update public.challenges set active = false where slug = 'puzzle';
+         delete from private.answer_variants;
+         insert into private.answer_variants (challenge_id, milestone_number, input, answer)
+         select id, 2, 'riddle', 'solution' from public.challenges where slug = 'puzzle';
+         update public.challenges set active = true where slug = 'puzzle'",
+    )
+    .await;
+
+    let runner = app.runner("alice").await;
+    let session = runner.start("puzzle").await;
+    assert_eq!(input(&runner, &session).await, "riddle");
+    for edit in [
+        set("input = 'another'"),
+        set("answer = 'another'"),
+        set("milestone_number = 1"),
+        "delete from private.answer_variants".to_owned(),
+    ] {
+        refused(&owner, &edit, "input_given").await;
+    }
+    done(
+        &owner,
+        "insert into private.answer_variants (challenge_id, milestone_number, input, answer)
+         select id, 2, 'second riddle', 'x' from public.challenges where slug = 'puzzle'",
+    )
+    .await;
+    done(
+        &owner,
+        &format!("{} where input = 'riddle'", set("retired = true")),
+    )
+    .await;
+    assert_eq!(answer(&runner, &session, "solution").await["passed"], true);
+    let audited = first_column(
+        &owner,
+        "select concat_ws(' ', action, details) from private.audit_log where action like 'challenge_input.%'
+          order by action, details::text",
+    )
+    .await;
+    let changed = |what: &str, retired: u32| {
+        format!(
+            r#"challenge_input.{what} {{"count": 1, "retired": {retired}, "milestoneNumber": 2}}"#
+        )
+    };
+    assert_eq!(
+        audited,
+        [
+            changed("added", 0),
+            changed("added", 0),
+            changed("added", 0),
+            changed("changed", 0),
+            changed("changed", 1),
+            r#"challenge_input.deleted {"milestoneNumber": 2}"#.to_owned(),
+        ]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_start_and_an_edit_of_the_rules_come_one_after_the_other() {
+    let app = TestApp::start().await;
+    let (alice, bob) = (app.runner("alice").await, app.runner("bob").await);
+    // The edit first: the run begins under the new rules.
+    let edit = "update public.challenges set ordered = false where slug = 'slack-clone'";
+    let gate = app.hold(edit).await;
+    let start = race([async move { (alice.start("slack-clone").await, alice) }]);
+    gate.until_waiting(1).await;
+    gate.release().await;
+    let (session, alice) = start.answers().await.remove(0);
+    alice.verify(&session, 7).await.ok(200);
+    alice.end(&session).await.ok(200);
+
+    // The start first: the edit meets a run that is under way.
+    let gate = app
+        .hold(&format!(
+            "insert into public.sessions (user_id, challenge_id, tech_stack, deadline)
+             select '{}', id, 'Rust', private.clock() + '1 hour' from public.challenges where slug = 'slack-clone'",
+            bob.id
+        ))
+        .await;
+    let url = app.database.url().clone();
+    let edit = race([async move {
+        let edit = "update public.challenges set ordered = true where slug = 'slack-clone'";
+        refused(&connect(&url).await, edit, "challenge_running").await;
+    }]);
+    gate.until_waiting(1).await;
+    gate.release().await;
+    edit.answers().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_input_that_is_just_being_given_stays() {
+    let (app, scratch) = (TestApp::start().await, Scratch::new());
+    loaded(&app, &scratch, &puzzle("Puzzle", variants(1..=1))).await;
+    let session = app.runner("alice").await.start("puzzle").await;
+    let gate = app
+        .hold(&format!(
+            "insert into private.session_inputs (session_id, milestone_number, user_id, variant_id)
+             select s.id, 2, s.user_id, v.id from public.sessions as s, private.answer_variants as v
+              where s.id = '{session}'"
+        ))
+        .await;
+    let url = app.database.url().clone();
+    let edit = race([async move {
+        let edit = "update private.answer_variants set input = 'another'";
+        refused(&connect(&url).await, edit, "input_given").await;
+    }]);
+    gate.until_waiting(1).await;
+    gate.release().await;
+    edit.answers().await;
+}
