@@ -56,7 +56,7 @@ pub struct Config {
     pub refresh_grace: u64,
 
     /// Where the API listens.
-    #[arg(long, env, default_value = "127.0.0.1:8080", global = true)]
+    #[arg(long, env, default_value = "127.0.0.1:8080", value_parser = address, global = true)]
     pub bind: SocketAddr,
 
     /// How statements are sent: `prepared` ones are cached on each connection; `unnamed` ones pass
@@ -86,12 +86,12 @@ pub struct Config {
     pub sweep_interval: u64,
 
     /// Where metrics are shown at /metrics, in Prometheus' format; nowhere unless it is given.
-    #[arg(long, env, global = true)]
+    #[arg(long, env, value_parser = address, global = true)]
     pub metrics_bind: Option<SocketAddr>,
 
     /// Origins whose pages may call the API, comma-separated, such as https://speedcoding.example;
     /// none unless they are given.
-    #[arg(long, env, value_delimiter = ',', global = true)]
+    #[arg(long, env, value_delimiter = ',', value_parser = origin, global = true)]
     pub cors_origins: Vec<String>,
 
     /// Proxies whose X-Forwarded-For is believed, comma-separated: addresses and networks such as 10.0.0.0/8;
@@ -190,7 +190,6 @@ pub const SIGN_IN_IDLE_LIFETIME: Duration = Duration::from_secs(14 * 24 * 60 * 6
 /// A sign-in ends after so long in any case.
 pub const SIGN_IN_LIFETIME: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
-/// A host as URLs have it: lower case, without scheme, port or path.
 fn issuer(text: &str) -> Result<String, String> {
     // The pre-request function in the database leaves those tokens alone.
     if text.ends_with("/auth/v1") {
@@ -199,6 +198,23 @@ fn issuer(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        "an IP address and a port are meant, such as 127.0.0.1:8080 or 0.0.0.0:8080".into()
+    })
+}
+
+fn origin(text: &str) -> Result<String, String> {
+    let origin = text.trim().trim_end_matches('/');
+    // As browsers write it (RFC 6454, section 6.2): another spelling would never match.
+    let is_plain = Url::parse(origin).is_ok_and(|url| url.origin().ascii_serialization() == origin);
+    if !is_plain && !origin.is_empty() {
+        return Err("this is not an origin; one looks like https://speedcoding.example".into());
+    }
+    Ok(origin.to_owned())
+}
+
+/// A host as URLs have it: lower case, without scheme, port or path.
 fn video_host(text: &str) -> Result<String, String> {
     let host = text.trim().to_ascii_lowercase();
     let is_host = !host.is_empty()

@@ -8,7 +8,7 @@ use std::{
     process::ExitCode,
 };
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use clap::{Parser, Subcommand};
 use secrecy::{ExposeSecret, SecretString};
 use speedcoding::{
@@ -193,7 +193,11 @@ async fn run(command: Command, config: &Config) -> anyhow::Result<()> {
                 db::users::set_role(url, &name, role).await
             })
             .await?;
-            tell(format!("{username} was {before}, and is now {after}."))
+            tell(if before == after {
+                format!("{username} is {after} already.")
+            } else {
+                format!("{username} was {before}, and is now {after}.")
+            })
         }
         Command::Challenges(ChallengesCommand::Load { file }) => load(config, &file).await,
         Command::Db(DbCommand::Url) => {
@@ -297,14 +301,14 @@ async fn load(config: &Config, file: &Path) -> anyhow::Result<()> {
 async fn serve(config: &Config) -> anyhow::Result<()> {
     // Before anything is started: a taken port is told at once.
     if let Some(address) = config.metrics_bind {
-        let listener = TcpListener::bind(address).with_context(|| {
-            format!("cannot listen on {address}: choose another address with METRICS_BIND")
+        let listener = TcpListener::bind(address).map_err(|error| {
+            anyhow!("cannot listen on {address}: {error}; choose another address with METRICS_BIND")
         })?;
         tokio::spawn(speedcoding::app::serve_metrics(listener)?);
     }
-    let listener = TcpListener::bind(config.bind).with_context(|| {
-        format!(
-            "cannot listen on {}: choose another address with BIND, such as BIND=127.0.0.1:8081",
+    let listener = TcpListener::bind(config.bind).map_err(|error| {
+        anyhow!(
+            "cannot listen on {}: {error}; choose another address with BIND, such as BIND=127.0.0.1:8081",
             config.bind
         )
     })?;
@@ -385,13 +389,12 @@ fn whose_postgrest(config: &Config) -> &'static str {
 
 fn announce(listener: &TcpListener, database: &str, postgrest: &str) -> anyhow::Result<()> {
     let address = listener.local_addr()?;
-    eprintln!(
+    tell(format!(
         "SpeedCoding {}\n  API         http://{address}{}\n  Swagger UI  http://{address}/docs\n  \
          PostgreSQL  {database}\n  PostgREST   {postgrest}\nCtrl-C stops it.",
         env!("CARGO_PKG_VERSION"),
         speedcoding::app::BASE,
-    );
-    Ok(())
+    ))
 }
 
 /// Resolves at Ctrl-C or SIGTERM.

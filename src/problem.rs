@@ -278,7 +278,7 @@ impl Problem {
 
 /// `session_already_running` → `Session already running`.
 fn title(code: &str) -> String {
-    let mut title = code.replace('_', " ");
+    let mut title = code.replace('_', " ").replace("postgrest", "postgREST");
     if let Some(first) = title.get_mut(..1) {
         first.make_ascii_uppercase();
     }
@@ -378,7 +378,11 @@ impl From<poem::Error> for Problem {
                 "param1" => "number",
                 name => name,
             };
-            return Problem::invalid_field(field, "format", "is not valid here");
+            let message = match field {
+                "id" => "must be a UUID",
+                _ => "is not valid here",
+            };
+            return Problem::invalid_field(field, "format", message);
         }
         if let Some(parameter) = error.downcast_ref::<ParseParamError>() {
             return match parameter.reason.strip_prefix("verification failed. ") {

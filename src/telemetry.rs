@@ -63,6 +63,7 @@ pub fn init(format: LogFormat) -> anyhow::Result<()> {
     }
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
     let text = match format {
         LogFormat::Auto => std::io::stderr().is_terminal(),

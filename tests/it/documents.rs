@@ -167,9 +167,12 @@ async fn the_root_leads_to_the_documentation() {
         .redirect(reqwest::redirect::Policy::none())
         .build()
         .expect("a client");
-    let root = client.get(&app.base).send().await.expect("an answer");
-    assert!(root.status().is_redirection(), "{}", root.status());
-    assert_eq!(root.headers()["location"], "/docs");
+    for path in ["", "/docs/"] {
+        let asked = client.get(format!("{}{path}", app.base)).send().await;
+        let answer = asked.expect("an answer");
+        assert!(answer.status().is_redirection(), "{}", answer.status());
+        assert_eq!(answer.headers()["location"], "/docs");
+    }
     let docs = app.visitor().get("/").await;
     assert_eq!(docs.headers["content-type"], "text/html; charset=utf-8");
     let page = docs.ok(200);
@@ -177,6 +180,17 @@ async fn the_root_leads_to_the_documentation() {
         page.as_str()
             .is_some_and(|page| page.contains("SwaggerUIBundle("))
     );
+    // What is changed of poem-openapi's page is still there to be changed.
+    for ours in [
+        "<!doctype html>",
+        "<title>SpeedCoding API</title>",
+        "defaultModelsExpandDepth: 0",
+    ] {
+        assert!(
+            page.as_str().is_some_and(|page| page.contains(ours)),
+            "{ours}"
+        );
+    }
 }
 
 #[tokio::test]

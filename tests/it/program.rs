@@ -456,7 +456,7 @@ async fn set_role_needs_an_owner_a_database_and_users_in_it() {
         .well();
     assert_eq!(told.stdout, "alice was runner, and is now admin.\n");
     let told = set_role().on(&owner).finish().await.well();
-    assert_eq!(told.stdout, "alice was admin, and is now admin.\n");
+    assert_eq!(told.stdout, "alice is admin already.\n");
     let audited = sql
         .query(
             "select action, details::text, database_role = current_user from private.audit_log order by id",
@@ -661,10 +661,21 @@ async fn each_wrong_setting_is_named_in_one_line() {
         .await
         .told(&["REFRESH_SECRETS", "32"]);
     external()
-        .env("CORS_ORIGINS", "not an origin\u{7f}")
+        .env("CORS_ORIGINS", "speedcoding.example/")
         .finish()
         .await
-        .told(&["CORS_ORIGINS"]);
+        .told(&[
+            "CORS_ORIGINS",
+            "speedcoding.example/",
+            "https://speedcoding.example",
+        ]);
+    for bind in ["BIND", "METRICS_BIND"] {
+        external()
+            .env(bind, "localhost:8080")
+            .finish()
+            .await
+            .told(&[bind, "localhost:8080", "such as 127.0.0.1:8080"]);
+    }
     external()
         .env("DB_STATEMENTS", "some")
         .finish()

@@ -69,8 +69,9 @@ impl Cluster {
         settings: Vec<String>,
         runtime: &tokio::runtime::Handle,
     ) -> Result<Self> {
-        let files = DataDir::create(data_dir)?;
-        let lock = files.lock()?;
+        let unusable = || format!("the DATA_DIR {} cannot be used", data_dir.display());
+        let files = DataDir::create(data_dir).with_context(unusable)?;
+        let lock = files.lock().with_context(unusable)?;
         let account = Account::choose(&files)?;
         files.rotate_logs()?;
         files.remove_unfinished();

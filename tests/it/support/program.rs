@@ -207,7 +207,7 @@ impl Program {
             if let Some(status) = self.child.try_wait().expect("a process") {
                 panic!("it ended ({status}):\n{}", self.stderr.text());
             }
-            address_in(&self.stderr.text())
+            address_in(&self.stdout.text())
         });
         self.base = announced.await;
         self
