@@ -25,7 +25,7 @@ use speedcoding::{
     db::{embedded::Embedded, migrate::migrate},
 };
 use support::{Connection, SECRET, Server, free_port, http, summary};
-use tokio::{process::Command, time::interval};
+use tokio::{process::Command, time::interval_at};
 use tokio_postgres::{Client, NoTls};
 use uuid::Uuid;
 
@@ -40,7 +40,7 @@ const FILLING: &[(&str, &str)] = &[
     ("synchronous_commit", "off"),
     ("full_page_writes", "off"),
     ("autovacuum", "off"),
-    ("max_wal_size", "8GB"),
+    ("max_wal_size", "2GB"),
     ("shared_buffers", "2GB"),
     ("maintenance_work_mem", "1GB"),
     ("work_mem", "512MB"),
@@ -67,7 +67,7 @@ struct Options {
     /// How many requests a turn has.
     #[arg(long, default_value_t = 400)]
     requests: usize,
-    /// Where the databases are kept: 16 GB for ten million runs. Under root, PostgreSQL's account must be able to enter.
+    /// Where the databases are kept: 20 GB for ten million runs. Under root, PostgreSQL's account must be able to enter.
     #[arg(long, default_value_os_t = std::env::temp_dir().join("speedcoding-boards"))]
     dir: PathBuf,
     /// Fills, and measures nothing.
@@ -218,10 +218,13 @@ async fn fill(options: &Options, entries: i64) -> Result<()> {
         }
         println!("making the boards of {} runs", grouped(entries));
         owner
-            .batch_execute("select private.rebuild_boards(); update bench.filled set ready = true")
+            .execute("select private.rebuild_boards()", &[])
             .await?;
         println!("vacuum and analyze");
         owner.batch_execute("vacuum (analyze)").await?;
+        owner
+            .execute("update bench.filled set ready = true", &[])
+            .await?;
     }
     owner.batch_execute("checkpoint").await?;
     drop(owner);
@@ -338,47 +341,64 @@ impl Board {
             let path = format!("/leaderboards/slack-clone?limit=100&cursor={cursor}");
             board.deep.push(get(&path, ""));
         }
-        board.hand_in(options).await?;
+        board.hand_in(options, entries).await?;
+        for statement in ["vacuum (analyze)", "checkpoint"] {
+            board.owner.batch_execute(statement).await?;
+        }
         Ok(board)
     }
 
-    /// Further runs, which wait to be approved.
-    async fn hand_in(&self, options: &Options) -> Result<()> {
+    /// Further runs, which wait to be approved. Those that an earlier measurement approved wait again: the board has
+    /// its size.
+    async fn hand_in(&self, options: &Options, entries: i64) -> Result<()> {
         let approved = i64::try_from(2 * (options.rounds + 1) * options.requests)?;
         let row = self
             .owner
             .query_one("select entries from bench.filled", &[])
             .await?;
-        let from: i64 = row.get(0);
-        let to = from + approved + ARRIVING_AT_MOST;
-        insert(&self.owner, from + 1, to).await?;
-        self.owner
-            .batch_execute("set session_replication_role = replica")
-            .await?;
+        let filled: i64 = row.get(0);
+        let to = filled.max(entries + approved + ARRIVING_AT_MOST);
+        if filled < to {
+            insert(&self.owner, filled + 1, to).await?;
+        }
         let rows = self
             .owner
             .query(
-                "with new as (
-                   update public.submissions set status = 'PENDING', reviewed_at = null
-                    where id in (select id from public.users
-                                  where username in (select 'runner_' || n from generate_series($1::bigint, $2) as n))
-                   returning id
+                "with further as (
+                   select u.id
+                     from generate_series($1::bigint, $2) as n
+                     join public.users as u on lower(u.username) = 'runner_' || n
                  ),
-                 private as (
-                   update public.sessions set published = false where id in (select id from new)
+                 reopened as (
+                   update public.submissions set status = 'PENDING'
+                    where id in (select id from further)
+                      and status = 'APPROVED'
+                   returning id, revision
                  )
-                 select id from new",
-                &[&(from + 1), &to],
+                 select id, revision from reopened
+                  union all
+                 select id, revision from public.submissions join further using (id) where status = 'PENDING'",
+                &[&(entries + 1), &to],
             )
             .await?;
-        self.owner
-            .batch_execute("reset session_replication_role")
+        let row = self
+            .owner
+            .query_one(
+                "select entries from private.boards where tech_stack_key = ''",
+                &[],
+            )
             .await?;
+        let on_board: i64 = row.get(0);
+        ensure!(
+            on_board == entries,
+            "{on_board} runs are on the board of {entries}"
+        );
         let approval = |row: &tokio_postgres::Row| {
             let path = format!("/submissions/{}/review", row.get::<_, Uuid>(0));
             let mut request = Vec::new();
-            let body = r#"{"decision":"APPROVED","revision":1}"#;
-            http(&mut request, "POST", BASE, &path, &self.moderator, body);
+            let revision: i32 = row.get(1);
+            let body = format!(r#"{{"decision":"APPROVED","revision":{revision}}}"#);
+            http(&mut request, "POST", BASE, &path, &self.moderator, &body);
             request
         };
         *self.approvals.borrow_mut() = rows.iter().map(approval).collect();
@@ -424,9 +444,10 @@ impl Board {
     /// Results come at an even pace, for as long as this is polled.
     async fn arrive(&self, arrived: &Cell<u32>) -> Result<Infallible> {
         let pace = Duration::from_secs(1) * ARRIVING / ARRIVALS_PER_SECOND;
-        let arrive = || async {
+        let began = tokio::time::Instant::now();
+        let arrive = async |place| {
             let mut connection = Connection::open(self.server.port).await?;
-            let mut turn = interval(pace);
+            let mut turn = interval_at(began + pace * place / ARRIVING, pace);
             loop {
                 turn.tick().await;
                 succeed(&mut connection, &self.next_approval()?).await?;
@@ -435,7 +456,7 @@ impl Board {
             #[expect(unreachable_code, reason = "tells the type")]
             anyhow::Ok(())
         };
-        try_join_all((0..ARRIVING).map(|_| arrive())).await?;
+        try_join_all((0..ARRIVING).map(arrive)).await?;
         anyhow::bail!("results arrive without end")
     }
 
