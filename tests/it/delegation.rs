@@ -945,7 +945,7 @@ async fn a_postgrest_that_cannot_be_run_is_told_and_a_named_one_is_preferred() {
         .serve()
         .await;
     get(&program.visitor(), "/rest/v1/users").await.ok(200);
-    let said = program.stop().await.well().stderr;
+    let said = program.stop().await.well().stdout;
     assert!(said.contains("PostgREST   as POSTGREST_URL says"), "{said}");
     assert!(!notes.join("pid").exists());
 
