@@ -796,7 +796,8 @@ async fn postgrest_itself_can_refuse_ended_sign_ins_and_banned_users() {
     assert_eq!(said("authenticated", Some(&of_auth)).await, None);
 }
 
-/// A program that is found as `postgrest`: it notes its process and its environment, and stays. Returns where.
+/// A program that is found as `postgrest`: it notes its process and its environment, and stays. Returns where. A shell
+/// that waits for a command would outlive an interrupt without the trap.
 fn pretend_postgrest(scratch: &Scratch) -> (PathBuf, String) {
     let (bin, notes) = (scratch.path("bin"), scratch.path("notes"));
     for dir in [&bin, &notes] {
@@ -805,7 +806,7 @@ fn pretend_postgrest(scratch: &Scratch) -> (PathBuf, String) {
         fs::set_permissions(dir, fs::Permissions::from_mode(0o777)).expect("permissions");
     }
     let text = format!(
-        "env >{0}/env.$$ && mv {0}/env.$$ {0}/env\ntr '\\0' ' ' </proc/$$/cmdline >{0}/argv\n\
+        "trap exit INT\nenv >{0}/env.$$ && mv {0}/env.$$ {0}/env\ntr '\\0' ' ' </proc/$$/cmdline >{0}/argv\n\
          echo $$ >{0}/pid.$$ && mv {0}/pid.$$ {0}/pid\nexec sleep 3600",
         notes.display()
     );
