@@ -10,7 +10,7 @@ use std::{
     cell::{Cell, RefCell},
     convert::Infallible,
     fs,
-    path::{Path, PathBuf},
+    path::PathBuf,
     time::{Duration, Instant},
 };
 
@@ -24,8 +24,8 @@ use speedcoding::{
     auth::token::AccessTokens,
     db::{embedded::Embedded, migrate::migrate},
 };
-use support::{Connection, SECRET, Server, free_port, http, summary};
-use tokio::{process::Command, time::interval_at};
+use support::{BUILT, Connection, SECRET, Server, http, summary};
+use tokio::time::interval_at;
 use tokio_postgres::{Client, NoTls};
 use uuid::Uuid;
 
@@ -270,7 +270,9 @@ impl Board {
         let dir = options.dir.join(entries.to_string());
         let embedded = Embedded::start(&dir, MEASURED).await?;
         let owner = connect(embedded.url()).await?;
-        let server = serve(&embedded, &dir).await?;
+        let settings = [("RATE_LIMITS", "off".to_owned())];
+        let server =
+            Server::service(BUILT.as_ref(), embedded.url(), &dir, "service", settings).await?;
         let tokens = AccessTokens::new(Some(&SecretString::from(SECRET)), &[], "speedcoding")?;
         // Whoever asks is signed in.
         let rows = owner
@@ -464,17 +466,6 @@ impl Board {
         let next = self.approvals.borrow_mut().pop();
         next.context("this machine is too slow: all runs that waited are approved")
     }
-}
-
-async fn serve(embedded: &Embedded, dir: &Path) -> Result<Server> {
-    let port = free_port()?;
-    let mut command = Command::new(env!("CARGO_BIN_EXE_speedcoding"));
-    command
-        .env("DATABASE_URL", embedded.url().expose_secret())
-        .env("JWT_SECRET", SECRET)
-        .env("RATE_LIMITS", "off")
-        .env("BIND", format!("127.0.0.1:{port}"));
-    Server::start(command, dir, "service", port, "/health/ready").await
 }
 
 fn get(path: &str, token: &str) -> Vec<u8> {

@@ -21,7 +21,7 @@ use speedcoding::{
     auth::token::AccessTokens,
     db::{embedded::Embedded, migrate::migrate},
 };
-use support::{Connection, SECRET, Server, free_port, http, summary};
+use support::{BUILT, Connection, SECRET, Server, free_port, http, summary};
 use tokio::{process::Command, time::sleep};
 use tokio_postgres::NoTls;
 use uuid::Uuid;
@@ -90,18 +90,9 @@ struct Turn {
 async fn measure(options: &Options, embedded: &Embedded, dir: &Path) -> Result<()> {
     fill(embedded.url()).await?;
     let (upstream, root) = start_upstream(embedded.url(), dir).await?;
-    let port = free_port()?;
-    let mut command = Command::new(env!("CARGO_BIN_EXE_speedcoding"));
-    command
-        .env("DATABASE_URL", embedded.url().expose_secret())
-        .env("JWT_SECRET", SECRET)
-        .env("RATE_LIMITS", "off")
-        .env(
-            "POSTGREST_URL",
-            format!("http://127.0.0.1:{}{root}", upstream.port),
-        )
-        .env("BIND", format!("127.0.0.1:{port}"));
-    let service = Server::start(command, dir, "service", port, "/health/ready").await?;
+    let asked = format!("http://127.0.0.1:{}{root}", upstream.port);
+    let settings = [("RATE_LIMITS", "off".to_owned()), ("POSTGREST_URL", asked)];
+    let service = Server::service(BUILT.as_ref(), embedded.url(), dir, "service", settings).await?;
     println!(
         "{CONNECTIONS} connections, {} rounds of {} s after {} s of warm-up, {} cores. Medians; in brackets the \
          spread. Load average: {}.\n",

@@ -21,8 +21,8 @@ use futures_util::future::{try_join, try_join_all};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use speedcoding::db::embedded::Embedded;
-use support::{Connection, SECRET, Server, http, summary};
-use tokio::{process::Command, time::sleep};
+use support::{BUILT, Connection, Server, http, summary};
+use tokio::time::sleep;
 use tokio_postgres::NoTls;
 
 const USERS: u64 = 1000;
@@ -193,19 +193,16 @@ impl<'a> Bench<'a> {
         dir: &std::path::Path,
         cores: usize,
     ) -> Result<Self> {
-        let port = support::free_port()?;
-        let mut command = Command::new(env!("CARGO_BIN_EXE_speedcoding"));
-        command
-            .env("DATABASE_URL", embedded.url().expose_secret())
-            .env("JWT_SECRET", SECRET)
-            .env("DB_CONNECTIONS", (4 * cores).to_string())
+        let settings = [
+            ("DB_CONNECTIONS", (4 * cores).to_string()),
             // Failed logins are counted as ever: that is part of what the time of an answer may tell.
-            .env(
+            (
                 "RATE_LIMITS",
-                "on,network=off,user=off,register=off,login=off,refresh=off",
-            )
-            .env("BIND", format!("127.0.0.1:{port}"));
-        let server = Server::start(command, dir, "service", port, "/health/ready").await?;
+                "on,network=off,user=off,register=off,login=off,refresh=off".to_owned(),
+            ),
+        ];
+        let server =
+            Server::service(BUILT.as_ref(), embedded.url(), dir, "service", settings).await?;
         let bench = Bench {
             options,
             cores,

@@ -22,7 +22,7 @@ use speedcoding::{
     auth::token::AccessTokens,
     db::{embedded::Embedded, migrate::migrate},
 };
-use support::{Connection, SECRET, Server, free_port, http, summary};
+use support::{BUILT, Connection, SECRET, Server, free_port, http, summary};
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::Command,
@@ -503,7 +503,7 @@ impl<'a> Bench<'a> {
 
     async fn contestants(&self) -> Result<Vec<Contestant>> {
         let mut contestants = Vec::new();
-        let built = PathBuf::from(env!("CARGO_BIN_EXE_speedcoding"));
+        let built = PathBuf::from(BUILT);
         for binary in std::iter::once(&built).chain(&self.options.binary) {
             let name = if *binary == built {
                 "service".to_owned()
@@ -543,14 +543,8 @@ impl<'a> Bench<'a> {
     }
 
     async fn start_service(&self, binary: &Path, name: &str) -> Result<Server> {
-        let port = free_port()?;
-        let mut command = Command::new(binary);
-        command
-            .env("DATABASE_URL", self.url.expose_secret())
-            .env("JWT_SECRET", SECRET)
-            .env("DB_CONNECTIONS", self.pool.to_string())
-            .env("BIND", format!("127.0.0.1:{port}"));
-        Server::start(command, self.dir, name, port, "/health/ready").await
+        let settings = [("DB_CONNECTIONS", self.pool.to_string())];
+        Server::service(binary, self.url, self.dir, name, settings).await
     }
 
     async fn start_postrust(&self, binary: &Path) -> Result<Server> {

@@ -61,12 +61,13 @@ pub fn init(format: LogFormat) -> anyhow::Result<()> {
     for quiet in ["tokio_postgres=info", "tokio_postgres::query=info"] {
         filter = filter.add_directive(quiet.parse()?);
     }
+    let is_terminal = std::io::stderr().is_terminal();
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal())
+        .with_ansi(is_terminal)
         .with_writer(std::io::stderr);
     let text = match format {
-        LogFormat::Auto => std::io::stderr().is_terminal(),
+        LogFormat::Auto => is_terminal,
         format => format == LogFormat::Text,
     };
     if text {

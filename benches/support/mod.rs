@@ -9,6 +9,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
+use secrecy::{ExposeSecret, SecretString};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -16,6 +17,8 @@ use tokio::{
     time::sleep,
 };
 
+/// The build of the service that cargo has made for this.
+pub const BUILT: &str = env!("CARGO_BIN_EXE_speedcoding");
 /// Signs access tokens.
 pub const SECRET: &str = "a secret for benchmarks, which everybody may know";
 
@@ -27,6 +30,24 @@ pub struct Server {
 }
 
 impl Server {
+    /// Starts a build of the service on a database, with these settings besides.
+    pub async fn service(
+        program: &Path,
+        url: &SecretString,
+        dir: &Path,
+        name: &str,
+        settings: impl IntoIterator<Item = (&str, String)>,
+    ) -> Result<Self> {
+        let port = free_port()?;
+        let mut command = Command::new(program);
+        command
+            .env("DATABASE_URL", url.expose_secret())
+            .env("JWT_SECRET", SECRET)
+            .env("BIND", format!("127.0.0.1:{port}"))
+            .envs(settings);
+        Self::start(command, dir, name, port, "/health/ready").await
+    }
+
     /// Starts a server and waits until it answers on `ready`.
     pub async fn start(
         mut command: Command,

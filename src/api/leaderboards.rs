@@ -309,6 +309,7 @@ impl<T: FromRow> FromRow for Versioned<T> {
 }
 
 impl FromRow for Standing {
+    // The trait asks for it; nothing here calls it.
     fn from_row(row: &Row) -> Self {
         Self::try_from_row(row).expect("a row of private.board_result")
     }

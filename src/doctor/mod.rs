@@ -477,7 +477,7 @@ async fn look_at_supabase(
     // Its rows are the owner's to see.
     let bucket = match owner {
         Some(owner) if row.get(0) => {
-            let bucket = "select public from storage.buckets where id = 'recordings'";
+            let bucket = include_str!("../../sql/doctor/bucket.sql");
             Some(owner.query_typed_opt(bucket, &[]).await?)
         }
         _ => None,
