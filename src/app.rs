@@ -23,6 +23,7 @@ use crate::{
     },
     auth::Auth,
     config::Config,
+    connection::Attended,
     contract::Contract,
     db::Db,
     limits::{self, Limits},
@@ -60,8 +61,8 @@ pub struct App {
     db: Db,
     sweep_interval: Duration,
     shutdown_timeout: Duration,
-    /// A connection on which nothing moves for so long is closed; longer than any request may take.
-    idle_timeout: Duration,
+    /// A connection on which we have nothing to say for so long is closed; longer than any request may take.
+    patience: Duration,
 }
 
 impl App {
@@ -134,7 +135,7 @@ impl App {
             db,
             sweep_interval: Duration::from_secs(config.sweep_interval),
             shutdown_timeout: Duration::from_secs(config.shutdown_timeout),
-            idle_timeout: Duration::from_secs(config.request_timeout + 30),
+            patience: Duration::from_secs(config.request_timeout + 30),
         })
     }
 
@@ -145,9 +146,8 @@ impl App {
         shutdown: impl Future<Output = ()>,
     ) -> anyhow::Result<()> {
         listener.set_nonblocking(true)?;
-        let acceptor = TcpAcceptor::from_std(listener)?;
+        let acceptor = Attended::new(TcpAcceptor::from_std(listener)?, self.patience);
         let serving = Server::new_with_acceptor(acceptor)
-            .idle_timeout(self.idle_timeout)
             .run_with_graceful_shutdown(self.endpoint, shutdown, Some(self.shutdown_timeout));
         tokio::select! {
             served = serving => Ok(served?),

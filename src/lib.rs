@@ -10,6 +10,7 @@ pub mod auth;
 pub mod challenge_file;
 pub mod codes;
 pub mod config;
+pub mod connection;
 pub mod contract;
 pub mod db;
 pub mod doctor;

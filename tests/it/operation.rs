@@ -1,8 +1,17 @@
 //! What an operator relies on: time limits, an orderly end, headers, limits on what is sent.
 
+use std::time::Duration;
+
+use poem::{Server, endpoint::make_sync, listener::TcpAcceptor};
 use reqwest::{Method, header};
 use serde_json::json;
-use tokio::sync::oneshot;
+use speedcoding::connection::Attended;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::oneshot,
+    time::{sleep, timeout},
+};
 
 use crate::support::{
     actor::{Actor, answer},
@@ -167,6 +176,60 @@ async fn a_small_body_that_unpacks_to_a_large_one_is_refused() {
                 .as_bytes(),
         ));
     answer(request).await.problem(401, "wrong_credentials");
+}
+
+#[tokio::test]
+async fn a_connection_on_which_nothing_can_be_sent_ends() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let acceptor = TcpAcceptor::from_tokio(listener).expect("an acceptor");
+    let acceptor = Attended::new(acceptor, Duration::from_millis(300));
+    const LARGE: usize = 64 * 1024 * 1024;
+    tokio::spawn(Server::new_with_acceptor(acceptor).run(make_sync(|_| vec![b'.'; LARGE])));
+    let client = async || TcpStream::connect(address).await.expect("a connection");
+    let patience = Duration::from_secs(60);
+
+    for (what, begun) in [
+        ("silence", ""),
+        ("half a head", "GET / HTTP/1.1\r\nHost: "),
+        (
+            "HTTP/2 without a request",
+            "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        ),
+    ] {
+        let mut client = client().await;
+        client.write_all(begun.as_bytes()).await.expect(what);
+        let mut answer = Vec::new();
+        // An end of whatever kind.
+        let _ = timeout(patience, client.read_to_end(&mut answer))
+            .await
+            .expect(what);
+    }
+
+    // A head without an end.
+    let mut dripping = client().await;
+    dripping
+        .write_all(b"GET / HTTP/1.1\r\nHost: ")
+        .await
+        .expect("a head");
+    let drip = async {
+        while dripping.write_all(b"x").await.is_ok() {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(patience, drip).await.expect("an end");
+
+    // An answer that is not read.
+    let mut deaf = client().await;
+    deaf.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        .await
+        .expect("a request");
+    sleep(Duration::from_secs(1)).await;
+    let mut answer = Vec::new();
+    let _ = timeout(patience, deaf.read_to_end(&mut answer))
+        .await
+        .expect("an end");
+    assert!(answer.len() < LARGE, "{}", answer.len());
 }
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
