@@ -36,6 +36,8 @@ use crate::{
 pub const BASE: &str = "/api/v1";
 /// Larger bodies are refused: the largest that is valid has 200 packages of 214 characters.
 const BODY_LIMIT: usize = 1024 * 1024;
+/// So many requests at once on one HTTP/2 connection.
+const STREAMS: u32 = 200;
 
 /// What every request may use.
 pub struct State {
@@ -148,6 +150,8 @@ impl App {
         listener.set_nonblocking(true)?;
         let acceptor = Attended::new(TcpAcceptor::from_std(listener)?, self.patience);
         let serving = Server::new_with_acceptor(acceptor)
+            // Without this there is no limit.
+            .http2_max_concurrent_streams(STREAMS)
             .run_with_graceful_shutdown(self.endpoint, shutdown, Some(self.shutdown_timeout));
         tokio::select! {
             served = serving => Ok(served?),

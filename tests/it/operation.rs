@@ -179,6 +179,27 @@ async fn a_small_body_that_unpacks_to_a_large_one_is_refused() {
 }
 
 #[tokio::test]
+async fn one_connection_carries_so_many_requests_at_once_and_no_more() {
+    let app = TestApp::start().await;
+    let mut client = connect(&app).await;
+    client
+        .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")
+        .await
+        .expect("HTTP/2");
+    // Its first frame says what it allows (RFC 9113, section 6.5).
+    let mut frame = [0; 9];
+    client.read_exact(&mut frame).await.expect("a frame");
+    assert_eq!(frame[3], 4, "SETTINGS");
+    let mut settings = vec![0; usize::from(frame[2])];
+    client.read_exact(&mut settings).await.expect("settings");
+    let streams = settings
+        .chunks(6)
+        .find(|setting| setting[..2] == [0, 3])
+        .map(|setting| u32::from_be_bytes(setting[2..].try_into().expect("four bytes")));
+    assert_eq!(streams, Some(200));
+}
+
+#[tokio::test]
 async fn a_connection_on_which_nothing_can_be_sent_ends() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
@@ -230,6 +251,11 @@ async fn a_connection_on_which_nothing_can_be_sent_ends() {
         .await
         .expect("an end");
     assert!(answer.len() < LARGE, "{}", answer.len());
+}
+
+async fn connect(app: &TestApp) -> TcpStream {
+    let address = app.base.trim_start_matches("http://");
+    TcpStream::connect(address).await.expect("a connection")
 }
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
