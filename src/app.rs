@@ -115,7 +115,8 @@ impl App {
             .at("/health/live", get(health::live))
             .at("/health/ready", get(health::ready))
             .around(name_methods)
-            .with(Compression::new());
+            .with(Compression::new())
+            .around(collect_packed);
         // From the innermost layer to the outermost.
         let delegate = poem::endpoint::make(postgrest::delegate).around(limits::limit);
         let delegate = Arc::new(delegate);
@@ -266,6 +267,19 @@ async fn limit_body<E: Endpoint>(endpoint: Arc<E>, mut request: Request) -> Resu
     let body = request.take_body().into_bytes_limit(BODY_LIMIT).await?;
     request.set_body(body);
     Ok(endpoint.call(request).await?.into_response())
+}
+
+/// What is packed is unpacked once all of it is there: otherwise a thousand bytes, and then no more, would have a
+/// megabyte held for as long as a request may take.
+async fn collect_packed<E: Endpoint + 'static>(
+    endpoint: Arc<E>,
+    request: Request,
+) -> Result<Response> {
+    if request.headers().contains_key(header::CONTENT_ENCODING) {
+        limit_time(Arc::new(endpoint.around(limit_body)), request).await
+    } else {
+        Ok(endpoint.call(request).await?.into_response())
+    }
 }
 
 /// A request that takes too long is answered all the same; PostgreSQL cancels its statement earlier.

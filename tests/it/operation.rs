@@ -179,6 +179,27 @@ async fn a_small_body_that_unpacks_to_a_large_one_is_refused() {
 }
 
 #[tokio::test]
+async fn a_packed_body_is_not_unpacked_before_all_of_it_is_there() {
+    let app = TestApp::start_with(|config| config.request_timeout = 1).await;
+    let bomb = gzip(&vec![b' '; 64 * 1024 * 1024]);
+    let mut client = connect(&app).await;
+    let head = format!(
+        "POST /api/v1/auth/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\
+         Content-Encoding: gzip\r\nContent-Length: {}\r\n\r\n",
+        bomb.len()
+    );
+    client.write_all(head.as_bytes()).await.expect("a head");
+    client
+        .write_all(&bomb[..bomb.len() / 2])
+        .await
+        .expect("a part of the body");
+    let mut answer = [0; 12];
+    client.read_exact(&mut answer).await.expect("an answer");
+    // Unpacked it would be too large by now, and 413.
+    assert_eq!(&answer, b"HTTP/1.1 504");
+}
+
+#[tokio::test]
 async fn one_connection_carries_so_many_requests_at_once_and_no_more() {
     let app = TestApp::start().await;
     let mut client = connect(&app).await;
