@@ -418,3 +418,29 @@ async fn a_deleted_users_token_says_nothing() {
     app.runner("ada").await;
     ada.get("/auth/me").await.problem(401, "sign_in_ended");
 }
+
+#[tokio::test]
+async fn a_password_is_changed_however_many_sign_ins_it_ends() {
+    let app = TestApp::start().await;
+    let alice = app.runner("alice").await;
+    app.runner("bob").await;
+    let sql = app.sql().await;
+    // From here on PostgreSQL expects one of each user.
+    sql.batch_execute("analyze private.refresh_tokens")
+        .await
+        .expect("statistics");
+    sql.execute(
+        "insert into private.refresh_tokens (id, user_id, nonce_digest, key_id, idle_expires_at, expires_at)
+         select gen_random_uuid(), $1::text::uuid, sha256(''), '\\x00000000', private.clock() + interval '10 days',
+                private.clock() + interval '20 days'
+           from generate_series(1, 20000)",
+        &[&alice.id],
+    )
+    .await
+    .expect("sign-ins");
+    let change =
+        json!({ "currentPassword": PASSWORD, "newPassword": "another horse, another staple" });
+    alice.post("/auth/password", change).await.ok(204);
+    let left = alice.get("/auth/sign-ins").await.ok(200);
+    assert_eq!(left["items"].as_array().map(Vec::len), Some(1));
+}
