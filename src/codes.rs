@@ -408,7 +408,7 @@ pub const CODES: &[Code] = &[
         409,
         "session_fixed",
         &[],
-        "In the dashboard: a session keeps its runner and its challenge.",
+        "In the dashboard: a session keeps its runner and its challenge, and is public while its submission is approved.",
     ),
     code(
         409,
@@ -426,7 +426,7 @@ pub const CODES: &[Code] = &[
         409,
         "milestone_fixed",
         &[],
-        "In the dashboard: a milestone keeps its session and its number.",
+        "In the dashboard: a milestone keeps its session and its number, and is public with its session.",
     ),
     code(
         409,

@@ -3,12 +3,21 @@ language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
+  -- As with its session.
+  if tg_op = 'INSERT' then
+    new.published := false;
+    return new;
+  end if;
   if tg_op = 'DELETE' then
     -- With its session it may go.
     if old.passed and pg_trigger_depth() = 1 then
       perform private.refuse(409, 'milestone_passed', 'A milestone that is passed stays passed.');
     end if;
     return old;
+  end if;
+  if new.published <> old.published and pg_trigger_depth() = 1 then
+    perform private.refuse(409, 'milestone_fixed',
+      'A milestone is shown to everyone while its session''s submission is APPROVED: change that instead of published.');
   end if;
   if (new.id, new.session_id, new.user_id, new.milestone_number)
     is distinct from (old.id, old.session_id, old.user_id, old.milestone_number)

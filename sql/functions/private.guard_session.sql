@@ -3,6 +3,15 @@ language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
+  -- Triggers alone say what is public: they follow the submission.
+  if tg_op = 'INSERT' then
+    new.published := false;
+    return new;
+  end if;
+  if new.published <> old.published and pg_trigger_depth() = 1 then
+    perform private.refuse(409, 'session_fixed',
+      'A session is shown to everyone while its submission is APPROVED: change that instead of published.');
+  end if;
   if (new.id, new.user_id, new.challenge_id) is distinct from (old.id, old.user_id, old.challenge_id) then
     perform private.refuse(409, 'session_fixed', 'A session keeps its id, its runner and its challenge.');
   end if;

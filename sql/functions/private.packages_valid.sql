@@ -5,6 +5,8 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
   return cardinality(packages) <= 200
+    -- A list, not one of lists.
+    and coalesce(array_ndims(packages), 1) = 1
     and not exists (
       select from unnest(packages) as package
        where package is null or length(package) not between 1 and 214

@@ -261,6 +261,92 @@ async fn an_administrator_edits_rows_and_meets_the_rules_of_the_api() {
     send(&service_role, log).await.expect_err("a log");
 }
 
+#[tokio::test]
+async fn no_edit_makes_a_row_that_clients_cannot_read() {
+    let (app, owner, service_role) = project().await;
+    let alice = app.runner("alice").await;
+    let mona = app.user_with_role("mona", "moderator").await;
+    let run = alice.complete_run().await;
+    let (session, submission) = (text(&run, "/id"), text(&run, "/submission/id"));
+    let milestone = text(&run, "/milestones/6/id");
+    for editor in [&owner, &service_role] {
+        for moment in ["infinity", "-infinity", "20000-01-01", "1999-12-31"] {
+            for (table, id, column) in [
+                ("users", &alice.id, "created_at"),
+                ("users", &alice.id, "banned_at"),
+                ("users", &alice.id, "erased_at"),
+                ("milestones", &milestone, "completed_at"),
+                ("milestones", &milestone, "requested_at"),
+                ("milestones", &milestone, "next_attempt_at"),
+                ("submissions", &submission, "submitted_at"),
+            ] {
+                let edited = edit(editor, table, id, json!({ column: moment })).await;
+                let refusal = edited.expect_err(&format!("{column} = {moment}"));
+                assert!(
+                    refusal.contains(&format!("{table}_{column}_range")),
+                    "{refusal}"
+                );
+            }
+        }
+        let lists = json!({ "packages": [["tokio"], ["poem"]] });
+        edit(editor, "submissions", &submission, lists)
+            .await
+            .expect_err("a list of lists");
+    }
+    alice.get(&format!("/sessions/{session}")).await.ok(200);
+    mona.get("/submissions").await.ok(200);
+    app.visitor().get("/users/alice").await.ok(200);
+}
+
+#[tokio::test]
+async fn what_everybody_sees_follows_from_the_review_alone() {
+    let (app, owner, service_role) = project().await;
+    let alice = app.runner("alice").await;
+    let run = alice.complete_run().await;
+    let (session, submission) = (text(&run, "/id"), text(&run, "/submission/id"));
+    let milestone = text(&run, "/milestones/0/id");
+    let path = format!("/sessions/{session}");
+    let challenge = "select id::text from public.challenges where slug = 'freestyle'";
+    let challenge = first_column(&owner, challenge).await;
+    for (number, editor) in [&owner, &service_role].into_iter().enumerate() {
+        for (status, published) in [("PENDING", true), ("APPROVED", false)] {
+            edit(
+                editor,
+                "submissions",
+                &submission,
+                json!({ "status": status }),
+            )
+            .await
+            .expect(status);
+            for (table, id) in [("sessions", &session), ("milestones", &milestone)] {
+                let refusal = edit(editor, table, id, json!({ "published": published }))
+                    .await
+                    .expect_err(table);
+                assert!(refusal.contains("APPROVED"), "{refusal}");
+            }
+            let seen = app.visitor().get(&path).await.status;
+            assert_eq!(seen, if published { 404 } else { 200 });
+        }
+        // Whoever inserts one decides as little.
+        let id = format!("00000000-0000-7000-8000-00000000000{number}");
+        let inserted = json!({
+            "id": id, "user_id": alice.id, "challenge_id": challenge[0], "tech_stack": "Rust", "status": "incomplete",
+            "start_time": "2026-01-01T00:00:00Z", "end_time": "2026-01-01T01:00:00Z",
+            "deadline": "2026-01-02T00:00:00Z", "published": true,
+        });
+        assert_eq!(insert(editor, "sessions", inserted).await, Ok(1));
+        let passed = json!({ "session_id": id, "user_id": alice.id, "milestone_number": 1, "published": true });
+        assert_eq!(insert(editor, "milestones", passed).await, Ok(1));
+        let visitor = as_client(&app, None).await;
+        for hidden in [
+            format!("select from public.sessions where id = '{id}'"),
+            format!("select from public.milestones where session_id = '{id}'"),
+        ] {
+            assert_eq!(send(&visitor, &hidden).await, Ok(0), "{hidden}");
+        }
+    }
+}
+
 /// The statements of docs/dashboard.md, in their order.
 fn documented() -> Vec<String> {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/dashboard.md");
