@@ -87,7 +87,7 @@ pub struct Submission {
 #[serde(rename_all = "camelCase")]
 pub struct UpdateSubmission {
     /// The revision that you saw: if it has changed since, nothing happens.
-    #[oai(validator(minimum(value = "1")))]
+    #[oai(validator(minimum(value = "1"), maximum(value = "2147483647")))]
     pub revision: i32,
     /// The packages that you used: at most 200 names of 1 to 214 characters.
     #[oai(nullable, validator(max_items = 200, min_length = 1, max_length = 214))]
@@ -115,7 +115,7 @@ pub enum Decision {
 pub struct ReviewSubmission {
     pub decision: Decision,
     /// The revision that you saw: if it has changed since, nothing is decided.
-    #[oai(validator(minimum(value = "1")))]
+    #[oai(validator(minimum(value = "1"), maximum(value = "2147483647")))]
     pub revision: i32,
     /// Why, for its runner; required by a rejection.
     #[oai(nullable, validator(max_length = 2000))]

@@ -387,6 +387,27 @@ async fn a_milestone_number_is_a_whole_number_from_one() {
 }
 
 #[tokio::test]
+async fn a_revision_is_a_whole_number_from_one() {
+    let app = TestApp::start().await;
+    let alice = app.runner("alice").await;
+    for (number, code) in [
+        ("0", "range"),
+        ("2147483648", "range"),
+        ("18446744073709551616", "range"),
+        ("1e300", "range"),
+        ("1.5", "type"),
+        ("1.0", "type"),
+        ("\"1\"", "type"),
+        ("null", "type"),
+    ] {
+        let review = format!("{{\"decision\": \"REJECTED\", \"revision\": {number}}}");
+        let path = format!("/submissions/{NOBODYS}/review");
+        let faults = post_raw(&alice, &path, review).await.faults();
+        assert_eq!(faults, [fault("revision", code)], "{number}");
+    }
+}
+
+#[tokio::test]
 async fn an_id_that_is_no_uuid_is_refused_by_name() {
     let app = TestApp::start().await;
     let runner = app.runner("ada").await;
