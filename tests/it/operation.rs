@@ -1,9 +1,10 @@
 //! What an operator relies on: time limits, an orderly end, headers, limits on what is sent.
 
-use std::time::Duration;
+use std::{fs, time::Duration};
 
 use poem::{Server, endpoint::make_sync, listener::TcpAcceptor};
 use reqwest::{Method, header};
+use secrecy::ExposeSecret;
 use serde_json::json;
 use speedcoding::connection::Attended;
 use tokio::{
@@ -16,6 +17,8 @@ use tokio::{
 use crate::support::{
     actor::{Actor, answer},
     app::TestApp,
+    cluster::Database,
+    program::Scratch,
 };
 
 /// Holds the row of a session, so that whoever ends it waits; released when the connection is dropped.
@@ -182,7 +185,7 @@ async fn a_small_body_that_unpacks_to_a_large_one_is_refused() {
 async fn a_packed_body_is_not_unpacked_before_all_of_it_is_there() {
     let app = TestApp::start_with(|config| config.request_timeout = 1).await;
     let bomb = gzip(&vec![b' '; 64 * 1024 * 1024]);
-    let mut client = connect(&app).await;
+    let mut client = connect(&app.base).await;
     let head = format!(
         "POST /api/v1/auth/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\
          Content-Encoding: gzip\r\nContent-Length: {}\r\n\r\n",
@@ -202,7 +205,7 @@ async fn a_packed_body_is_not_unpacked_before_all_of_it_is_there() {
 #[tokio::test]
 async fn one_connection_carries_so_many_requests_at_once_and_no_more() {
     let app = TestApp::start().await;
-    let mut client = connect(&app).await;
+    let mut client = connect(&app.base).await;
     client
         .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")
         .await
@@ -274,8 +277,72 @@ async fn a_connection_on_which_nothing_can_be_sent_ends() {
     assert!(answer.len() < LARGE, "{}", answer.len());
 }
 
-async fn connect(app: &TestApp) -> TcpStream {
-    let address = app.base.trim_start_matches("http://");
+#[tokio::test]
+async fn a_page_that_nobody_reads_takes_no_memory() {
+    let (scratch, database) = (Scratch::new(), Database::migrated().await);
+    let program = scratch
+        .program(&["serve"])
+        .on(database.url().expose_secret())
+        .serve()
+        .await;
+    program.visitor().get("/health/live").await.ok(200);
+    let resident = || -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", program.pid()));
+        let status = status.expect("a process");
+        let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+        let kib = line.and_then(|line| line.split_whitespace().nth(1));
+        kib.expect("its size").parse().expect("a number")
+    };
+    let before = resident();
+
+    // A client of HTTP/2 that lets nothing of the bodies come asks for it 200 times.
+    let mut client = connect(&program.base).await;
+    let mut asked =
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\x06\x04\0\0\0\0\0\0\x04\0\0\0\0".to_vec();
+    for stream in (1..400_u32).step_by(2) {
+        asked.extend(b"\0\0\x0c\x01\x05");
+        asked.extend(stream.to_be_bytes());
+        asked.extend(b"\x82\x86\x04\x05/docs\x01\x01x");
+    }
+    client.write_all(&asked).await.expect("requests");
+    let mut heads = 0;
+    while heads < 200 {
+        let mut frame = [0; 9];
+        client.read_exact(&mut frame).await.expect("a frame");
+        let length = u32::from_be_bytes([0, frame[0], frame[1], frame[2]]);
+        let mut payload = vec![0; length as usize];
+        client.read_exact(&mut payload).await.expect("its payload");
+        heads += u32::from(frame[3] == 1);
+    }
+    let grown = resident().saturating_sub(before);
+    assert!(grown < 64 * 1024, "{grown} KiB");
+    program.stop().await.well();
+}
+
+#[tokio::test]
+async fn without_file_descriptors_the_service_waits_and_says_so() {
+    let (scratch, database) = (Scratch::new(), Database::migrated().await);
+    let program = scratch
+        .program(&["serve"])
+        .on(database.url().expose_secret())
+        .through("sh", &["-c", "ulimit -n 64; exec \"$@\"", "sh"])
+        .serve()
+        .await;
+    let mut clients = Vec::new();
+    for _ in 0..100 {
+        clients.push(connect(&program.base).await);
+    }
+    sleep(Duration::from_secs(1)).await;
+    drop(clients);
+    program.visitor().get("/health/live").await.ok(200);
+    let told = program.stop().await.well().stderr;
+    let times = told.matches("connections cannot be accepted").count();
+    // A pause after each.
+    assert!((1..1000).contains(&times), "{times}");
+}
+
+async fn connect(base: &str) -> TcpStream {
+    let address = base.trim_start_matches("http://");
     TcpStream::connect(address).await.expect("a connection")
 }
 
