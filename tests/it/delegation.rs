@@ -19,6 +19,8 @@ use tokio::{
 use crate::support::{
     actor::{Actor, Answer, answer},
     app::TestApp,
+    cluster::{Database, connect},
+    postgrest::login,
     program::{Scratch, install_script, is_alive, send, until},
     upstream::{Upstream, chunk},
 };
@@ -962,6 +964,15 @@ async fn a_postgrest_that_cannot_be_run_is_told_and_a_named_one_is_preferred() {
         said.contains(&told) && said.contains("/usr/local/bin"),
         "{said}"
     );
+}
+
+#[tokio::test]
+async fn what_is_asked_through_postgrest_ends_by_itself() {
+    let database = Database::migrated().await;
+    let client = connect(&login(&database).await.to_string().into()).await;
+    // One regular expression of a visitor's may keep a core busy for days.
+    let limit = client.query_one("show statement_timeout", &[]).await;
+    assert_eq!(limit.expect("a limit").get::<_, String>(0), "8s");
 }
 
 #[tokio::test]

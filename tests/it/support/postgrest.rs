@@ -18,20 +18,26 @@ pub struct PostgRest {
     pub url: Url,
 }
 
+/// The URL that it logs in with.
+pub async fn login(database: &Database) -> Url {
+    let password = "a password for the tests";
+    database
+        .owner()
+        .await
+        .batch_execute(&format!("alter role authenticator password '{password}'"))
+        .await
+        .expect("a password");
+    let mut url = Url::parse(database.url().expose_secret()).expect("a URL");
+    url.set_username("authenticator").expect("a user");
+    url.set_password(Some(password)).expect("a password");
+    url
+}
+
 impl PostgRest {
     /// On this database, as the service would start it; nothing where this machine has none.
     pub async fn beside(database: &Database) -> Option<Self> {
         let (program, root) = find()?;
-        let password = "a password for the tests";
-        database
-            .owner()
-            .await
-            .batch_execute(&format!("alter role authenticator password '{password}'"))
-            .await
-            .expect("a password");
-        let mut database = Url::parse(database.url().expose_secret()).expect("a URL");
-        database.set_username("authenticator").expect("a user");
-        database.set_password(Some(password)).expect("a password");
+        let database = login(database).await;
         let port = {
             let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
             listener.local_addr().expect("an address").port()
