@@ -77,7 +77,7 @@ pub struct Config {
     #[arg(long, env, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600), global = true)]
     pub request_timeout: u64,
 
-    /// At a shutdown, requests under way have so long to finish, in seconds.
+    /// At a shutdown, requests under way have so long to finish, in seconds; a second Ctrl-C ends them at once.
     #[arg(long, env, default_value_t = 10, value_parser = clap::value_parser!(u64).range(0..=600), global = true)]
     pub shutdown_timeout: u64,
 

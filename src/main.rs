@@ -333,7 +333,31 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
     let db = Db::connect(url, config).await.context("DATABASE_URL")?;
     let app = App::build(config, auth, db)?;
     announce(&listener, "as DATABASE_URL says", whose_postgrest(config))?;
-    app.serve(listener, stop_signal()?).await
+    serve_until_stopped(app, listener, config).await
+}
+
+/// Serves until Ctrl-C or SIGTERM; then what is under way has its time to finish, unless another one comes.
+async fn serve_until_stopped(
+    app: App,
+    listener: TcpListener,
+    config: &Config,
+) -> anyhow::Result<()> {
+    let (mut first, mut second) = (stop_signals()?, stop_signals()?);
+    let stopped = async {
+        first().await;
+        tracing::info!(
+            "stopping: requests under way have {} s to finish; a second Ctrl-C ends them at once",
+            config.shutdown_timeout
+        );
+    };
+    let stopped_twice = async {
+        second().await;
+        second().await;
+    };
+    tokio::select! {
+        served = app.serve(listener, stopped) => served,
+        () = stopped_twice => Ok(()),
+    }
 }
 
 async fn serve_embedded(config: &Config, listener: TcpListener) -> anyhow::Result<()> {
@@ -361,9 +385,8 @@ async fn serve_embedded(config: &Config, listener: TcpListener) -> anyhow::Resul
                 None => whose_postgrest(&config).to_owned(),
             },
         )?;
-        let stop = stop_signal()?;
         tokio::select! {
-            served = app.serve(listener, stop) => served,
+            served = serve_until_stopped(app, listener, &config) => served,
             () = embedded.ended() => bail!(
                 "PostgreSQL has ended by itself; {}/postgres.log says why. The next start recovers",
                 config.data_dir.display()
@@ -397,11 +420,11 @@ fn announce(listener: &TcpListener, database: &str, postgrest: &str) -> anyhow::
     ))
 }
 
-/// Resolves at Ctrl-C or SIGTERM.
-fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
+/// Waits for Ctrl-C or SIGTERM, each time for the next one.
+fn stop_signals() -> anyhow::Result<impl AsyncFnMut()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
-    Ok(async move {
+    Ok(async move || {
         tokio::select! {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}

@@ -800,7 +800,7 @@ async fn postgrest_itself_can_refuse_ended_sign_ins_and_banned_users() {
 
 /// A program that is found as `postgrest`: it notes its process and its environment, and stays. Returns where. A shell
 /// that waits for a command would outlive an interrupt without the trap.
-fn pretend_postgrest(scratch: &Scratch) -> (PathBuf, String) {
+pub fn pretend_postgrest(scratch: &Scratch) -> (PathBuf, String) {
     let (bin, notes) = (scratch.path("bin"), scratch.path("notes"));
     for dir in [&bin, &notes] {
         fs::create_dir(dir).expect("a directory");
@@ -818,7 +818,7 @@ fn pretend_postgrest(scratch: &Scratch) -> (PathBuf, String) {
 }
 
 /// The process of the pretended PostgREST, once it is another than before.
-async fn pretended(notes: &Path, before: Option<u32>) -> u32 {
+pub async fn pretended(notes: &Path, before: Option<u32>) -> u32 {
     until("PostgREST runs", async || {
         let pid = fs::read_to_string(notes.join("pid"))
             .ok()?

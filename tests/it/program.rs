@@ -2,7 +2,8 @@
 
 use std::{
     fs,
-    net::{SocketAddr, TcpListener},
+    io::{Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
     os::unix::fs::{MetadataExt, PermissionsExt, chown},
     path::Path,
     time::{Duration, Instant},
@@ -12,12 +13,16 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 use speedcoding::db::migrate::migrate;
 
-use crate::support::{
-    actor::{Actor, PASSWORD, text},
-    app::JWT_SECRET,
-    cluster::{Database, connect},
-    program::{
-        Program, Scratch, install_script, is_alive, is_root, postmaster, send, tell_untold, until,
+use crate::{
+    delegation::{pretend_postgrest, pretended},
+    support::{
+        actor::{Actor, PASSWORD, text},
+        app::JWT_SECRET,
+        cluster::{Database, connect},
+        program::{
+            Program, Scratch, install_script, is_alive, is_root, postmaster, send, tell_untold,
+            until,
+        },
     },
 };
 
@@ -91,6 +96,46 @@ async fn ctrl_c_stops_both_processes_although_a_client_stays_connected() {
     );
     assert!(!is_alive(postmaster));
     drop(idle);
+}
+
+#[tokio::test]
+async fn requests_under_way_may_finish_until_a_second_signal() {
+    let scratch = Scratch::new();
+    let (notes, path) = pretend_postgrest(&scratch);
+    for signals in [["INT", "INT"], ["TERM", "TERM"], ["INT", "TERM"]] {
+        let _ = fs::remove_file(notes.join("pid"));
+        let program = scratch
+            .program(SERVES)
+            .env("PATH", &path)
+            .env("SHUTDOWN_TIMEOUT", "600")
+            .env("REQUEST_TIMEOUT", "600")
+            .serve()
+            .await;
+        let (postmaster, postgrest) = (program.postmaster(), pretended(&notes, None).await);
+        // The rest of the body never comes.
+        let address = program.base.trim_start_matches("http://");
+        let mut under_way = TcpStream::connect(address).expect("a connection");
+        let request = "POST /api/v1/auth/login HTTP/1.1\r\nHost: localhost\r\n\
+            Content-Type: application/json\r\nContent-Length: 100\r\nExpect: 100-continue\r\n\r\n";
+        under_way.write_all(request.as_bytes()).expect("half of it");
+        // Asked for the rest: it is under way.
+        under_way.read_exact(&mut [0; 12]).expect("an answer");
+
+        program.signal(signals[0]);
+        program
+            .says("stopping: requests under way have 600 s to finish; a second Ctrl-C ends them at once")
+            .await;
+        assert!(is_alive(postmaster) && is_alive(postgrest), "it waits");
+        program.signal(signals[1]);
+        let ended = program.ended().await.well();
+        assert!(!is_alive(postmaster) && !is_alive(postgrest));
+        assert!(
+            ended
+                .stderr
+                .contains("PostgreSQL has ended (exit status: 0)")
+        );
+        assert!(!scratch.path("data/postgres/postmaster.pid").exists());
+    }
 }
 
 #[tokio::test]

@@ -226,6 +226,12 @@ impl Program {
         format!("{}/metrics", &said[..end])
     }
 
+    /// Waits until it has said these words in its log.
+    pub async fn says(&self, words: &str) {
+        let said = async || self.stderr.text().contains(words).then_some(());
+        until(words, said).await;
+    }
+
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
