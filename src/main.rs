@@ -9,13 +9,13 @@ use std::{
 };
 
 use anyhow::{Context, anyhow, bail};
-use clap::{Parser, Subcommand};
+use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand};
 use secrecy::{ExposeSecret, SecretString};
 use speedcoding::{
     app::App,
     auth::{Auth, keys},
     challenge_file,
-    config::Config,
+    config::{Config, DATABASE},
     db::{
         self, Db,
         connect::PostgresUrl,
@@ -109,6 +109,32 @@ enum DbCommand {
     Login,
 }
 
+/// The command line: every command takes every setting, and shows in its help those that count for it.
+fn command_line() -> clap::Command {
+    let command = Cli::command().mut_args(|setting| setting.global(true));
+    let settings: Vec<_> = command.get_arguments().cloned().collect();
+    command.mut_subcommands(|command| take(&settings, command))
+}
+
+fn take(settings: &[Arg], command: clap::Command) -> clap::Command {
+    let counts = |setting: &Arg| match command.get_name() {
+        "serve" | "doctor" => true,
+        "migrate" | "seed" | "load" | "set-role" | "login" => {
+            matches!(setting.get_help_heading(), None | Some(DATABASE))
+        }
+        "url" => setting.get_id() == "data_dir",
+        "public" => setting.get_id() == "jwt_keys",
+        _ => false,
+    };
+    let taken = settings
+        .iter()
+        .map(|setting| setting.clone().hide(!counts(setting)));
+    let taken: Vec<_> = taken.collect();
+    command
+        .args(taken)
+        .mut_subcommands(|command| take(settings, command))
+}
+
 /// What is wrong has been told already.
 #[derive(Debug, thiserror::Error)]
 #[error("it has been told what is wrong")]
@@ -118,7 +144,8 @@ struct Told;
 async fn main() -> ExitCode {
     // A variable that is set wins over the file.
     let dotenv = dotenvy::dotenv();
-    let cli = Cli::parse();
+    let cli =
+        Cli::from_arg_matches(&command_line().get_matches()).unwrap_or_else(|error| error.exit());
     if let Err(error) = telemetry::init(cli.config.log_format) {
         eprintln!("speedcoding: {error:#}");
         return ExitCode::FAILURE;

@@ -674,6 +674,73 @@ async fn help_names_every_command_and_setting_and_no_secret() {
 }
 
 #[tokio::test]
+async fn the_help_of_a_command_shows_the_settings_that_count_for_it_and_it_takes_all() {
+    let scratch = Scratch::new();
+    for (command, shown, hidden) in [
+        (
+            &["migrate"][..],
+            &["--database-url", "--log-format"][..],
+            &["--bind", "--jwt-secret"][..],
+        ),
+        (
+            &["users", "set-role"],
+            &["--migration-database-url", "--data-dir"],
+            &["--bind", "--video-hosts"],
+        ),
+        (
+            &["challenges", "load"],
+            &["<FILE>", "--data-dir"],
+            &["--bind", "--db-statements"],
+        ),
+        (
+            &["db", "url"],
+            &["--data-dir"],
+            &["--database-url", "--bind"],
+        ),
+        (
+            &["keys", "public"],
+            &["--jwt-keys"],
+            &["--jwt-secret", "--data-dir"],
+        ),
+        (&["openapi"], &[], &["--data-dir", "--bind"]),
+        (
+            &["doctor"],
+            &["--json", "--database-url", "--jwt-keys", "--postgrest-url"],
+            &[],
+        ),
+        (
+            &["serve"],
+            &[
+                "Database:",
+                "--data-dir",
+                "API:",
+                "--bind",
+                "--trusted-proxies",
+            ],
+            &[],
+        ),
+    ] {
+        for flag in ["-h", "--help"] {
+            let asked = [command, &[flag]].concat();
+            let help = scratch.program(&asked).finish().await.well().stdout;
+            for word in shown {
+                assert!(help.contains(word), "{word} in\n{help}");
+            }
+            for word in hidden {
+                assert!(!help.contains(word), "{word} in\n{help}");
+            }
+        }
+    }
+    for arguments in [["migrate", "--bind", "xyz"], ["--bind", "xyz", "migrate"]] {
+        scratch
+            .program(&arguments)
+            .finish()
+            .await
+            .told(&["xyz", "--bind"]);
+    }
+}
+
+#[tokio::test]
 async fn each_wrong_setting_is_named_in_one_line() {
     let database = Database::empty().await;
     let good = url_of(&database);
