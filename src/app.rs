@@ -115,7 +115,7 @@ impl App {
             .at("/.well-known/jwks.json", get(jwks::show))
             .at("/health/live", get(health::live))
             .at("/health/ready", get(health::ready))
-            .around(name_methods)
+            .around(explain)
             .with(Compression::new())
             .around(collect_packed);
         // From the innermost layer to the outermost.
@@ -247,8 +247,8 @@ fn text(text: String, content_type: &'static str) -> impl Endpoint {
     })
 }
 
-/// Every 405 says which methods there are.
-async fn name_methods<E: Endpoint>(endpoint: Arc<E>, request: Request) -> Result<Response> {
+/// What only the contract knows: of a 405 which methods there are, of a parameter what it must be.
+async fn explain<E: Endpoint>(endpoint: Arc<E>, request: Request) -> Result<Response> {
     let contract = request.data::<Arc<Contract>>().cloned();
     let uri = request.uri().clone();
     match endpoint.call(request).await {
@@ -261,7 +261,18 @@ async fn name_methods<E: Endpoint>(endpoint: Arc<E>, request: Request) -> Result
                 .allowing(allowed.unwrap_or_default())
                 .into())
         }
-        outcome => Ok(outcome?.into_response()),
+        Err(error) => {
+            let problem = contract.and_then(|contract| contract.explain(&error));
+            let Some(problem) = problem else {
+                return Err(error);
+            };
+            let mut explained = poem::Error::from(problem);
+            if let Some(operation) = error.data::<OperationId>() {
+                explained.set_data(*operation);
+            }
+            Err(explained)
+        }
+        Ok(answer) => Ok(answer.into_response()),
     }
 }
 

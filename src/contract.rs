@@ -11,6 +11,8 @@ use poem_openapi::{
     ExtractParamOptions,
     OpenApi,
     OpenApiService,
+    OperationId,
+    error::{ParseParamError, ParsePathError},
     payload::Payload,
     registry::{MetaMediaType, MetaRequest, MetaResponse, MetaResponses, MetaSchemaRef, Registry},
     // Not `Type` by name: its `is_empty` would be taken for that of strings.
@@ -26,6 +28,16 @@ use crate::{
 
 /// More mistakes than this are not listed: the answer must not outgrow the request.
 const MOST_ERRORS: usize = 100;
+
+/// The patterns of the document, in words.
+const PATTERNS: [(&str, &str); 3] = [
+    (
+        r"^[A-Za-z0-9_-]{3,32}$",
+        "3 to 32 letters (A to Z, a to z), digits, _ or -",
+    ),
+    (r"^[a-z0-9]+(-[a-z0-9]+)*$", "a slug, such as slack-clone,"),
+    (r"\S", "visible text"),
+];
 
 /// Where an operation takes its JSON body from: parsed, and free of mistakes.
 ///
@@ -101,19 +113,20 @@ impl Contract {
                 "no schema {schema} in the document"
             )));
         };
-        let fields = &self.document["components"]["schemas"][schema]["properties"];
+        let schema = &self.document["components"]["schemas"][schema];
+        let fields = &schema["properties"];
         for (name, value) in body.as_object().into_iter().flatten() {
             // Looking at each of a million items takes seconds, and changes nothing.
             if let (Some(items), Some(most)) = (value.as_array(), fields[name]["maxItems"].as_u64())
                 && items.len() as u64 > most
             {
-                let message = format!("must have at most {most} items");
+                let message = self.must_be(&fields[name]);
                 return Err(Problem::invalid_field(name, "too_long", message));
             }
         }
         let mut errors: Vec<_> = validator
             .iter_errors(body)
-            .flat_map(field_errors)
+            .flat_map(|error| self.field_errors(schema, error))
             .take(MOST_ERRORS)
             .collect();
         find_nul(body, "", &mut errors);
@@ -123,6 +136,118 @@ impl Contract {
         } else {
             Err(Problem::invalid(errors))
         }
+    }
+
+    fn field_errors(&self, schema: &Value, error: ValidationError<'_>) -> Vec<FieldError> {
+        let pointer = error.instance_path().as_str();
+        let path = field_path(pointer);
+        let fault = |name: &str, code: &str, message: String| FieldError {
+            field: match (path.as_str(), name) {
+                ("", "") => "body".to_owned(),
+                ("", name) => name.to_owned(),
+                (path, "") => path.to_owned(),
+                (path, name) => format!("{path}.{name}"),
+            },
+            code: code.to_owned(),
+            message,
+        };
+        match error.kind() {
+            ValidationErrorKind::AdditionalProperties { unexpected } => unexpected
+                .iter()
+                .map(|name| {
+                    fault(
+                        name,
+                        "unknown_field",
+                        "is not a field of this request".into(),
+                    )
+                })
+                .collect(),
+            ValidationErrorKind::Required { property } => {
+                let name = property.as_str().unwrap_or_default();
+                vec![fault(name, "required", "is required".into())]
+            }
+            kind => {
+                let schema = pointer.split('/').skip(1).fold(schema, |schema, part| {
+                    let schema = self.resolve(schema);
+                    schema["properties"].get(part).unwrap_or(&schema["items"])
+                });
+                vec![fault("", code_of(kind), self.must_be(schema))]
+            }
+        }
+    }
+
+    /// What poem-openapi has found wrong with a parameter: it does not say what would be right.
+    pub fn explain(&self, error: &poem::Error) -> Option<Problem> {
+        let OperationId(id) = error.data()?;
+        let mut paths = self.document["paths"].as_object()?.iter();
+        let (template, operation) = paths.find_map(|(template, methods)| {
+            let mut operations = methods.as_object()?.values();
+            Some((template, operations.find(|it| it["operationId"] == *id)?))
+        })?;
+        let (name, code) = if let Some(error) = error.downcast_ref::<ParsePathError>() {
+            // It numbers the parameters of a path.
+            let number = error.name.strip_prefix("param")?.parse().ok()?;
+            let mut names = template
+                .split('/')
+                .filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
+            (names.nth(number)?, "format")
+        } else {
+            let error = error.downcast_ref::<ParseParamError>()?;
+            let is_rule = error.reason.starts_with("verification failed");
+            (error.name, if is_rule { "range" } else { "format" })
+        };
+        let mut parameters = operation["parameters"].as_array()?.iter();
+        let parameter = parameters.find(|it| it["name"] == *name)?;
+        Some(Problem::invalid_field(
+            name,
+            code,
+            self.must_be(&parameter["schema"]),
+        ))
+    }
+
+    /// What a value must be. What was sent is not repeated: it may be a password, or very long.
+    fn must_be(&self, schema: &Value) -> String {
+        let schema = self.resolve(schema);
+        if let Some(choices) = schema["enum"].as_array() {
+            let choices: Vec<_> = choices.iter().filter_map(Value::as_str).collect();
+            return format!("must be one of {}", choices.join(", "));
+        }
+        let bounds = |of: &str, least: &str, most: &str, unit: &str| {
+            let bound = |name: &str| schema[name].as_i64();
+            match (bound(least), bound(most)) {
+                (Some(least), Some(most)) => format!(" {of} {least} to {most}{unit}"),
+                (Some(least), None) => format!(" of at least {least}{unit}"),
+                (None, Some(most)) => format!(" of at most {most}{unit}"),
+                (None, None) => String::new(),
+            }
+        };
+        let (what, bounds) = match schema["type"].as_str() {
+            Some("integer") => ("a whole number", bounds("from", "minimum", "maximum", "")),
+            Some("boolean") => ("true or false", String::new()),
+            Some("array") => ("a list", bounds("of", "minItems", "maxItems", " items")),
+            Some("string") if schema["format"] == "uuid" => ("a UUID", String::new()),
+            Some("string") => {
+                let mut patterns = PATTERNS.iter();
+                let pattern = patterns.find(|(pattern, _)| schema["pattern"] == *pattern);
+                let what = pattern.map_or("text", |(_, words)| words);
+                (what, bounds("of", "minLength", "maxLength", " characters"))
+            }
+            _ => ("a JSON object", String::new()),
+        };
+        format!("must be {what}{bounds}")
+    }
+
+    /// The schema that is referred to, or else this one itself.
+    fn resolve<'a>(&'a self, schema: &'a Value) -> &'a Value {
+        let reference = schema
+            .get("$ref")
+            .or_else(|| schema.pointer("/allOf/0/$ref"));
+        reference
+            .and_then(|reference| {
+                self.document
+                    .pointer(reference.as_str()?.strip_prefix('#')?)
+            })
+            .unwrap_or(schema)
     }
 }
 
@@ -195,49 +320,6 @@ fn body_validator(document: &Value, name: &str) -> anyhow::Result<Validator> {
     Ok(validator)
 }
 
-fn field_errors(error: ValidationError<'_>) -> Vec<FieldError> {
-    let path = field_path(error.instance_path().as_str());
-    let beneath = |name: &str| {
-        if path.is_empty() {
-            name.to_owned()
-        } else {
-            format!("{path}.{name}")
-        }
-    };
-    let fault = |field: String, code: &str, message: String| FieldError {
-        field,
-        code: code.to_owned(),
-        message,
-    };
-    match error.kind() {
-        ValidationErrorKind::AdditionalProperties { unexpected } => unexpected
-            .iter()
-            .map(|name| {
-                fault(
-                    beneath(name),
-                    "unknown_field",
-                    "is not a field of this request".into(),
-                )
-            })
-            .collect(),
-        ValidationErrorKind::Required { property } => {
-            vec![fault(
-                beneath(property.as_str().unwrap_or_default()),
-                "required",
-                "is required".into(),
-            )]
-        }
-        kind => {
-            let field = if path.is_empty() {
-                "body".to_owned()
-            } else {
-                path.clone()
-            };
-            vec![fault(field, code_of(kind), message_of(kind, &error))]
-        }
-    }
-}
-
 fn code_of(kind: &ValidationErrorKind) -> &'static str {
     match kind {
         ValidationErrorKind::Type { .. } | ValidationErrorKind::AnyOf { .. } => "type",
@@ -248,35 +330,6 @@ fn code_of(kind: &ValidationErrorKind) -> &'static str {
         ValidationErrorKind::MaxLength { .. } | ValidationErrorKind::MaxItems { .. } => "too_long",
         ValidationErrorKind::Minimum { .. } | ValidationErrorKind::Maximum { .. } => "range",
         _ => "invalid",
-    }
-}
-
-/// What the field must be. What was sent is not repeated: it may be a password, or very long.
-fn message_of(kind: &ValidationErrorKind, error: &ValidationError<'_>) -> String {
-    match kind {
-        ValidationErrorKind::Type {
-            kind: jsonschema::error::TypeKind::Single(expected),
-        } => {
-            format!("must be of type {expected}")
-        }
-        ValidationErrorKind::Type {
-            kind: jsonschema::error::TypeKind::Multiple(expected),
-        } => {
-            let names: Vec<_> = expected.iter().map(|name| name.to_string()).collect();
-            format!("must be of type {}", names.join(" or "))
-        }
-        ValidationErrorKind::Pattern { pattern } => format!("must match {pattern}"),
-        ValidationErrorKind::Format { format } => format!("must be a {format}"),
-        ValidationErrorKind::Enum { options } => format!("must be one of {options}"),
-        ValidationErrorKind::MinLength { limit } => {
-            format!("must have at least {limit} characters")
-        }
-        ValidationErrorKind::MaxLength { limit } => format!("must have at most {limit} characters"),
-        ValidationErrorKind::MinItems { limit } => format!("must have at least {limit} items"),
-        ValidationErrorKind::MaxItems { limit } => format!("must have at most {limit} items"),
-        ValidationErrorKind::Minimum { limit } => format!("must be at least {limit}"),
-        ValidationErrorKind::Maximum { limit } => format!("must be at most {limit}"),
-        _ => format!("does not satisfy `{}`", error.kind().keyword()),
     }
 }
 
@@ -344,6 +397,13 @@ impl<'a, T: ParseFromJSON + DeserializeOwned> ApiExtractor<'a> for Body<T> {
         body: &mut RequestBody,
         _options: ExtractParamOptions<Self::ParamType>,
     ) -> Result<Self> {
+        let bytes = <Vec<u8> as FromRequest>::from_request(request, body).await?;
+        if bytes.is_empty() {
+            return Err(Problem::malformed(
+                "The JSON body is missing: send one, with the header `Content-Type: application/json`.",
+            )
+            .into());
+        }
         if !request.content_type().is_some_and(is_json) {
             return Err(Problem::new(
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -351,10 +411,6 @@ impl<'a, T: ParseFromJSON + DeserializeOwned> ApiExtractor<'a> for Body<T> {
                 "Send JSON, with the header `Content-Type: application/json`.",
             )
             .into());
-        }
-        let bytes = <Vec<u8> as FromRequest>::from_request(request, body).await?;
-        if bytes.is_empty() {
-            return Err(Problem::malformed("Send a JSON body.").into());
         }
         let value: Value = serde_json::from_slice(&bytes)
             .map_err(|error| Problem::malformed(format!("The body is not valid JSON: {error}.")))?;

@@ -9,7 +9,6 @@ use poem::{
 };
 use poem_openapi::{
     ApiResponse, Object,
-    error::{ParseParamError, ParsePathError},
     registry::{MetaMediaType, MetaResponse, MetaResponses, Registry},
     types::{self, ToJSON},
 };
@@ -370,28 +369,6 @@ impl From<poem::Error> for Problem {
                 "method_not_allowed",
                 "This path does not take this method; the header `Allow` names those that it takes.",
             );
-        }
-        if let Some(path) = error.downcast_ref::<ParsePathError>() {
-            // poem-openapi numbers the parameters of a path; ours are named after what they identify.
-            let field = match path.name {
-                "param0" => "id",
-                "param1" => "number",
-                name => name,
-            };
-            let message = match field {
-                "id" => "must be a UUID",
-                _ => "is not valid here",
-            };
-            return Problem::invalid_field(field, "format", message);
-        }
-        if let Some(parameter) = error.downcast_ref::<ParseParamError>() {
-            return match parameter.reason.strip_prefix("verification failed. ") {
-                Some(rule) => {
-                    let message = format!("does not satisfy {}", rule.trim_end_matches('.'));
-                    Problem::invalid_field(parameter.name, "range", message)
-                }
-                None => Problem::invalid_field(parameter.name, "format", "is not valid here"),
-            };
         }
         match error.downcast_ref::<ReadBodyError>() {
             Some(ReadBodyError::PayloadTooLarge) => {
