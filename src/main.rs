@@ -1,6 +1,7 @@
 //! The command line.
 
 use std::{
+    env,
     fmt::Display,
     io::{self, Write},
     net::TcpListener,
@@ -171,16 +172,29 @@ async fn main() -> ExitCode {
 
 /// What is wrong with `.env`. The reader's own words would quote the line, and with it perhaps a secret.
 fn describe_dotenv(error: &dotenvy::Error) -> String {
-    let dotenvy::Error::LineParse(line, _) = error else {
+    let dotenvy::Error::LineParse(part, _) = error else {
         return error.to_string();
     };
-    let is_name =
-        |name: &&str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_uppercase() || b == b'_');
-    let name = line.split_once('=').map(|(name, _)| name.trim());
-    name.filter(is_name).map_or_else(
-        || "a line is not of the form NAME='value'".to_owned(),
-        |name| format!("{name} is not given in the form {name}='value'"),
-    )
+    // It is the line, or what follows the name in it; a value that is not closed goes on to the end of the file.
+    let part = part.lines().next().unwrap_or_default().trim();
+    let here = env::current_dir().unwrap_or_default();
+    let mut files = here.ancestors().map(|dir| dir.join(".env"));
+    let text = files.find_map(|file| fs_err::read_to_string(file).ok());
+    let text = text.unwrap_or_default();
+    let found = (1..)
+        .zip(text.lines())
+        .find(|(_, line)| !line.trim_start().starts_with('#') && line.trim_end().ends_with(part));
+    let Some((number, line)) = found else {
+        return "a line is not of the form NAME='value'".to_owned();
+    };
+    let name = line.split('=').next().unwrap_or_default().trim();
+    let command = Cli::command();
+    let mut settings = command.get_arguments().filter_map(Arg::get_env);
+    if settings.any(|setting| setting == name) {
+        format!("line {number}: {name} is not given in the form {name}='value'")
+    } else {
+        format!("line {number} is not of the form NAME='value'")
+    }
 }
 
 async fn run(command: Command, config: &Config) -> anyhow::Result<()> {

@@ -890,12 +890,36 @@ async fn a_dotenv_file_is_read_the_environment_wins_and_a_broken_one_is_not_quot
     program.visitor().register("alice").await;
     program.stop().await.well();
 
-    fs::write(&dotenv, "JWT_SECRET='sesame-sesame-sesame\n").expect("a file");
-    let said = scratch.program(SERVES).finish().await.told(&[
-        ".env",
-        "JWT_SECRET is not given in the form JWT_SECRET='value'",
-    ]);
-    assert!(!said.contains("sesame"), "{said}");
+    let jwt_secret = "JWT_SECRET is not given in the form JWT_SECRET='value'";
+    for (text, line, why) in [
+        ("JWT_SECRET='sesame-sesame-sesame\n", 1, jwt_secret),
+        (
+            "BIND=127.0.0.1:0\n\nJWT_SECRET='sesame\nLOG_FORMAT=json\n",
+            3,
+            jwt_secret,
+        ),
+        ("# open sesame\nJWT_SECRET=open sesame\n", 2, jwt_secret),
+        // What looks like a name may be a part of a secret.
+        (
+            "JWT_SECRET='A\nB'\nSESAME=open sesame\n",
+            3,
+            "line 3 is not of the form NAME='value'",
+        ),
+        ("SESAME\n", 1, "line 1 is not of the form NAME='value'"),
+    ] {
+        fs::write(&dotenv, text).expect("a file");
+        let line = format!(".env cannot be read: line {line}");
+        let said = scratch.program(SERVES).finish().await.told(&[&line, why]);
+        assert!(!said.to_lowercase().contains("sesame"), "{said}");
+    }
+    // Also from a folder beneath.
+    fs::create_dir(scratch.path("beneath")).expect("a directory");
+    let beneath = ["-c", r#"cd beneath && exec "$@""#, "sh"];
+    let beneath = scratch.program(SERVES).through("sh", &beneath);
+    beneath
+        .finish()
+        .await
+        .told(&[".env cannot be read: line 1"]);
 }
 
 #[tokio::test]
