@@ -533,7 +533,7 @@ async fn db_url_lets_other_programs_join_while_it_runs() {
         .program(&["db", "url"])
         .finish()
         .await
-        .told(&["no embedded PostgreSQL serves", "start `speedcoding`"]);
+        .told(&["no private PostgreSQL serves", "start `speedcoding`"]);
     assert!(!scratch.path("data").exists(), "asking makes nothing");
 
     let program = scratch.program(SERVES).serve().await;
@@ -560,7 +560,7 @@ async fn db_url_lets_other_programs_join_while_it_runs() {
         .program(&["db", "url"])
         .finish()
         .await
-        .told(&["no embedded PostgreSQL serves"]);
+        .told(&["no private PostgreSQL serves"]);
 }
 
 #[tokio::test]

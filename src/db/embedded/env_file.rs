@@ -14,7 +14,7 @@ use tempfile::NamedTempFile;
 
 pub(super) const NO_RANDOMNESS: &str = "the operating system gave no random numbers; start again";
 const HEADER: &str =
-    "# Secrets of speedcoding's embedded PostgreSQL. Delete a line to have it made anew.\n";
+    "# Secrets of speedcoding's private PostgreSQL. Delete a line to have it made anew.\n";
 
 /// The owner may edit it; lines that are none of ours are kept.
 pub(super) struct EnvFile {

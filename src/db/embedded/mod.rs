@@ -123,7 +123,7 @@ impl Embedded {
         }
     }
 
-    /// The connection URL of the embedded database that runs now on `data_dir`, for commands in another process.
+    /// The connection URL of the private PostgreSQL that runs now on `data_dir`, for commands in another process.
     pub fn running_url(data_dir: &Path) -> Result<SecretString> {
         Ok(Self::running(data_dir)?.0)
     }
@@ -132,7 +132,7 @@ impl Embedded {
     pub fn running(data_dir: &Path) -> Result<(SecretString, Option<SecretString>)> {
         let not_running = || {
             format!(
-                "no embedded PostgreSQL serves {}; start `speedcoding` with this DATA_DIR first",
+                "no private PostgreSQL serves {}; start `speedcoding` with this DATA_DIR first",
                 data_dir.display()
             )
         };
