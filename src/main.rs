@@ -222,7 +222,7 @@ async fn run(command: Command, config: &Config) -> anyhow::Result<()> {
         Command::Users(UsersCommand::SetRole { name, role }) => {
             // It would be initialised for nobody.
             anyhow::ensure!(
-                config.migration_url().is_some() || config.data_dir.join("postgres").exists(),
+                config.migration_url().is_some() || Embedded::is_in(&config.data_dir),
                 "there are no users in {} yet: start `speedcoding` with this DATA_DIR first",
                 config.data_dir.display()
             );

@@ -123,6 +123,12 @@ impl Embedded {
         }
     }
 
+    /// Whether a private PostgreSQL has ever been started on `data_dir`.
+    #[must_use]
+    pub fn is_in(data_dir: &Path) -> bool {
+        DataDir::open(data_dir).is_ok_and(|files| files.cluster().exists())
+    }
+
     /// The connection URL of the private PostgreSQL that runs now on `data_dir`, for commands in another process.
     pub fn running_url(data_dir: &Path) -> Result<SecretString> {
         Ok(Self::running(data_dir)?.0)
