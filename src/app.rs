@@ -184,14 +184,15 @@ pub fn openapi() -> anyhow::Result<String> {
 }
 
 fn service() -> OpenApiService<impl OpenApi, ()> {
+    // In the order in which a newcomer meets them.
     let apis = (
         AuthApi,
         AccountApi,
         SignInsApi,
+        ChallengesApi,
         SessionsApi,
         MilestonesApi,
         SubmissionsApi,
-        ChallengesApi,
         LeaderboardsApi,
         UsersApi,
     );

@@ -11,12 +11,15 @@ use crate::codes::{By, CODES, Code};
 
 /// Examples by schema, such that a request's can be pasted. Linters hold them against their schemas.
 const EXAMPLES: &str = include_str!("../openapi/examples.yaml");
+/// The same for what stands in paths, by name.
+const PARAMETERS: [(&str, &str); 2] = [("slug", "slack-clone"), ("username", "ada")];
 const PROBLEM: &str = "#/components/schemas/Problem";
 
 /// Completes the document that poem-openapi writes; `bodies` are the schemas of request bodies.
 pub fn complete(document: &mut Value, bodies: &[String]) -> anyhow::Result<()> {
     tidy(document);
     complete_schemas(&mut document["components"]["schemas"], bodies)?;
+    order_tags(document);
     let described = document["components"]["schemas"].clone();
     for operation in operations(document) {
         complete_operation(operation, &described);
@@ -116,6 +119,16 @@ fn operations(document: &mut Value) -> impl Iterator<Item = &mut Map<String, Val
         .filter_map(Value::as_object_mut)
 }
 
+/// Subjects come in the order of their operations; poem-openapi has that of the alphabet.
+fn order_tags(document: &mut Value) {
+    let order: Vec<_> = operations(document)
+        .map(|operation| operation["tags"][0].clone())
+        .collect();
+    if let Some(tags) = document["tags"].as_array_mut() {
+        tags.sort_by_key(|tag| order.iter().position(|name| *name == tag["name"]));
+    }
+}
+
 fn complete_operation(operation: &mut Map<String, Value>, schemas: &Value) {
     // Without this a generated client could not tell what is public from what was forgotten.
     operation.entry("security").or_insert_with(|| json!([]));
@@ -123,6 +136,15 @@ fn complete_operation(operation: &mut Map<String, Value>, schemas: &Value) {
     operation
         .entry("description")
         .or_insert_with(|| summary.as_str().map(|text| format!("{text}.")).into());
+    let parameters = operation
+        .get_mut("parameters")
+        .and_then(Value::as_array_mut);
+    for parameter in parameters.into_iter().flatten() {
+        let mut examples = PARAMETERS.iter();
+        if let Some((_, example)) = examples.find(|(name, _)| parameter["name"] == *name) {
+            parameter["example"] = json!(example);
+        }
+    }
     let Some(responses) = operation
         .get_mut("responses")
         .and_then(Value::as_object_mut)

@@ -72,7 +72,7 @@ struct OwnAccount {
     password_hash: String,
 }
 
-#[OpenApi(prefix_path = "/auth", tag = "Tag::Auth")]
+#[OpenApi(prefix_path = "/auth", tag = "Tag::Account")]
 impl AccountApi {
     /// Who am I
     #[oai(path = "/me", method = "get", operation_id = "get_me")]

@@ -18,16 +18,21 @@ use poem_openapi::Tags;
 /// The subjects of the API.
 #[derive(Tags)]
 pub enum Tag {
-    /// Accounts and sign-ins.
+    /// Registering and logging in.
     Auth,
+    /// Yourself.
+    Account,
+    /// Staying signed in, and logging out: every device is one.
+    #[oai(rename = "Sign-ins")]
+    SignIns,
+    /// What is built against the clock.
+    Challenges,
     /// Timed attempts at a challenge.
     Sessions,
     /// What a session has passed.
     Milestones,
     /// What completed sessions hand in, and its review.
     Submissions,
-    /// What is built against the clock.
-    Challenges,
     /// Who is how fast.
     Leaderboards,
     /// What everyone may know of a user.

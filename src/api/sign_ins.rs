@@ -108,7 +108,7 @@ struct EndedOne {
     ended: bool,
 }
 
-#[OpenApi(prefix_path = "/auth", tag = "Tag::Auth")]
+#[OpenApi(prefix_path = "/auth", tag = "Tag::SignIns")]
 impl SignInsApi {
     /// Refresh
     ///

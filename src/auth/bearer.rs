@@ -57,7 +57,10 @@ fn register(registry: &mut Registry) {
         SCHEME,
         MetaSecurityScheme {
             ty: "http",
-            description: Some("An access token, from `POST /auth/login`."),
+            description: Some(
+                "The `accessToken` that `POST /auth/register` or `POST /auth/login` has answered with: as it is, \
+                 without a word before it. It lasts 15 minutes; `POST /auth/refresh` gets the next one.",
+            ),
             name: None,
             key_in: None,
             scheme: Some("bearer"),

@@ -86,6 +86,43 @@ fn every_operation_has_a_name_a_summary_a_subject_and_its_failures() {
 }
 
 #[test]
+fn subjects_come_in_the_order_in_which_a_newcomer_meets_them() {
+    let document = document();
+    let tags = document["tags"].as_array().expect("tags");
+    let names: Vec<_> = tags.iter().map(|tag| text(tag, "/name")).collect();
+    assert_eq!(
+        names,
+        [
+            "Auth",
+            "Account",
+            "Sign-ins",
+            "Challenges",
+            "Sessions",
+            "Milestones",
+            "Submissions",
+            "Leaderboards",
+            "Users",
+        ]
+    );
+}
+
+#[test]
+fn a_challenge_is_filled_in_wherever_one_is_asked_for() {
+    let document = document();
+    let mut asked = 0;
+    for (name, operation) in operations(&document) {
+        let parameters = operation["parameters"].as_array();
+        for parameter in parameters.into_iter().flatten() {
+            if parameter["name"] == "slug" {
+                assert_eq!(parameter["example"], "slack-clone", "{name}");
+                asked += 1;
+            }
+        }
+    }
+    assert_eq!(asked, 4);
+}
+
+#[test]
 fn the_document_says_who_must_be_signed_in() {
     let document = document();
     let open: Vec<_> = operations(&document)
