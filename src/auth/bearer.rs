@@ -58,8 +58,8 @@ fn register(registry: &mut Registry) {
         MetaSecurityScheme {
             ty: "http",
             description: Some(
-                "The `accessToken` that `POST /auth/register` or `POST /auth/login` has answered with: as it is, \
-                 without a word before it. It lasts 15 minutes; `POST /auth/refresh` gets the next one.",
+                "The `accessToken` of what `POST /auth/register` or `POST /auth/login` answers, without `Bearer` before \
+                 it. It lasts 15 minutes; `POST /auth/refresh` gets the next one.",
             ),
             name: None,
             key_in: None,
