@@ -8,6 +8,8 @@ declare
   challenge record;
   placed integer;
   missing integer;
+  bare text;
+  reasons text[] := array[]::text[];
 begin
   select id, required_milestones, active
     into challenge
@@ -34,12 +36,11 @@ begin
     return null;
   end if;
   if challenge.required_milestones > placed then
-    perform private.refuse(409, 'challenge_incomplete', format(
-      'This challenge has %s of the %s milestones that it requires: switch active off until all of it is there.',
-      placed, challenge.required_milestones));
+    reasons := reasons || format('This challenge has %s of the %s milestones that it requires.',
+      placed, challenge.required_milestones);
   end if;
-  select min(m.number)
-    into missing
+  select string_agg(m.number::text, ', ' order by m.number)
+    into bare
     from public.challenge_milestones as m
    where m.challenge_id = challenge.id
      and m.verification = 'answer'
@@ -49,10 +50,13 @@ begin
           and v.milestone_number = m.number
           and not v.retired
      );
-  if missing is not null then
-    perform private.refuse(409, 'challenge_incomplete', format(
-      'Milestone %s is passed by an answer, and has no input to give: switch active off until there is one in private.answer_variants.',
-      missing));
+  if bare is not null then
+    reasons := reasons || format(
+      'What is passed by an answer needs an input in private.answer_variants; there is none for milestone %s.', bare);
+  end if;
+  if reasons <> '{}' then
+    perform private.refuse(409, 'challenge_incomplete',
+      array_to_string(reasons, ' ') || ' Switch active off until all of it is there.');
   end if;
   return null;
 end

@@ -19,7 +19,11 @@ begin
    where slug = coalesce(challenge, 'freestyle')
      and active;
   if not found then
-    perform private.refuse(404, 'challenge_not_found', 'There is no such challenge: GET /challenges lists them.');
+    perform private.refuse(404, 'challenge_not_found', case
+      when challenge is null
+        then 'The default, freestyle, is not to be had here: name a challenge, by its slug; GET /challenges lists them.'
+      else 'There is no such challenge: GET /challenges lists them.'
+    end);
   end if;
 
   -- The clock is read when nothing is left to wait for: a start that read it while the last session was still

@@ -610,7 +610,19 @@ async fn administer(app: &TestApp, dashboard: &Client, role: &str) {
     )
     .await;
     done(dashboard, &set("active = false, required_milestones = 3")).await;
-    refused(dashboard, &set("active = true"), "challenge_incomplete").await;
+    // All that is missing is named at once.
+    let both = [set_part(2, "verification = 'answer'"), set("active = true")].join("; ");
+    let said = refused(
+        dashboard,
+        &format!("begin; {both}; commit"),
+        "challenge_incomplete",
+    )
+    .await;
+    assert_eq!(
+        said,
+        "This challenge has 2 of the 3 milestones that it requires. What is passed by an answer needs an input in \
+         private.answer_variants; there is none for milestone 2. Switch active off until all of it is there."
+    );
     done(dashboard, &insert(3)).await;
     done(dashboard, &set("active = true, slug = 'quiz-night'")).await;
     done(

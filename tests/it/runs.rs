@@ -118,6 +118,31 @@ async fn a_session_starts_on_freestyle_unless_told_otherwise() {
 }
 
 #[tokio::test]
+async fn whoever_names_no_challenge_where_freestyle_is_gone_is_told_to_name_one() {
+    let app = TestApp::start().await;
+    let runner = app.runner("alice").await;
+    let unnamed = async || {
+        let refused = start_with(&runner, json!({ "techStack": "Rust" })).await;
+        let detail = text(&refused.problem(404, "challenge_not_found"), "/detail");
+        assert!(
+            detail.contains("freestyle") && detail.contains("GET /challenges"),
+            "{detail}"
+        );
+        assert!(detail.contains("name a challenge"), "{detail}");
+    };
+    let sql = app.sql().await;
+    for goes in [
+        "update public.challenges set active = false where slug = 'freestyle'",
+        "delete from public.challenges where slug = 'freestyle'",
+    ] {
+        sql.batch_execute(goes).await.expect(goes);
+        unnamed().await;
+    }
+    let named = json!({ "techStack": "Rust", "challenge": "slack-clone" });
+    start_with(&runner, named).await.ok(201);
+}
+
+#[tokio::test]
 async fn a_challenge_that_is_unknown_or_withdrawn_cannot_be_started() {
     let app = TestApp::start().await;
     let runner = app.runner("alice").await;

@@ -183,7 +183,7 @@ pub async fn sqlstate(client: &Client, statement: &str) -> Option<String> {
 }
 
 /// The dashboard refuses an edit with a code of ours, and with a sentence rather than a constraint's name.
-pub async fn refused(dashboard: &Client, edit: &str, code: &str) {
+pub async fn refused(dashboard: &Client, edit: &str, code: &str) -> String {
     let error = dashboard.batch_execute(edit).await.expect_err(edit);
     let error = error.as_db_error().expect("PostgreSQL's error");
     assert_eq!(error.hint(), Some(code), "{edit}: {error}");
@@ -191,6 +191,7 @@ pub async fn refused(dashboard: &Client, edit: &str, code: &str) {
         error.message().ends_with('.') && !error.message().contains("violates"),
         "{error}"
     );
+    error.message().to_owned()
 }
 
 /// An edit that succeeds.
