@@ -52,7 +52,7 @@ pub struct Config {
     #[arg(long, env, default_value = "speedcoding", value_parser = issuer, help_heading = TOKENS)]
     pub jwt_issuer: String,
 
-    /// Sign refresh tokens: comma-separated, each at least 32 bytes; the first signs.
+    /// Sign refresh tokens: each at least 32 bytes, separated by commas, so without one; the first signs.
     /// Derived from JWT_SECRET where they are not given; needed where JWT_KEYS stands alone.
     #[arg(long, env, hide_env_values = true, help_heading = TOKENS)]
     pub refresh_secrets: Option<SecretString>,

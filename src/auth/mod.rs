@@ -8,7 +8,7 @@ pub mod refresh;
 pub mod token;
 
 use anyhow::Context;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 
 use crate::config::Config;
 
@@ -30,6 +30,14 @@ impl Auth {
         let unsigned = !keys.iter().any(keys::Key::can_sign);
         let secret = config.jwt_secret().or(generated.filter(|_| unsigned));
         let access = token::AccessTokens::new(secret, &keys, &config.jwt_issuer)?;
+        if let (Some(secret), Some(list)) = (config.jwt_secret(), &config.refresh_secrets) {
+            let (secret, list) = (secret.expose_secret(), list.expose_secret());
+            // Its parts would be other secrets, and sign everybody out.
+            anyhow::ensure!(
+                !secret.contains(',') || !list.contains(secret),
+                "JWT_SECRET has a comma, which separates REFRESH_SECRETS: it cannot be one of them"
+            );
+        }
         let mut refresh_secrets = config.refresh_secrets();
         if refresh_secrets.is_empty() {
             let derived = config.jwt_secret().or(generated).context(

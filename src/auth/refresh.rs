@@ -62,7 +62,7 @@ impl RefreshTokens {
             let length = secret.expose_secret().len();
             anyhow::ensure!(
                 length >= 32,
-                "one of REFRESH_SECRETS has {length} bytes and needs at least 32; `openssl rand -base64 32` makes a good one"
+                "one of REFRESH_SECRETS, which commas separate, has {length} bytes and needs at least 32; `openssl rand -base64 32` makes a good one"
             );
         }
         let keys = secrets

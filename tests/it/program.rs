@@ -771,7 +771,14 @@ async fn each_wrong_setting_is_named_in_one_line() {
         )
         .finish()
         .await
-        .told(&["REFRESH_SECRETS", "32"]);
+        .told(&["REFRESH_SECRETS", "commas", "32"]);
+    let comma = "a long one, with a comma and more than 32 bytes after it";
+    external()
+        .env("JWT_SECRET", comma)
+        .env("REFRESH_SECRETS", format!("{JWT_SECRET},{comma}"))
+        .finish()
+        .await
+        .told(&["JWT_SECRET has a comma", "REFRESH_SECRETS"]);
     external()
         .env("CORS_ORIGINS", "speedcoding.example/")
         .finish()
