@@ -247,12 +247,14 @@ async fn a_second_instance_and_a_taken_port_are_told_and_harm_nobody() {
     let postmaster = first.postmaster();
 
     let data_dir = scratch.path("data").display().to_string();
-    let process = format!("another speedcoding (process {})", first.pid());
-    scratch
-        .program(SERVES)
-        .finish()
-        .await
-        .told(&[&process, &data_dir, "choose another DATA_DIR"]);
+    let process = format!("another speedcoding (process {}) uses it", first.pid());
+    scratch.program(SERVES).finish().await.told(&[
+        "DATA_DIR",
+        &data_dir,
+        "choose another",
+        &process,
+        "stopped instead",
+    ]);
 
     let address = first.base.trim_start_matches("http://").to_owned();
     scratch
@@ -359,6 +361,12 @@ async fn a_normal_user_needs_no_root() {
     program.stop().await.well();
     let mode = fs::metadata(home.join("data")).expect("a directory").mode();
     assert_eq!(mode & 0o777, 0o700);
+    let nowhere = launch().env("DATA_DIR", "/nonexistent/data").finish().await;
+    nowhere.told(&[
+        "DATA_DIR /nonexistent/data",
+        "choose another",
+        "Permission denied",
+    ]);
 
     let program = launch().serve().await;
     log_in(&program, "alice").await;

@@ -69,7 +69,12 @@ impl Cluster {
         settings: Vec<String>,
         runtime: &tokio::runtime::Handle,
     ) -> Result<Self> {
-        let unusable = || format!("the DATA_DIR {} cannot be used", data_dir.display());
+        let unusable = || {
+            format!(
+                "the DATA_DIR {} cannot be used, choose another",
+                data_dir.display()
+            )
+        };
         let files = DataDir::create(data_dir).with_context(unusable)?;
         let lock = files.lock().with_context(unusable)?;
         let account = Account::choose(&files)?;

@@ -51,10 +51,7 @@ impl DataDir {
         if fs::read_dir(path)?.next().is_some() && !is_ours("lock") && !is_ours("embedded.env") {
             return Err(io::Error::new(
                 io::ErrorKind::DirectoryNotEmpty,
-                format!(
-                    "{} holds other things; choose an empty DATA_DIR, or a new one",
-                    path.display()
-                ),
+                "it holds other things",
             ));
         }
         Self::open(path)
@@ -140,9 +137,8 @@ impl DataDir {
                 let mut pid = String::new();
                 let _ = file.read_to_string(&mut pid);
                 bail!(
-                    "another speedcoding (process {}) already uses {}; stop it, or choose another DATA_DIR",
-                    pid.trim(),
-                    self.path.display()
+                    "another speedcoding (process {}) uses it; that one can be stopped instead",
+                    pid.trim()
                 );
             }
         }
