@@ -26,6 +26,7 @@ use poem::{
 use serde_json::Value;
 use time::{OffsetDateTime, format_description::well_known::Rfc2822};
 use tokio::time::{Instant, Sleep, sleep};
+use tokio_postgres::types::ToSql;
 use url::Url;
 
 use crate::{
@@ -289,7 +290,14 @@ pub async fn delegate(mut request: Request) -> Result<Response> {
     let uri = state.delegate.uri(request.uri())?;
     match bearer::claims(&request)? {
         Some(claims) => {
-            let Found = state.db.call(Some(&claims), &query::ADMIT, &[]).await?;
+            let params: [&(dyn ToSql + Sync); 2] = [&claims.session_id, &claims.sub];
+            let live: Option<Found> = state
+                .db
+                .identity(&query::FIND_LIVE_SIGN_IN, &params)
+                .await?;
+            if live.is_none() {
+                let Found = state.db.call(Some(&claims), &query::ADMIT, &[]).await?;
+            }
         }
         None => {
             request.headers_mut().remove(header::AUTHORIZATION);

@@ -40,6 +40,7 @@ queries! {
     END_SIGN_IN = "end_sign_in" (JSONB, UUID);
     SWEEP_SIGN_INS = "sweep_sign_ins" (UUID, INT8, FLOAT8);
     ADMIT = "admit" (JSONB);
+    FIND_LIVE_SIGN_IN = "find_live_sign_in" (UUID, UUID);
     FIND_OWN_CREDENTIALS = "find_own_credentials" (JSONB);
     CHANGE_PASSWORD = "change_password" (JSONB, TEXT, TEXT, BYTEA, BYTEA);
     DELETE_ME = "delete_me" (JSONB, BYTEA, BYTEA);

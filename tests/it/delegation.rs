@@ -275,6 +275,17 @@ async fn who_has_no_token_is_nobody_and_who_has_a_bad_one_is_refused_here() {
     get(&banned, "/rest/v1/users")
         .await
         .problem(403, "account_banned");
+    let idle = app.runner("ida").await;
+    owner
+        .batch_execute(
+            "update private.refresh_tokens set idle_expires_at = now()
+              where user_id = (select id from public.users where username = 'ida')",
+        )
+        .await
+        .expect("a time");
+    get(&idle, "/rest/v1/users")
+        .await
+        .problem(401, "sign_in_ended");
     owner
         .batch_execute(
             "update private.refresh_tokens set revoked_at = now(), revoked_reason = 'logout'",

@@ -69,6 +69,7 @@ const CALLS: &[(&str, &str)] = &[
         "'newcomer', 'none', gen_random_uuid(), sha256('x'), '\\x00000000', 60, 60, 'agent', '127.0.0.1'",
     ),
     ("admit", "{caller}"),
+    ("find_live_sign_in", "{sign_in}, {user}"),
     (
         "find_credentials",
         "'RUNNER_77', sha256('account'), sha256('network')",

@@ -1,0 +1,9 @@
+-- Nothing where the sign-in has ended or its user is banned: `admit` says which.
+select sign_in.id
+  from private.refresh_tokens as sign_in
+  join public.users as account on account.id = sign_in.user_id
+ where sign_in.id = $1
+   and sign_in.user_id = $2
+   and sign_in.revoked_at is null
+   and least(sign_in.idle_expires_at, sign_in.expires_at) > private.clock()
+   and account.banned_at is null
