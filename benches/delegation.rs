@@ -92,7 +92,14 @@ async fn measure(options: &Options, embedded: &Embedded, dir: &Path) -> Result<(
     let (upstream, root) = start_upstream(embedded.url(), dir).await?;
     let asked = format!("http://127.0.0.1:{}{root}", upstream.port);
     let settings = [("RATE_LIMITS", "off".to_owned()), ("POSTGREST_URL", asked)];
-    let service = Server::service(BUILT.as_ref(), embedded.url(), dir, "service", settings).await?;
+    let service = Server::service(
+        BUILT.as_ref(),
+        embedded.socket_url(),
+        dir,
+        "service",
+        settings,
+    )
+    .await?;
     println!(
         "{CONNECTIONS} connections, {} rounds of {} s after {} s of warm-up, {} cores. Medians; in brackets the \
          spread. Load average: {}.\n",

@@ -201,8 +201,14 @@ impl<'a> Bench<'a> {
                 "on,network=off,user=off,register=off,login=off,refresh=off".to_owned(),
             ),
         ];
-        let server =
-            Server::service(BUILT.as_ref(), embedded.url(), dir, "service", settings).await?;
+        let server = Server::service(
+            BUILT.as_ref(),
+            embedded.socket_url(),
+            dir,
+            "service",
+            settings,
+        )
+        .await?;
         let bench = Bench {
             options,
             cores,

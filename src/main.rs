@@ -417,7 +417,11 @@ async fn serve_embedded(config: &Config, listener: TcpListener) -> anyhow::Resul
             });
             config.postgrest_url = beside.as_ref().map(|started| started.url.clone());
         }
-        let app = App::build(&config, auth, Db::connect(embedded.url(), &config).await?)?;
+        let app = App::build(
+            &config,
+            auth,
+            Db::connect(embedded.socket_url(), &config).await?,
+        )?;
         announce(
             &listener,
             &format!("private, in {}", config.data_dir.display()),

@@ -555,6 +555,17 @@ async fn db_url_lets_other_programs_join_while_it_runs() {
         .expect("an answer")
         .get(0);
     assert_eq!(count, 1);
+    // The service itself goes by the socket.
+    let by_socket: Option<bool> = connect(&url)
+        .await
+        .query_one(
+            "select bool_and(client_addr is null) from pg_stat_activity where application_name = 'speedcoding'",
+            &[],
+        )
+        .await
+        .expect("an answer")
+        .get(0);
+    assert_eq!(by_socket, Some(true));
 
     // Nobody gets in without the password.
     let guessed = changed(url.expose_secret(), |url| {

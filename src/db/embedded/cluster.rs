@@ -219,9 +219,14 @@ impl Cluster {
         }
     }
 
+    /// Where the server's socket is, if it has one.
+    pub fn socket_dir(&self) -> Option<PathBuf> {
+        self.files.socket_dir()
+    }
+
     fn server_command(&self) -> Result<Command> {
         let mut sockets = OsString::from("unix_socket_directories=");
-        if let Some(dir) = self.files.socket_dir() {
+        if let Some(dir) = self.socket_dir() {
             fs::create_dir_all(&dir)?;
             fs::set_permissions(&dir, Permissions::from_mode(0o755))?;
             self.account.give(&dir)?;

@@ -2,6 +2,8 @@
 
 use std::{
     io::{self, Write},
+    net::Ipv4Addr,
+    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
 };
 
@@ -9,6 +11,7 @@ use anyhow::{Context, Result, ensure};
 use aws_lc_rs::rand;
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use fs_err as fs;
+use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 use secrecy::{ExposeSecret, SecretString};
 use tempfile::NamedTempFile;
 
@@ -82,12 +85,18 @@ impl EnvFile {
     }
 }
 
-/// A connection URL for the owner, with TLS off by name: on loopback it protects nothing, and some clients insist on it otherwise.
-pub(super) fn connection_url(password: &SecretString, port: u16) -> SecretString {
+/// A connection URL for the owner, by the socket in a directory or else by loopback; with TLS off by name: there it
+/// protects nothing, and some clients insist on it otherwise.
+pub(super) fn connection_url(
+    password: &SecretString,
+    sockets: Option<&Path>,
+    port: u16,
+) -> SecretString {
+    let host = match sockets {
+        Some(dir) => percent_encode(dir.as_os_str().as_bytes(), NON_ALPHANUMERIC).to_string(),
+        None => Ipv4Addr::LOCALHOST.to_string(),
+    };
     // Generated passwords need no escape; one that the owner has set may.
-    let password = percent_encoding::utf8_percent_encode(
-        password.expose_secret(),
-        percent_encoding::NON_ALPHANUMERIC,
-    );
-    format!("postgresql://postgres:{password}@127.0.0.1:{port}/speedcoding?sslmode=disable").into()
+    let password = percent_encode(password.expose_secret().as_bytes(), NON_ALPHANUMERIC);
+    format!("postgresql://postgres:{password}@{host}:{port}/speedcoding?sslmode=disable").into()
 }

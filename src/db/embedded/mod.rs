@@ -39,6 +39,7 @@ use env_file::{EnvFile, connection_url};
 #[derive(Debug)]
 pub struct Embedded {
     url: SecretString,
+    socket_url: SecretString,
     jwt_secret: SecretString,
     pid: Pid,
     ended: watch::Receiver<bool>,
@@ -92,6 +93,13 @@ impl Embedded {
     #[must_use]
     pub fn url(&self) -> &SecretString {
         &self.url
+    }
+
+    /// The same by the server's socket, which takes less of both sides than loopback does; by loopback where the
+    /// directory's path is too long for a socket.
+    #[must_use]
+    pub fn socket_url(&self) -> &SecretString {
+        &self.socket_url
     }
 
     /// The secret that signs access tokens: generated at the first start, kept in `embedded.env`.
@@ -150,7 +158,7 @@ impl Embedded {
         let password = env.get("POSTGRES_PASSWORD");
         let ready = files.living_postmaster()?.filter(|it| it.status == "ready");
         let (password, postmaster) = password.zip(ready).with_context(not_running)?;
-        let url = connection_url(&password, postmaster.port);
+        let url = connection_url(&password, None, postmaster.port);
         Ok((url, env.get("JWT_SECRET")))
     }
 
@@ -194,7 +202,12 @@ fn keep(prepared: Result<Cluster>, tell: oneshot::Sender<Result<Embedded>>) {
     };
     let (say_ended, ended) = watch::channel(false);
     let embedded = Embedded {
-        url: connection_url(&cluster.password, cluster.port),
+        url: connection_url(&cluster.password, None, cluster.port),
+        socket_url: connection_url(
+            &cluster.password,
+            cluster.socket_dir().as_deref(),
+            cluster.port,
+        ),
         jwt_secret: cluster.jwt_secret.clone(),
         pid: cluster::pid_of(&child),
         ended,
