@@ -6,10 +6,13 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     thread,
+    time::Duration,
 };
 
 use argon2::Block;
 use crossbeam_channel::{Receiver, Sender};
+#[cfg(target_os = "linux")]
+use rustix::mm::{Advice, madvise};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::problem::Problem;
@@ -20,11 +23,13 @@ const QUEUE_PER_THREAD: usize = 32;
 #[cfg(target_os = "linux")]
 const NICENESS: i32 = 10;
 
-/// What a thread hashes in. It is kept from one job to the next, and given back when there is nothing to do.
+/// What a thread hashes in. It is kept for the next job, and given back when none comes for a while.
 pub type Memory = Vec<Block>;
 /// Its capacity, of which only what is used is real: glibc gives freed memory back to the system for certain only
 /// where it is more than 32 MiB (mallopt(3), M_MMAP_THRESHOLD).
 const CAPACITY: usize = 33 * 1024;
+/// Taking it anew for each job would cost a fifth of a hash.
+const KEPT_FOR: Duration = Duration::from_secs(1);
 type Job = Box<dyn FnOnce(&mut Memory) + Send>;
 
 /// One thread for each core, and places for what they work on and for what waits for them.
@@ -100,12 +105,34 @@ fn work_off(queue: &Receiver<Job>) {
         tracing::warn!("passwords are hashed with normal priority: {error}");
     }
     let mut memory = Memory::new();
-    while let Ok(job) = queue.try_recv().or_else(|_| {
+    while let Ok(job) = queue.recv_timeout(KEPT_FOR).or_else(|_| {
         memory = Memory::new();
         queue.recv()
     }) {
-        memory.reserve(CAPACITY.saturating_sub(memory.len()));
+        if memory.capacity() < CAPACITY {
+            memory.reserve(CAPACITY - memory.len());
+            #[cfg(target_os = "linux")]
+            ask_for_large_pages(&mut memory);
+        }
         // A panic has been reported when it comes here; whoever waits for the job is answered with 500.
         let _ = catch_unwind(AssertUnwindSafe(|| job(&mut memory)));
     }
+}
+
+/// In pages of 2 MiB a hash takes a twentieth less time. Where the system has none, all stays as it is.
+#[cfg(target_os = "linux")]
+fn ask_for_large_pages(memory: &mut Memory) {
+    let spare = memory.spare_capacity_mut();
+    let (start, page) = (spare.as_mut_ptr().cast::<u8>(), rustix::param::page_size());
+    // madvise(2) takes whole pages.
+    let skipped = start.align_offset(page);
+    let whole = size_of_val(spare).saturating_sub(skipped) / page * page;
+    // SAFETY: these pages are the vector's own, and this does not change what is in them.
+    let _ = unsafe {
+        madvise(
+            start.wrapping_add(skipped).cast(),
+            whole,
+            Advice::LinuxHugepage,
+        )
+    };
 }
