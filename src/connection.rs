@@ -45,6 +45,8 @@ impl Acceptor for Attended {
     async fn accept(&mut self) -> io::Result<(Connection, LocalAddr, RemoteAddr, Scheme)> {
         match self.acceptor.accept().await {
             Ok((stream, local, remote, scheme)) => {
+                // What is passed on from PostgREST comes in pieces: each is sent at once.
+                stream.set_nodelay(true)?;
                 let connection = Connection::new(stream, self.patience);
                 Ok((connection, local, remote, scheme))
             }
