@@ -542,7 +542,7 @@ impl<'a> Fields<'a> {
             let line = self.page.line(key.span().start);
             self.mistake(
                 line,
-                key.get_ref(),
+                &key.get_ref().escape_debug().to_string(),
                 format!("is unknown here; there are {known}"),
             );
         }
