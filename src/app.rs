@@ -1,7 +1,13 @@
 //! The service put together: state, routes, middleware.
 
-use std::{net::TcpListener, sync::Arc, time::Duration};
+use std::{
+    io::Write as _,
+    net::TcpListener,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
+use flate2::write::GzEncoder;
 use hyper::body::Bytes;
 use poem::{
     Endpoint, EndpointExt, IntoResponse, Request, Response, Result, Route, Server,
@@ -104,20 +110,20 @@ impl App {
         let api = service
             .around(limit_body)
             .around(limit_time)
-            .around(limits::limit);
+            .around(limits::limit)
+            .with(Compression::new())
+            .around(collect_packed);
         let routes = Route::new()
             .nest(BASE, api)
             .at("/", get(redirect_to_docs))
-            .at("/docs", get(text(docs, "text/html; charset=utf-8")))
+            .at("/docs", get(page(docs, "text/html; charset=utf-8")))
             .at("/docs/", get(redirect_to_docs))
-            .at("/openapi.json", get(text(json, "application/json")))
-            .at("/openapi.yaml", get(text(yaml, "application/yaml")))
+            .at("/openapi.json", get(page(json, "application/json")))
+            .at("/openapi.yaml", get(page(yaml, "application/yaml")))
             .at("/.well-known/jwks.json", get(jwks::show))
             .at("/health/live", get(health::live))
             .at("/health/ready", get(health::ready))
-            .around(explain)
-            .with(Compression::new())
-            .around(collect_packed);
+            .around(explain);
         // From the innermost layer to the outermost.
         let delegate = poem::endpoint::make(postgrest::delegate).around(limits::limit);
         let delegate = Arc::new(delegate);
@@ -238,14 +244,35 @@ fn redirect_to_docs() -> Response {
     Redirect::temporary("/docs").into_response()
 }
 
-fn text(text: String, content_type: &'static str) -> impl Endpoint {
-    // Shared: a client that reads none of it costs no copy.
-    let text = Bytes::from(text);
-    make_sync(move |_| {
-        Response::builder()
-            .content_type(content_type)
-            .body(text.clone())
+/// What is the same for everybody: packed once, when it is first asked for, and shared. Neither asking for it often nor
+/// reading none of it costs us more than sending it.
+fn page(text: String, content_type: &'static str) -> impl Endpoint {
+    let (plain, packed) = (Bytes::from(text), OnceLock::new());
+    make_sync(move |request| {
+        let response = Response::builder().content_type(content_type);
+        if accepts_gzip(request.headers())
+            && let Some(packed) = packed.get_or_init(|| gzip(&plain).ok())
+        {
+            let response = response.header(header::CONTENT_ENCODING, "gzip");
+            return response.body(packed.clone());
+        }
+        response.body(plain.clone())
     })
+}
+
+fn gzip(text: &[u8]) -> std::io::Result<Bytes> {
+    let mut packed = GzEncoder::new(Vec::new(), flate2::Compression::default());
+    packed.write_all(text)?;
+    Ok(packed.finish()?.into())
+}
+
+/// As browsers and tools say it; whoever gives it a weight (RFC 9110, section 12.5.3) gets what everybody can read.
+fn accepts_gzip(headers: &HeaderMap) -> bool {
+    let accepted = headers.get_all(header::ACCEPT_ENCODING).iter();
+    accepted
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|coding| coding.trim().eq_ignore_ascii_case("gzip"))
 }
 
 /// What only the contract knows: of a 405 which methods there are, of a parameter what it must be.

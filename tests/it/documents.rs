@@ -1,5 +1,8 @@
 //! What the service says about itself: the OpenAPI document, the page that shows it, its health.
 
+use std::io::Read as _;
+
+use reqwest::{Method, header};
 use serde_json::Value;
 
 use crate::support::{
@@ -272,6 +275,30 @@ async fn the_service_says_that_it_lives_and_is_ready() {
         app.visitor().get("/health/ready").await.ok(200)["status"],
         "ready"
     );
+}
+
+#[tokio::test]
+async fn the_document_is_packed_for_whoever_reads_that() {
+    let app = TestApp::start().await;
+    let get = async |accepted: &str| {
+        let request = app.visitor().request(Method::GET, "/openapi.json");
+        let request = request.header(header::ACCEPT_ENCODING, accepted);
+        let answer = request.send().await.expect("an answer");
+        let coding = answer.headers().get(header::CONTENT_ENCODING).cloned();
+        (coding, answer.bytes().await.expect("a body"))
+    };
+    let (coding, plain) = get("br, gzip;q=0, *;q=0.1").await;
+    assert_eq!(coding, None);
+    for accepted in ["gzip", "deflate, GZIP, br, zstd"] {
+        let (coding, packed) = get(accepted).await;
+        assert_eq!(coding.expect("a coding"), "gzip");
+        assert!(packed.len() * 4 < plain.len());
+        let mut unpacked = Vec::new();
+        flate2::read::GzDecoder::new(&*packed)
+            .read_to_end(&mut unpacked)
+            .expect("gzip");
+        assert!(unpacked == plain);
+    }
 }
 
 #[tokio::test]
