@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use crate::support::{
-    actor::{Actor, Answer, answer},
+    actor::{Actor, Answer, answer, text},
     app::TestApp,
     cluster::{Database, connect},
     postgrest::login,
@@ -304,6 +304,34 @@ async fn who_has_no_token_is_nobody_and_who_has_a_bad_one_is_refused_here() {
         .await
         .problem(401, "sign_in_ended");
     assert_eq!(upstream.heard().len(), 0);
+}
+
+#[tokio::test]
+async fn of_many_at_once_each_is_judged_for_itself() {
+    let upstream = Upstream::answering(EMPTY).await;
+    let app = TestApp::start_with(|config| config.postgrest_url = Some(upstream.url.clone())).await;
+    let mut runners = Vec::new();
+    for number in 0..4 {
+        runners.push(app.runner(&format!("runner_{number}")).await);
+    }
+    for runner in [&runners[1], &runners[3]] {
+        let sign_ins = runner.get("/auth/sign-ins").await.ok(200);
+        let path = format!("/auth/sign-ins/{}", text(&sign_ins, "/items/0/id"));
+        let ended = answer(runner.request(Method::DELETE, &path)).await;
+        assert_eq!(ended.status, 204);
+    }
+    let asking = (0..200).map(|turn| {
+        let runner = &runners[turn % runners.len()];
+        async move { (turn % 4, get(runner, "/rest/v1/users").await) }
+    });
+    for (number, answer) in futures_util::future::join_all(asking).await {
+        if number % 2 == 1 {
+            answer.problem(401, "sign_in_ended");
+        } else {
+            answer.ok(200);
+        }
+    }
+    assert_eq!(upstream.heard().len(), 100);
 }
 
 #[tokio::test]
