@@ -11,8 +11,6 @@ use std::{
 
 use argon2::Block;
 use crossbeam_channel::{Receiver, Sender};
-#[cfg(target_os = "linux")]
-use rustix::mm::{Advice, madvise};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::problem::Problem;
@@ -109,30 +107,8 @@ fn work_off(queue: &Receiver<Job>) {
         memory = Memory::new();
         queue.recv()
     }) {
-        if memory.capacity() < CAPACITY {
-            memory.reserve(CAPACITY - memory.len());
-            #[cfg(target_os = "linux")]
-            ask_for_large_pages(&mut memory);
-        }
+        memory.reserve(CAPACITY.saturating_sub(memory.len()));
         // A panic has been reported when it comes here; whoever waits for the job is answered with 500.
         let _ = catch_unwind(AssertUnwindSafe(|| job(&mut memory)));
     }
-}
-
-/// In pages of 2 MiB a hash takes a twentieth less time. Where the system has none, all stays as it is.
-#[cfg(target_os = "linux")]
-fn ask_for_large_pages(memory: &mut Memory) {
-    let spare = memory.spare_capacity_mut();
-    let (start, page) = (spare.as_mut_ptr().cast::<u8>(), rustix::param::page_size());
-    // madvise(2) takes whole pages.
-    let skipped = start.align_offset(page);
-    let whole = size_of_val(spare).saturating_sub(skipped) / page * page;
-    // SAFETY: these pages are the vector's own, and this does not change what is in them.
-    let _ = unsafe {
-        madvise(
-            start.wrapping_add(skipped).cast(),
-            whole,
-            Advice::LinuxHugepage,
-        )
-    };
 }
