@@ -26,7 +26,7 @@ pub type Memory = Vec<Block>;
 /// Its capacity, of which only what is used is real: glibc gives freed memory back to the system for certain only
 /// where it is more than 32 MiB (mallopt(3), M_MMAP_THRESHOLD).
 const CAPACITY: usize = 33 * 1024;
-/// Taking it anew for each job would cost a fifth of a hash.
+/// A login that comes alone finds it there: making it anew takes the system some milliseconds (benches/logins.rs).
 const KEPT_FOR: Duration = Duration::from_secs(1);
 type Job = Box<dyn FnOnce(&mut Memory) + Send>;
 
