@@ -40,37 +40,45 @@ pub struct Member {
     pub schema: (&'static str, &'static str),
     /// What it says.
     pub description: &'static str,
+    /// An example, in JSON.
+    pub example: &'static str,
 }
 
 const SESSION_ID: &[Member] = &[Member {
     name: "sessionId",
     schema: ("string", "uuid"),
     description: "The session that is in the way.",
+    example: r#""019aafd0-7c00-7000-8000-000000000001""#,
 }];
 const SUBMISSION_STATUS: &[Member] = &[Member {
     name: "submissionStatus",
     schema: ("string", ""),
     description: "APPROVED or REJECTED.",
+    example: r#""APPROVED""#,
 }];
 const CLAIMED_BY: &[Member] = &[Member {
     name: "claimedBy",
     schema: ("string", "uuid"),
     description: "The moderator who has taken it.",
+    example: r#""019aafd0-7c00-7000-8000-000000000005""#,
 }];
 const REVISION: &[Member] = &[Member {
     name: "revision",
     schema: ("integer", "int32"),
     description: "The current revision.",
+    example: "2",
 }];
 const NEXT_ATTEMPT: &[Member] = &[Member {
     name: "nextAttemptAt",
     schema: ("string", "date-time"),
     description: "From then on the next attempt is judged.",
+    example: r#""2026-01-31T12:06:30.250Z""#,
 }];
 const NEXT_MILESTONE: &[Member] = &[Member {
     name: "nextMilestone",
     schema: ("integer", "int32"),
     description: "The number that is next.",
+    example: "2",
 }];
 
 use By::{Body, Every, Input, Operation, RequiredToken, Token};

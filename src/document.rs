@@ -7,7 +7,10 @@ use anyhow::{Context, ensure};
 use poem::http::StatusCode;
 use serde_json::{Map, Value, json};
 
-use crate::codes::{By, CODES, Code};
+use crate::{
+    codes::{By, CODES, Code},
+    problem::Problem,
+};
 
 /// Examples by schema, such that a request's can be pasted. Linters hold them against their schemas.
 const EXAMPLES: &str = include_str!("../openapi/examples.yaml");
@@ -188,6 +191,7 @@ fn add_problems(document: &mut Value) -> anyhow::Result<()> {
         ids.extend(operation["operationId"].as_str().map(str::to_owned));
     }
     share_responses(document, said);
+    add_problem_examples(document)?;
     for code in CODES {
         for by in code.answered_by {
             if let By::Operation(id) = by {
@@ -201,6 +205,27 @@ fn add_problems(document: &mut Value) -> anyhow::Result<()> {
     }
     let names: Vec<_> = CODES.iter().map(|code| code.name).collect();
     document["components"]["schemas"]["Problem"]["properties"]["code"]["enum"] = json!(names);
+    Ok(())
+}
+
+/// An example of each code that operations answer with, made as the problem itself is.
+fn add_problem_examples(document: &mut Value) -> anyhow::Result<()> {
+    let usual = document["components"]["schemas"]["Problem"]["example"].clone();
+    let request_id = usual["requestId"].as_str().unwrap_or_default();
+    for code in CODES.iter().filter(|code| !code.answered_by.is_empty()) {
+        let example = if usual["code"] == code.name {
+            usual.clone()
+        } else {
+            let detail = code.meaning.replace('`', "");
+            let refusal = json!({ "status": code.status, "code": code.name, "detail": detail });
+            let mut refusal = refusal.as_object().cloned().unwrap_or_default();
+            for member in code.members {
+                refusal.insert(member.name.into(), serde_json::from_str(member.example)?);
+            }
+            Problem::from_refusal(refusal).document(request_id.to_owned())
+        };
+        document["components"]["examples"][code.name] = json!({ "value": example });
+    }
     Ok(())
 }
 
@@ -245,6 +270,13 @@ impl By {
 
 fn problem_response(status: u16, codes: &[&Code]) -> Value {
     let names: Vec<_> = codes.iter().map(|code| code.name).collect();
+    let examples: Map<_, _> = names
+        .iter()
+        .map(|name| {
+            let reference = format!("#/components/examples/{name}");
+            ((*name).to_owned(), json!({ "$ref": reference }))
+        })
+        .collect();
     let meanings: Vec<_> = codes
         .iter()
         .map(|code| format!("- `{}`: {}", code.name, code.meaning))
@@ -272,7 +304,10 @@ fn problem_response(status: u16, codes: &[&Code]) -> Value {
     }
     let mut response = json!({
         "description": meanings.join("\n"),
-        "content": { "application/problem+json": { "schema": { "allOf": [{ "$ref": PROBLEM }, narrowed] } } },
+        "content": { "application/problem+json": {
+            "schema": { "allOf": [{ "$ref": PROBLEM }, narrowed] },
+            "examples": examples,
+        } },
     });
     let authenticate = (
         "WWW-Authenticate",

@@ -226,23 +226,31 @@ impl Problem {
         self.0.retry_after
     }
 
-    /// The answer to the request that is being served; its id ties it to the log.
-    pub fn to_response(&self) -> Response {
+    /// What the client is told.
+    pub fn document(&self, request_id: String) -> Value {
         let document = ProblemDocument {
             kind: format!("urn:speedcoding:problem:{}", self.0.code),
             title: title(&self.0.code),
             status: self.0.status.as_u16(),
             detail: self.0.detail.to_string(),
             code: self.0.code.to_string(),
-            request_id: telemetry::request_id(),
+            request_id,
             errors: (!self.0.errors.is_empty()).then(|| self.0.errors.clone()),
         };
-        let mut body = document.to_json().unwrap_or_default();
-        if let Value::Object(body) = &mut body {
+        let mut document = document.to_json().unwrap_or_default();
+        if let Value::Object(document) = &mut document {
             for (name, value) in &self.0.members {
-                body.entry(name.clone()).or_insert_with(|| value.clone());
+                document
+                    .entry(name.clone())
+                    .or_insert_with(|| value.clone());
             }
         }
+        document
+    }
+
+    /// The answer to the request that is being served; its id ties it to the log.
+    pub fn to_response(&self) -> Response {
+        let body = self.document(telemetry::request_id());
         let mut response = Response::builder()
             .status(self.0.status)
             .content_type(PROBLEM_JSON)

@@ -98,6 +98,17 @@ try {
   assert.equal((JSON.parse(session) as { challenge: string }).challenge, "slack-clone");
   step("Try it out: start a session, with the example as it stands");
 
+  const verify = page.locator('.opblock[id$="-verify_milestone"]');
+  await verify.locator(".opblock-summary-control").click();
+  const refusals = verify.locator('tr.response:is([data-code^="4"], [data-code^="5"])');
+  await refusals.locator(".highlight-code").last().waitFor();
+  for (const refusal of await refusals.all()) {
+    const { status } = JSON.parse(await refusal.locator(".highlight-code code").innerText()) as { status: number };
+    assert.equal(String(status), await refusal.getAttribute("data-code"));
+  }
+  await shoot("docs-6-refusals");
+  step(`each of ${await refusals.count()} refusals shows an example of its own`);
+
   const elsewhere = requests.filter((url) => !url.startsWith(`${server}/`) && !url.startsWith("data:"));
   assert.deepEqual(elsewhere, [], "requests to elsewhere");
   step(`no request to elsewhere, of ${requests.length}`);

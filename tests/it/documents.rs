@@ -125,6 +125,50 @@ fn a_challenge_is_filled_in_wherever_one_is_asked_for() {
     assert_eq!(asked, 4);
 }
 
+/// That each is what the service really answers, `Answer::problem` sees to in every story.
+#[test]
+fn each_refusal_shows_an_example_of_each_of_its_codes() {
+    let document = document();
+    let resolve = |value| match Value::pointer(value, "/$ref") {
+        Some(reference) => {
+            let reference = reference.as_str().and_then(|it| it.strip_prefix('#'));
+            let found = reference.and_then(|pointer| document.pointer(pointer));
+            found.unwrap_or_else(|| panic!("nothing at {value}"))
+        }
+        None => value,
+    };
+    let mut seen = std::collections::BTreeSet::new();
+    for (name, operation) in operations(&document) {
+        let responses = operation["responses"].as_object().expect("responses");
+        for (status, response) in responses
+            .iter()
+            .filter(|(status, _)| status.as_str() >= "400")
+        {
+            let content = &resolve(response)["content"]["application/problem+json"];
+            let codes = content["schema"]["allOf"][1]["properties"]["code"]["enum"].as_array();
+            let codes: Vec<_> = codes.expect("codes").iter().collect();
+            let examples = content["examples"].as_object().expect("examples");
+            let shown: Vec<_> = examples.values().map(|it| &resolve(it)["value"]).collect();
+            let named: Vec<_> = shown.iter().map(|it| &it["code"]).collect();
+            assert_eq!(named, codes, "{name}: {status}");
+            for example in shown {
+                let code = text(example, "/code");
+                assert!(
+                    speedcoding::codes::CODES
+                        .iter()
+                        .any(|known| known.name == code
+                            && example["status"] == known.status
+                            && known.status.to_string() == *status),
+                    "{name}: {status} {code}"
+                );
+                seen.insert(code);
+            }
+        }
+    }
+    let kept = document["components"]["examples"].as_object();
+    assert_eq!(Some(seen.len()), kept.map(serde_json::Map::len));
+}
+
 #[test]
 fn the_document_says_who_must_be_signed_in() {
     let document = document();

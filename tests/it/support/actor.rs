@@ -1,10 +1,19 @@
 //! Somebody who makes requests, and what was answered.
 
+use std::{mem::discriminant, sync::LazyLock};
+
 use reqwest::{Client, Method, StatusCode, header::HeaderMap};
 use serde_json::{Value, json};
 
 /// A password that is not common.
 pub const PASSWORD: &str = "correct horse battery staple";
+
+/// The OpenAPI document's examples, by their names.
+static EXAMPLES: LazyLock<Value> = LazyLock::new(|| {
+    let yaml = speedcoding::app::openapi().expect("a document");
+    let document: Value = serde_yaml_ng::from_str(&yaml).expect("YAML");
+    document["components"]["examples"].clone()
+});
 
 /// Somebody who makes requests, with an access token once they have signed in.
 #[derive(Clone)]
@@ -164,7 +173,7 @@ impl Answer {
         self.body
     }
 
-    /// The problem (RFC 9457) of an answer with this status and code, complete in every member.
+    /// The problem (RFC 9457) of an answer with this status and code, complete in every member that its example has.
     #[track_caller]
     pub fn problem(self, status: u16, code: &str) -> Value {
         assert_eq!(
@@ -190,6 +199,13 @@ impl Answer {
             status == 503 || status == 429,
             self.headers.contains_key("retry-after")
         );
+        // None where no operation answers so.
+        let example = EXAMPLES[code]["value"].as_object();
+        for (name, shown) in example.into_iter().flatten() {
+            let told = &self.body[name];
+            assert_eq!(discriminant(told), discriminant(shown), "{name}: {told}");
+            assert!(name != "title" || told == shown, "{told}");
+        }
         self.body
     }
 
