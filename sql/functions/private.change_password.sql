@@ -23,8 +23,7 @@ begin
      set revoked_at = private.clock(), revoked_reason = 'password_changed'
    where user_id = me
      and id <> (caller ->> 'session_id')::uuid
-     and revoked_at is null
-     and least(idle_expires_at, expires_at) > private.clock();
+     and live_until > private.clock();
   get diagnostics ended = row_count;
   insert into private.audit_log (action, actor_id, user_id)
   values ('user.password_changed', me, me);

@@ -21,8 +21,7 @@ begin
     join public.users as account on account.id = token.user_id
    where token.id = (caller ->> 'session_id')::uuid
      and token.user_id = (caller ->> 'sub')::uuid
-     and token.revoked_at is null
-     and least(token.idle_expires_at, token.expires_at) > private.clock();
+     and token.live_until > private.clock();
   if not found then
     perform private.refuse(401, 'sign_in_ended', 'This sign-in has ended: log in again.');
   end if;

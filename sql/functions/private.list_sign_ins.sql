@@ -13,8 +13,7 @@ begin
            coalesce(token.rotated_at, token.created_at), token.id = (caller ->> 'session_id')::uuid
       from private.refresh_tokens as token
      where token.user_id = me
-       and token.revoked_at is null
-       and least(token.idle_expires_at, token.expires_at) > private.clock()
+       and token.live_until > private.clock()
        and (before is null or (token.created_at, token.id) < (
          select last.created_at, last.id from private.refresh_tokens as last where last.id = before))
      order by token.created_at desc, token.id desc

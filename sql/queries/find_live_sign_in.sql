@@ -4,6 +4,5 @@ select sign_in.id
   join public.users as account on account.id = sign_in.user_id
  where sign_in.id = $1
    and sign_in.user_id = $2
-   and sign_in.revoked_at is null
-   and least(sign_in.idle_expires_at, sign_in.expires_at) > private.clock()
+   and sign_in.live_until > private.clock()
    and account.banned_at is null

@@ -6,8 +6,7 @@ with presented as (
    where id = $1
      and key_id = $2
      and nonce_digest = $3
-     and revoked_at is null
-     and least(idle_expires_at, expires_at) > private.clock()
+     and live_until > private.clock()
 ), living as materialized (
   select token.id
     from private.refresh_tokens as token

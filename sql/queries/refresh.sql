@@ -11,8 +11,7 @@ update private.refresh_tokens as token
    and token.nonce_digest = $3
    and (token.generation = $4
      or token.generation = $4 + 1 and token.rotated_at > private.clock() - $5 * interval '1 second')
-   and token.revoked_at is null
-   and least(token.idle_expires_at, token.expires_at) > private.clock()
+   and token.live_until > private.clock()
    and account.id = token.user_id
    and account.banned_at is null
 returning account.id, account.username, account.role::text as role, account.created_at,

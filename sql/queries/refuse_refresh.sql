@@ -9,8 +9,7 @@ with ended as (
      and nonce_digest = $3
      and generation <> $4
      and not (generation = $4 + 1 and rotated_at > private.clock() - $5 * interval '1 second')
-     and revoked_at is null
-     and least(idle_expires_at, expires_at) > private.clock()
+     and live_until > private.clock()
   returning revoked_reason
 )
 select revoked_reason as cause
@@ -21,7 +20,6 @@ select 'ban'
   join public.users as account on account.id = token.user_id
  where token.id = $1
    and token.nonce_digest = $3
-   and token.revoked_at is null
-   and least(token.idle_expires_at, token.expires_at) > private.clock()
+   and token.live_until > private.clock()
    and account.banned_at is not null
    and not exists (select from ended)
