@@ -10,16 +10,14 @@ begin
   end if;
   -- As for the challenge itself; and whoever else changes its milestones waits, so that numbers stay contiguous.
   perform from public.challenges where id = challenge for update;
-  if tg_op = 'UPDATE' and new.challenge_id <> old.challenge_id then
-    perform private.refuse(409, 'challenge_used', 'A milestone keeps its challenge.');
-  end if;
-  if (tg_op = 'DELETE' or tg_op = 'UPDATE' and new.number <> old.number)
-    and exists (select from public.sessions where challenge_id = challenge)
-  then
-    perform private.refuse(409, 'challenge_used',
-      'This challenge has been run, so its milestones keep their numbers, and none can be taken away.');
-  end if;
-  perform private.demand_no_runs(challenge);
+  perform private.demand_editable(
+    challenge,
+    concat_ws(' ',
+      case when new.challenge_id <> old.challenge_id then 'A milestone keeps its challenge.' end,
+      case when (tg_op = 'DELETE' or new.number <> old.number)
+          and exists (select from public.sessions where challenge_id = challenge)
+        then 'This challenge has been run, so its milestones keep their numbers, and none can be taken away.' end),
+    tg_op = 'INSERT' or new.verification <> old.verification);
   return null;
 end
 $$;

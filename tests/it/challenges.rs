@@ -657,6 +657,28 @@ async fn administer(app: &TestApp, dashboard: &Client, role: &str) {
     ] {
         refused(dashboard, &edit, "challenge_used").await;
     }
+    // All that is in the way is named at once.
+    let under_way =
+        "Runs of this challenge are under way, and their rules stay as they are: switch active off";
+    for (edit, fixed) in [
+        (
+            set("id = gen_random_uuid(), slug = 'other', ordered = true"),
+            "A challenge keeps its id. This challenge has been run, so it keeps its slug: links lead to it by that. ",
+        ),
+        (
+            set_part(
+                3,
+                "challenge_id = (select id from public.challenges where slug = 'freestyle'), number = 8, verification = 'verifier'",
+            ),
+            "A milestone keeps its challenge. This challenge has been run, so its milestones keep their numbers, and \
+             none can be taken away. ",
+        ),
+    ] {
+        let said = refused(dashboard, &edit, "challenge_used").await;
+        assert!(said.starts_with(&format!("{fixed}{under_way}")), "{said}");
+    }
+    let said = refused(dashboard, &set_part(3, "number = 4"), "challenge_used").await;
+    assert!(!said.contains("under way"), "{said}");
     done(
         dashboard,
         &set("title = 'Quiz night', max_duration = '1 hour', active = false"),

@@ -1,0 +1,32 @@
+-- All that is in the way is named at once: what is fixed, and the runs under way where the rules are touched.
+create or replace function private.demand_editable(challenge uuid, fixed text, touches_rules boolean) returns void
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  reasons text := fixed;
+  last_deadline timestamptz;
+begin
+  if touches_rules then
+    select max(s.deadline)
+      into last_deadline
+      from public.sessions as s
+     where s.challenge_id = challenge
+       and s.status = 'running'
+       and s.deadline > private.clock();
+  end if;
+  if last_deadline is not null then
+    reasons := concat_ws(' ', nullif(fixed, ''), format(
+      'Runs of this challenge are under way, and their rules stay as they are: switch active off, and change them when the last is over, on %s at the latest.',
+      to_char(last_deadline at time zone 'UTC', 'YYYY-MM-DD HH24:MI "UTC"')));
+  end if;
+  if reasons <> '' then
+    perform private.refuse(409, case fixed when '' then 'challenge_running' else 'challenge_used' end, reasons);
+  end if;
+end
+$$;
+
+comment on function private.demand_editable(uuid, text, boolean) is
+  'Refuses a change to a challenge: for what is fixed, in words, and while it is being run for what touches its rules.';
+revoke all on function private.demand_editable(uuid, text, boolean) from public, anon, authenticated, service_role;
+alter function private.demand_editable(uuid, text, boolean) owner to speedcoding_keeper;
