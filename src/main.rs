@@ -6,6 +6,7 @@ use std::{
     io::{self, Write},
     net::TcpListener,
     path::{Path, PathBuf},
+    pin::pin,
     process::ExitCode,
 };
 
@@ -281,18 +282,45 @@ async fn as_owner<T>(
     config: &Config,
     work: impl AsyncFnOnce(&SecretString) -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
-    let (url, embedded) = match owner_url(config) {
-        Ok(url) => (url, None),
-        Err(_) => {
-            let embedded = Embedded::start_from(&config.binaries, &config.data_dir, &[]).await?;
-            (embedded.url().clone(), Some(embedded))
-        }
-    };
-    let outcome = work(&url).await;
-    if let Some(embedded) = embedded {
-        embedded.stop().await;
+    if let Ok(url) = owner_url(config) {
+        return blame(config, work(&url).await);
     }
-    blame(config, outcome)
+    let mut stop = stop_signals()?;
+    let interrupted = || anyhow!("stopped by a signal");
+    let embedded = start_embedded(config, &mut stop).await?;
+    let embedded = embedded.ok_or_else(interrupted)?;
+    let outcome = tokio::select! {
+        outcome = work(embedded.url()) => outcome,
+        () = stop() => Err(interrupted()),
+    };
+    embedded.stop().await;
+    outcome
+}
+
+/// Starts the private PostgreSQL; nothing where it is asked to stop meanwhile. Then the start is seen through all the
+/// same, so that nothing of it is left behind.
+async fn start_embedded(
+    config: &Config,
+    stop: &mut impl AsyncFnMut(),
+) -> anyhow::Result<Option<Embedded>> {
+    let mut starting = pin!(Embedded::start_from(
+        &config.binaries,
+        &config.data_dir,
+        &[]
+    ));
+    tokio::select! {
+        started = &mut starting => return started.map(Some),
+        () = stop() => {}
+    }
+    tracing::info!("stopping as soon as PostgreSQL has started; a second Ctrl-C ends it at once");
+    tokio::select! {
+        // What fails now need not be told: Ctrl-C in a terminal reaches initdb, too.
+        started = starting => if let Ok(embedded) = started {
+            embedded.stop().await;
+        },
+        () = stop() => {}
+    }
+    Ok(None)
 }
 
 async fn migrate(config: &Config) -> anyhow::Result<()> {
@@ -340,7 +368,9 @@ async fn load(config: &Config, file: &Path) -> anyhow::Result<()> {
 }
 
 async fn serve(config: &Config) -> anyhow::Result<()> {
-    // Before anything is started: a taken port is told at once.
+    // Before anything is started, so that whatever is started is stopped, too.
+    let (mut first, second) = (stop_signals()?, stop_signals()?);
+    // A taken port is told at once.
     if let Some(address) = config.metrics_bind {
         let listener = TcpListener::bind(address).map_err(|error| {
             anyhow!("cannot listen on {address}: {error}; choose another address with METRICS_BIND")
@@ -358,8 +388,18 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
     let Some(url) = config.database_url() else {
         // What is generated later will do.
         Auth::new(config, Some(&"-".repeat(32).into()))?;
-        return serve_embedded(config, listener).await;
+        return serve_embedded(config, listener, first, second).await;
     };
+    let app = tokio::select! {
+        app = prepare(config, url) => app?,
+        () = first() => return Ok(()),
+    };
+    announce(&listener, "as DATABASE_URL says", whose_postgrest(config))?;
+    serve_until_stopped(app, listener, config, first, second).await
+}
+
+/// The service on a database of somebody else's, which is migrated where an owner's URL is given.
+async fn prepare(config: &Config, url: &SecretString) -> anyhow::Result<App> {
     let auth = Auth::new(config, None)?;
     if !db::logs_in_as_service(url).context("DATABASE_URL")? {
         PostgresUrl::check_options(url)
@@ -372,9 +412,7 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
         blame(config, db::migrate::migrate(owner).await)?;
     }
     let db = Db::connect(url, config).await.context("DATABASE_URL")?;
-    let app = App::build(config, auth, db)?;
-    announce(&listener, "as DATABASE_URL says", whose_postgrest(config))?;
-    serve_until_stopped(app, listener, config).await
+    App::build(config, auth, db)
 }
 
 /// Serves until Ctrl-C or SIGTERM; then what is under way has its time to finish, unless another one comes.
@@ -382,8 +420,9 @@ async fn serve_until_stopped(
     app: App,
     listener: TcpListener,
     config: &Config,
+    mut first: impl AsyncFnMut(),
+    mut second: impl AsyncFnMut(),
 ) -> anyhow::Result<()> {
-    let (mut first, mut second) = (stop_signals()?, stop_signals()?);
     let stopped = async {
         first().await;
         tracing::info!(
@@ -401,27 +440,22 @@ async fn serve_until_stopped(
     }
 }
 
-async fn serve_embedded(config: &Config, listener: TcpListener) -> anyhow::Result<()> {
-    let embedded = Embedded::start_from(&config.binaries, &config.data_dir, &[]).await?;
+async fn serve_embedded(
+    config: &Config,
+    listener: TcpListener,
+    mut first: impl AsyncFnMut(),
+    second: impl AsyncFnMut(),
+) -> anyhow::Result<()> {
+    let Some(embedded) = start_embedded(config, &mut first).await? else {
+        return Ok(());
+    };
+    let mut config = config.clone();
     let mut beside = None;
     let served = async {
-        db::migrate::migrate(embedded.url()).await?;
-        let auth = Auth::new(config, Some(embedded.jwt_secret()))?;
-        let mut config = config.clone();
-        if postgrest::upstream(&config)?.is_none() {
-            let secret = auth.access.postgrest_secret();
-            let started = PostgRest::start(&config.data_dir, &embedded, secret).await;
-            beside = started.unwrap_or_else(|error| {
-                tracing::warn!("PostgREST is not started: {error:#}");
-                None
-            });
-            config.postgrest_url = beside.as_ref().map(|started| started.url.clone());
-        }
-        let app = App::build(
-            &config,
-            auth,
-            Db::connect(embedded.socket_url(), &config).await?,
-        )?;
+        let app = tokio::select! {
+            app = prepare_embedded(&mut config, &embedded, &mut beside) => app?,
+            () = first() => return Ok(()),
+        };
         announce(
             &listener,
             &format!("private, in {}", config.data_dir.display()),
@@ -431,7 +465,7 @@ async fn serve_embedded(config: &Config, listener: TcpListener) -> anyhow::Resul
             },
         )?;
         tokio::select! {
-            served = serve_until_stopped(app, listener, &config) => served,
+            served = serve_until_stopped(app, listener, &config, first, second) => served,
             () = embedded.ended() => bail!(
                 "PostgreSQL has ended by itself; {}/postgres.log says why. The next start recovers",
                 config.data_dir.display()
@@ -444,6 +478,27 @@ async fn serve_embedded(config: &Config, listener: TcpListener) -> anyhow::Resul
     }
     embedded.stop().await;
     outcome
+}
+
+/// The service on the private PostgreSQL, with a PostgREST beside it where none is given and one is installed.
+async fn prepare_embedded(
+    config: &mut Config,
+    embedded: &Embedded,
+    beside: &mut Option<PostgRest>,
+) -> anyhow::Result<App> {
+    db::migrate::migrate(embedded.url()).await?;
+    let auth = Auth::new(config, Some(embedded.jwt_secret()))?;
+    if postgrest::upstream(config)?.is_none() {
+        let secret = auth.access.postgrest_secret();
+        let started = PostgRest::start(&config.data_dir, embedded, secret).await;
+        *beside = started.unwrap_or_else(|error| {
+            tracing::warn!("PostgREST is not started: {error:#}");
+            None
+        });
+        config.postgrest_url = beside.as_ref().map(|started| started.url.clone());
+    }
+    let db = Db::connect(embedded.socket_url(), config).await?;
+    App::build(config, auth, db)
 }
 
 /// Which PostgREST the settings name.

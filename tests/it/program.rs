@@ -99,6 +99,68 @@ async fn ctrl_c_stops_both_processes_although_a_client_stays_connected() {
 }
 
 #[tokio::test]
+async fn a_start_that_is_stopped_half_way_leaves_nothing_running() {
+    let scratch = Scratch::new();
+    let pid_file = scratch.path("data/postgres/postmaster.pid");
+    let launch = async |words: &str| {
+        let program = scratch.program(SERVES).start();
+        program.says(words).await;
+        program
+    };
+    // Of the first start each moment lasts a while.
+    for (signal, moment) in [
+        ("INT", "initialising PostgreSQL"),
+        ("TERM", "PostgreSQL is ready"),
+    ] {
+        let program = launch(moment).await;
+        program.signal(signal);
+        let ended = program.ended().await.well();
+        assert!(!ended.stdout.contains("Ctrl-C stops it."), "{ended:?}");
+        assert!(!pid_file.exists(), "{moment}");
+        fs::remove_dir_all(scratch.path("data")).expect("to begin anew");
+    }
+    // A command that starts it for itself says that it has done nothing.
+    let program = scratch.program(&["migrate"]).start();
+    program.says("initialising PostgreSQL").await;
+    program.signal("INT");
+    program.ended().await.told(&["stopped by a signal"]);
+    assert!(!pid_file.exists());
+    // Later on they are short: some signal comes in each.
+    scratch.program(SERVES).serve().await.stop().await.well();
+    let began = Instant::now();
+    scratch.program(SERVES).serve().await.stop().await.well();
+    let whole = began.elapsed();
+    for part in 1..20 {
+        let program = scratch.program(SERVES).start();
+        tokio::time::sleep(whole * part / 20).await;
+        program.signal("INT");
+        let ended = program.ended().await;
+        let unheard = ended.status.code().is_none() && ended.stderr.is_empty();
+        assert!(ended.status.success() || unheard, "{part}: {ended:?}");
+        assert!(!pid_file.exists(), "{part}: {ended:?}");
+    }
+}
+
+#[cfg(feature = "download")]
+#[tokio::test]
+async fn a_start_that_hangs_is_given_up_at_the_second_signal() {
+    let scratch = Scratch::new();
+    // A mirror that takes a request and answers nothing.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = silent.local_addr().expect("an address");
+    let program = scratch
+        .program(SERVES)
+        .env("POSTGRESQL_BINARIES", "fetched")
+        .env("POSTGRESQL_RELEASES_URL", format!("http://{address}/"))
+        .start();
+    let _asked = silent.accept().expect("a request");
+    program.signal("INT");
+    program.says("a second Ctrl-C ends it at once").await;
+    program.signal("INT");
+    program.ended().await.well();
+}
+
+#[tokio::test]
 async fn requests_under_way_may_finish_until_a_second_signal() {
     let scratch = Scratch::new();
     let (notes, path) = pretend_postgrest(&scratch);
