@@ -18,15 +18,13 @@ use anyhow::{Context, Result, ensure};
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use clap::{Parser, ValueEnum};
 use futures_util::future::try_join_all;
-use secrecy::{ExposeSecret, SecretString};
 use speedcoding::{
     app::BASE,
-    auth::token::AccessTokens,
     db::{embedded::Embedded, migrate::migrate},
 };
-use support::{BUILT, Connection, SECRET, Server, http, summary};
+use support::{BUILT, Connection, Server, access_tokens, connect, http, summary};
 use tokio::time::interval_at;
-use tokio_postgres::{Client, NoTls};
+use tokio_postgres::Client;
 use uuid::Uuid;
 
 /// A quarter of the memory of a machine that would hold such a board, as PostgreSQL's documentation advises.
@@ -245,12 +243,6 @@ async fn insert(owner: &Client, from: i64, to: i64) -> Result<()> {
     Ok(())
 }
 
-async fn connect(url: &SecretString) -> Result<Client> {
-    let (client, connection) = tokio_postgres::connect(url.expose_secret(), NoTls).await?;
-    tokio::spawn(connection);
-    Ok(client)
-}
-
 /// A board that is served.
 struct Board {
     embedded: Embedded,
@@ -273,7 +265,7 @@ impl Board {
         let settings = [("RATE_LIMITS", "off".to_owned())];
         let server =
             Server::service(BUILT.as_ref(), embedded.url(), &dir, "service", settings).await?;
-        let tokens = AccessTokens::new(Some(&SecretString::from(SECRET)), &[], "speedcoding")?;
+        let tokens = access_tokens()?;
         // Whoever asks is signed in.
         let rows = owner
             .query(

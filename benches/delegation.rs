@@ -9,7 +9,7 @@ mod support;
 use std::{
     cell::{Cell, RefCell},
     fs,
-    path::{Path, PathBuf},
+    path::Path,
     time::{Duration, Instant},
 };
 
@@ -17,23 +17,15 @@ use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use futures_util::future::try_join_all;
 use secrecy::{ExposeSecret, SecretString};
-use speedcoding::{
-    auth::token::AccessTokens,
-    db::{embedded::Embedded, migrate::migrate},
+use speedcoding::db::{embedded::Embedded, migrate::migrate};
+use support::{
+    BUILT, Connection, FIRST, PASSWORD, SECRET, Server, USER, Usage, access_tokens, connect,
+    fill_users, free_port, http, numbers, on_private_postgresql, summary, token, upstream_program,
 };
-use support::{BUILT, Connection, SECRET, Server, free_port, http, summary};
-use tokio::{process::Command, time::sleep};
-use tokio_postgres::NoTls;
-use uuid::Uuid;
+use tokio::time::sleep;
 
 const CONNECTIONS: usize = 32;
-const USERS: usize = 1000;
-/// Ids end in the number of a user.
-const FIRST: u64 = 100_000_000_000;
-const USER: &str = "00000000-0000-7000-8000-";
-const SIGN_IN: &str = "00000000-0000-4000-8000-";
-/// Linux counts CPU time in hundredths of a second.
-const TICK_US: f64 = 10_000.0;
+const USERS: u64 = 1000;
 
 /// What is asked, with a token or without: somebody's runs with their milestones, and what can be started.
 const QUESTIONS: [(&str, bool, &str); 2] = [
@@ -68,15 +60,10 @@ struct Options {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
     let options = Options::parse();
-    let dir = std::env::temp_dir().join(format!("speedcoding-bench-{}", std::process::id()));
-    let embedded = Embedded::start(&dir, &[]).await?;
-    let outcome = tokio::select! {
-        outcome = measure(&options, &embedded, &dir) => outcome,
-        _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("stopped")),
-    };
-    embedded.stop().await;
-    fs::remove_dir_all(&dir).with_context(|| format!("cannot remove {}", dir.display()))?;
-    outcome
+    on_private_postgresql(&[], async |embedded, dir| {
+        measure(&options, embedded, dir).await
+    })
+    .await
 }
 
 /// What one turn gave.
@@ -152,20 +139,13 @@ async fn measure(options: &Options, embedded: &Embedded, dir: &Path) -> Result<(
 /// Users who are signed in, each with a session that is over and its milestones.
 async fn fill(url: &SecretString) -> Result<()> {
     migrate(url).await?;
-    let (owner, connection) = tokio_postgres::connect(url.expose_secret(), NoTls).await?;
-    tokio::spawn(connection);
-    let numbers = format!(
-        "generate_series({FIRST}, {}) as n",
-        FIRST + USERS as u64 - 1
-    );
+    let owner = connect(url).await?;
+    let numbers = numbers(USERS);
+    let users = fill_users(&numbers);
     owner
         .batch_execute(&format!(
             "set session_replication_role = replica;
-             insert into public.users (id, username) select ('{USER}' || n)::uuid, 'bench_' || n from {numbers};
-             insert into private.refresh_tokens (id, user_id, nonce_digest, key_id, idle_expires_at, expires_at)
-             select ('{SIGN_IN}' || n)::uuid, ('{USER}' || n)::uuid, sha256(n::text::bytea), '\\x00000000',
-                    now() + interval '14 days', now() + interval '30 days'
-               from {numbers};
+             {users}
              insert into public.sessions (user_id, challenge_id, tech_stack, start_time, end_time, deadline, status)
              select ('{USER}' || n)::uuid, id, 'Rust, PostgreSQL', now() - interval '2 days',
                     now() - interval '47 hours', now() - interval '1 day', 'completed'
@@ -173,8 +153,7 @@ async fn fill(url: &SecretString) -> Result<()> {
              insert into public.milestones (session_id, user_id, milestone_number, passed, completed_at, attempts)
              select id, user_id, number, true, start_time + number * interval '8 minutes', 1
                from public.sessions, generate_series(1, 7) as number;
-             reset session_replication_role;
-             alter role authenticator password 'bench'"
+             reset session_replication_role"
         ))
         .await?;
     owner.batch_execute("vacuum (analyze)").await?;
@@ -183,64 +162,36 @@ async fn fill(url: &SecretString) -> Result<()> {
 
 /// As the service starts it beside the private PostgreSQL, and beneath which path it serves.
 async fn start_upstream(url: &SecretString, dir: &Path) -> Result<(Server, &'static str)> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let on_path = std::env::split_paths(&path).map(|dir| dir.join("postgrest"));
-    let cache = std::env::var_os("XDG_CACHE_HOME")
-        .map(PathBuf::from)
-        .or_else(|| std::env::home_dir().map(|home| home.join(".cache")))
-        .unwrap_or_default()
-        .join("speedcoding/postrust");
-    let found = on_path
-        .map(|program| (program, ""))
-        .chain([(cache.join("bin/postrust"), "/api")])
-        .find(|(program, _)| program.is_file());
-    let (program, root) = found.with_context(|| {
+    let program = upstream_program::find(&["postgrest", "postrust"]).with_context(|| {
         format!(
             "there is no PostgREST: put postgrest on PATH, or cargo install postrust-server --version '^3' --root {}",
-            cache.display()
+            upstream_program::cache().display()
         )
     })?;
+    let root = upstream_program::root(&program);
     let port = free_port()?;
-    let mut database = url::Url::parse(url.expose_secret())?;
-    let named = database
-        .set_username("authenticator")
-        .and_then(|()| database.set_password(Some("bench")));
-    named
-        .ok()
-        .context("a PostgreSQL URL takes a user and a password")?;
-    let mut command = Command::new(program);
-    command
-        .env("PGRST_DB_URI", database.as_str())
-        .env("DATABASE_URL", database.as_str())
-        .env("PGRST_DB_SCHEMAS", "public")
-        .env("PGRST_DB_ANON_ROLE", "anon")
-        .env("PGRST_DB_PRE_REQUEST", "speedcoding.check_request")
-        .env("PGRST_JWT_SECRET", SECRET)
-        .env("PGRST_JWT_AUD", "authenticated")
-        .env("PGRST_SERVER_HOST", "127.0.0.1")
-        .env("PGRST_SERVER_PORT", port.to_string());
+    let database = upstream_program::database(url.expose_secret(), PASSWORD);
+    let command = upstream_program::command(&program, &database, SECRET, port);
     let ready = format!("{root}/challenges");
     Ok((
-        Server::start(command, dir, "postgrest", port, &ready).await?,
+        Server::start(command.into(), dir, "postgrest", port, &ready).await?,
         root,
     ))
 }
 
 /// One request a user, or one for all.
 fn requests(base: &str, question: &str, signed_in: bool) -> Result<Vec<Vec<u8>>> {
-    let tokens = AccessTokens::new(Some(&SecretString::from(SECRET)), &[], "speedcoding")?;
-    let users = if signed_in { USERS as u64 } else { 1 };
+    let tokens = access_tokens()?;
+    let users = if signed_in { USERS } else { 1 };
     let request = |number: u64| {
         let mut request = Vec::new();
         if signed_in {
-            let user = format!("{USER}{number}");
-            let sign_in = Uuid::parse_str(&format!("{SIGN_IN}{number}"))?;
-            let token = tokens.issue(Uuid::parse_str(&user)?, "runner", sign_in, None)?;
+            let token = token(&tokens, number)?;
             http(
                 &mut request,
                 "GET",
                 base,
-                &format!("{question}{user}"),
+                &format!("{question}{USER}{number}"),
                 &token,
                 "",
             );
@@ -280,38 +231,20 @@ async fn load(
     };
     let clock = async {
         sleep(Duration::from_secs(options.warm_up)).await;
-        let (began, before) = (Instant::now(), cpu_us(service.pid)?);
+        let (began, before) = (Instant::now(), Usage::of(service.pid)?.own_us);
         *latencies.borrow_mut() = Some(Vec::new());
         sleep(Duration::from_secs(options.seconds)).await;
-        let (took, used) = (began.elapsed().as_secs_f64(), cpu_us(service.pid)? - before);
+        let took = began.elapsed().as_secs_f64();
+        let used = Usage::of(service.pid)?.own_us - before;
         over.set(true);
         let latencies = latencies.take().unwrap_or_default();
         let count = latencies.len() as f64;
         Ok(Turn {
             per_second: count / took,
             p50_ms: summary(latencies).1,
-            service_us: used / count,
+            service_us: used as f64 / count,
         })
     };
     let clients = try_join_all((0..CONNECTIONS).map(|_| client()));
     Ok(tokio::try_join!(clients, clock)?.1)
-}
-
-/// How much CPU a process has used.
-fn cpu_us(pid: u32) -> Result<f64> {
-    let text = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // The name, in brackets, may hold spaces.
-    let (_, fields) = text
-        .rsplit_once(") ")
-        .context("/proc/<pid>/stat has another form")?;
-    let fields: Vec<&str> = fields.split(' ').collect();
-    let ticks = |index: usize| {
-        fields
-            .get(index)
-            .and_then(|field| field.parse::<f64>().ok())
-    };
-    let used = ticks(11)
-        .zip(ticks(12))
-        .context("/proc/<pid>/stat has another form")?;
-    Ok((used.0 + used.1) * TICK_US)
 }

@@ -18,12 +18,10 @@ use anyhow::{Context, Result, ensure};
 use argon2::{Argon2, Block};
 use clap::Parser;
 use futures_util::future::{try_join, try_join_all};
-use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use speedcoding::db::embedded::Embedded;
-use support::{BUILT, Connection, Server, http, summary};
+use support::{BUILT, Connection, Server, connect, http, on_private_postgresql, summary};
 use tokio::time::sleep;
-use tokio_postgres::NoTls;
 
 const USERS: u64 = 1000;
 const PASSWORD: &str = "correct horse battery staple";
@@ -64,15 +62,10 @@ struct Options {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
     let options = Options::parse();
-    let dir = std::env::temp_dir().join(format!("speedcoding-bench-{}", std::process::id()));
-    let embedded = Embedded::start(&dir, &[]).await?;
-    let outcome = tokio::select! {
-        outcome = measure(&options, &embedded, &dir) => outcome,
-        _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("stopped")),
-    };
-    embedded.stop().await;
-    fs::remove_dir_all(&dir).with_context(|| format!("cannot remove {}", dir.display()))?;
-    outcome
+    on_private_postgresql(&[], async |embedded, dir| {
+        measure(&options, embedded, dir).await
+    })
+    .await
 }
 
 /// What the rounds gave.
@@ -218,9 +211,7 @@ impl<'a> Bench<'a> {
         let body = json!({ "username": "user_0", "password": PASSWORD });
         call(&mut connection, "/auth/register", "", &body, 201).await?;
         // All have the same password; a thousand registrations would take their time.
-        let (owner, driver) =
-            tokio_postgres::connect(embedded.url().expose_secret(), NoTls).await?;
-        tokio::spawn(driver);
+        let owner = connect(embedded.url()).await?;
         owner
             .batch_execute(&format!(
                 "with account as (

@@ -22,23 +22,21 @@ use speedcoding::{
     auth::token::AccessTokens,
     db::{embedded::Embedded, migrate::migrate},
 };
-use support::{BUILT, Connection, SECRET, Server, free_port, http, summary};
+use support::{
+    BUILT, Connection, FIRST, PASSWORD, SECRET, Server, TICK_US, USER, Usage, access_tokens,
+    connect, fill_users, free_port, http, numbers, on_private_postgresql, summary, token,
+    upstream_program,
+};
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::Command,
     time::sleep,
 };
-use tokio_postgres::{Client, NoTls};
-use uuid::Uuid;
+use tokio_postgres::Client;
 
 const CONNECTIONS: u64 = 32;
-const ISSUER: &str = "speedcoding";
 const PACKAGES: [&str; 5] = ["tokio", "poem", "serde", "tokio-postgres", "argon2"];
 const VIDEO_URL: &str = "https://www.youtube.com/watch?v=dQw4w9WgXcQ";
-/// Ids end in a number of twelve digits, so that pgbench, which only counts, can make them too.
-const FIRST: u64 = 100_000_000_000;
-const USER: &str = "00000000-0000-7000-8000-";
-const SIGN_IN: &str = "00000000-0000-4000-8000-";
 /// Every user has one session that is over, with milestones and a submission, and stays.
 const ARCHIVED: &str = "00000000-0000-7001-8000-";
 /// What a round uses up; ids that the functions make are greater still.
@@ -268,20 +266,15 @@ struct Turn {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
     let options = Options::parse();
-    let dir = std::env::temp_dir().join(format!("speedcoding-bench-{}", std::process::id()));
     let commit = if options.asynchronous_commit {
         "off"
     } else {
         "on"
     };
-    let embedded = Embedded::start(&dir, &[("synchronous_commit", commit)]).await?;
-    let outcome = tokio::select! {
-        outcome = compete(&options, &embedded, &dir) => outcome,
-        _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("stopped")),
-    };
-    embedded.stop().await;
-    fs::remove_dir_all(&dir).with_context(|| format!("cannot remove {}", dir.display()))?;
-    outcome
+    on_private_postgresql(&[("synchronous_commit", commit)], async |embedded, dir| {
+        compete(&options, embedded, dir).await
+    })
+    .await
 }
 
 async fn compete(options: &Options, embedded: &Embedded, dir: &Path) -> Result<()> {
@@ -396,8 +389,7 @@ impl<'a> Bench<'a> {
         let url = embedded.url();
         migrate(url).await?;
         let trial = options.sql.as_ref().map(fs::read_to_string).transpose()?;
-        let (owner, connection) = tokio_postgres::connect(url.expose_secret(), NoTls).await?;
-        tokio::spawn(connection);
+        let owner = connect(url).await?;
         owner.batch_execute(&trial.unwrap_or_default()).await?;
         let backend: i32 = owner
             .query_one("select pg_backend_pid()", &[])
@@ -413,7 +405,7 @@ impl<'a> Bench<'a> {
                 Ok(connections) => connections.parse()?,
                 Err(_) => 4 * std::thread::available_parallelism()?.get() as u64,
             },
-            tokens: AccessTokens::new(Some(&SecretString::from(SECRET)), &[], ISSUER)?,
+            tokens: access_tokens()?,
         };
         bench.fill().await?;
         Ok(bench)
@@ -430,19 +422,12 @@ impl<'a> Bench<'a> {
 
     /// Users who are signed in, each with an archived session; and functions for PostgREST's way of calling.
     async fn fill(&self) -> Result<()> {
-        let numbers = format!(
-            "generate_series({FIRST}, {}) as n",
-            FIRST + self.options.users - 1
-        );
+        let numbers = numbers(self.options.users);
+        let users = fill_users(&numbers);
         let packages = PACKAGES.join(",");
         let fill = format!(
             "set session_replication_role = replica;
-             insert into public.users (id, username)
-             select ('{USER}' || n)::uuid, 'bench_' || n from {numbers};
-             insert into private.refresh_tokens (id, user_id, nonce_digest, key_id, idle_expires_at, expires_at)
-             select ('{SIGN_IN}' || n)::uuid, ('{USER}' || n)::uuid, sha256(n::text::bytea), '\\x00000000',
-                    now() + interval '14 days', now() + interval '30 days'
-               from {numbers};
+             {users}
              insert into public.sessions
                (id, user_id, challenge_id, tech_stack, start_time, end_time, deadline, status)
              select ('{ARCHIVED}' || n)::uuid, ('{USER}' || n)::uuid, id, 'Rust, PostgreSQL', now() - interval '2 days',
@@ -460,8 +445,7 @@ impl<'a> Bench<'a> {
         self.owner.batch_execute(&fill).await?;
         self.owner
             .batch_execute(
-                "alter role authenticator password 'bench';
-                 create schema bench;
+                "create schema bench;
                  grant usage on schema bench to authenticated, anon;
                  create function bench.caller() returns jsonb language sql stable
                  as $$ select current_setting('request.jwt.claims')::jsonb $$;
@@ -525,18 +509,12 @@ impl<'a> Bench<'a> {
         if self.options.without_postrust {
             return Ok(contestants);
         }
-        let cache = std::env::var_os("XDG_CACHE_HOME")
-            .map(PathBuf::from)
-            .or_else(|| std::env::home_dir().map(|home| home.join(".cache")))
-            .unwrap_or_default()
-            .join("speedcoding/postrust");
-        let postrust = cache.join("bin/postrust");
-        if postrust.is_file() {
+        if let Some(postrust) = upstream_program::find(&["postrust"]) {
             contestants.push(Contestant::Postrust(self.start_postrust(&postrust).await?));
         } else {
             println!(
                 "postrust is not there to compare with: cargo install postrust-server --version '^3' --root {}",
-                cache.display()
+                upstream_program::cache().display()
             );
         }
         Ok(contestants)
@@ -549,23 +527,14 @@ impl<'a> Bench<'a> {
 
     async fn start_postrust(&self, binary: &Path) -> Result<Server> {
         let port = free_port()?;
-        let mut url = url::Url::parse(self.url.expose_secret())?;
-        let named = url
-            .set_username("authenticator")
-            .and_then(|()| url.set_password(Some("bench")));
-        named
-            .ok()
-            .context("a PostgreSQL URL takes a user and a password")?;
-        let mut command = Command::new(binary);
+        let database = upstream_program::database(self.url.expose_secret(), PASSWORD);
+        let mut command = upstream_program::command(binary, &database, SECRET, port);
         command
-            .env("DATABASE_URL", url.as_str())
             .env("PGRST_DB_SCHEMAS", "bench")
-            .env("PGRST_DB_ANON_ROLE", "anon")
             .env("PGRST_DB_POOL", self.pool.to_string())
-            .env("PGRST_JWT_SECRET", SECRET)
-            .env("PGRST_SERVER_HOST", "127.0.0.1")
-            .env("PGRST_SERVER_PORT", port.to_string());
-        Server::start(command, self.dir, "postrust", port, "/api/").await
+            // The functions that it calls look for themselves whether the sign-in is alive.
+            .env_remove("PGRST_DB_PRE_REQUEST");
+        Server::start(command.into(), self.dir, "postrust", port, "/api/").await
     }
 
     async fn turn(&self, operation: Operation, contestant: &Contestant) -> Result<Turn> {
@@ -602,7 +571,7 @@ impl<'a> Bench<'a> {
     ) -> Result<Turn> {
         let users = operation.users(self.options.users);
         let tokens = (FIRST..FIRST + users)
-            .map(|number| self.token(number))
+            .map(|number| token(&self.tokens, number))
             .collect::<Result<Vec<_>>>()?;
         let (next, done, over) = (Cell::new(0), Cell::new(0_u64), Cell::new(false));
         let latencies: RefCell<Option<Vec<Duration>>> = RefCell::new(None);
@@ -669,18 +638,12 @@ impl<'a> Bench<'a> {
         })
     }
 
-    fn token(&self, number: u64) -> Result<String> {
-        let user = Uuid::parse_str(&format!("{USER}{number}"))?;
-        let sign_in = Uuid::parse_str(&format!("{SIGN_IN}{number}"))?;
-        Ok(self.tokens.issue(user, "runner", sign_in, None)?)
-    }
-
     /// Runs pgbench and measures it from outside, second by second, as it reports its progress.
     async fn run_pgbench(&self, operation: Operation, clients: u64) -> Result<Turn> {
         let script = self.dir.join(format!("{}.pgbench", operation.name()));
         fs::write(&script, operation.script(self.options.users, clients))?;
         // A caller's claims, cut where the user's number stands.
-        let claims = serde_json::to_string(&self.tokens.verify(&self.token(FIRST)?)?)?;
+        let claims = serde_json::to_string(&self.tokens.verify(&token(&self.tokens, FIRST)?)?)?;
         let number = FIRST.to_string();
         let [a, b, c]: [&str; 3] = claims
             .split(&number)
@@ -775,38 +738,6 @@ struct Sample {
     postgres: u64,
     client: u64,
     machine: u64,
-}
-
-/// What /proc/<pid>/stat says of a process.
-struct Usage {
-    parent: u32,
-    own_us: u64,
-    /// Of its children that have ended.
-    children_us: u64,
-}
-
-/// Linux counts CPU time in hundredths of a second.
-const TICK_US: u64 = 10_000;
-
-impl Usage {
-    fn of(pid: u32) -> Result<Self> {
-        let text = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-        // The name, in brackets, may hold spaces.
-        let fields: Vec<&str> = text
-            .rsplit_once(") ")
-            .context("/proc/<pid>/stat has another form")?
-            .1
-            .split(' ')
-            .collect();
-        let field = |index: usize| -> Result<u64> {
-            Ok(fields.get(index).copied().unwrap_or_default().parse()?)
-        };
-        Ok(Usage {
-            parent: field(1)?.try_into()?,
-            own_us: (field(11)? + field(12)?) * TICK_US,
-            children_us: (field(13)? + field(14)?) * TICK_US,
-        })
-    }
 }
 
 impl Sample {

@@ -1,4 +1,9 @@
-//! What the benchmarks share: a server to measure, connections to it, and the middle of what was measured.
+//! What the benchmarks share: a database with users, a server to measure, connections to it, and the middle of what was
+//! measured.
+#![allow(dead_code, reason = "each benchmark uses its part")]
+
+#[path = "../../tests/it/support/upstream_program.rs"]
+pub mod upstream_program;
 
 use std::{
     fs::{self, File},
@@ -10,17 +15,109 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use secrecy::{ExposeSecret, SecretString};
+use speedcoding::{auth::token::AccessTokens, db::embedded::Embedded};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     process::{Child, Command},
     time::sleep,
 };
+use tokio_postgres::{Client, NoTls};
+use uuid::Uuid;
 
 /// The build of the service that cargo has made for this.
 pub const BUILT: &str = env!("CARGO_BIN_EXE_speedcoding");
 /// Signs access tokens.
 pub const SECRET: &str = "a secret for benchmarks, which everybody may know";
+
+/// Ids end in a number of twelve digits, so that pgbench, which only counts, can make them too.
+pub const FIRST: u64 = 100_000_000_000;
+pub const USER: &str = "00000000-0000-7000-8000-";
+pub const SIGN_IN: &str = "00000000-0000-4000-8000-";
+/// What `authenticator` logs in with.
+pub const PASSWORD: &str = "bench";
+/// Linux counts CPU time in hundredths of a second.
+pub const TICK_US: u64 = 10_000;
+
+/// Works with a private PostgreSQL in a temporary directory, which is there no more afterwards, also after Ctrl-C.
+pub async fn on_private_postgresql(
+    settings: &[(&str, &str)],
+    work: impl AsyncFnOnce(&Embedded, &Path) -> Result<()>,
+) -> Result<()> {
+    let dir = std::env::temp_dir().join(format!("speedcoding-bench-{}", std::process::id()));
+    let embedded = Embedded::start(&dir, settings).await?;
+    let outcome = tokio::select! {
+        outcome = work(&embedded, &dir) => outcome,
+        _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("stopped")),
+    };
+    embedded.stop().await;
+    fs::remove_dir_all(&dir).with_context(|| format!("cannot remove {}", dir.display()))?;
+    outcome
+}
+
+pub async fn connect(url: &SecretString) -> Result<Client> {
+    let (client, connection) = tokio_postgres::connect(url.expose_secret(), NoTls).await?;
+    tokio::spawn(connection);
+    Ok(client)
+}
+
+/// So many numbers from the first on, as `n`.
+pub fn numbers(count: u64) -> String {
+    format!("generate_series({FIRST}, {}) as n", FIRST + count - 1)
+}
+
+/// Makes a user of each number, who is signed in; and `authenticator` may log in.
+pub fn fill_users(numbers: &str) -> String {
+    format!(
+        "insert into public.users (id, username) select ('{USER}' || n)::uuid, 'bench_' || n from {numbers};
+         insert into private.refresh_tokens (id, user_id, nonce_digest, key_id, idle_expires_at, expires_at)
+         select ('{SIGN_IN}' || n)::uuid, ('{USER}' || n)::uuid, sha256(n::text::bytea), '\\x00000000',
+                now() + interval '14 days', now() + interval '30 days'
+           from {numbers};
+         alter role authenticator password '{PASSWORD}';"
+    )
+}
+
+/// Issues access tokens as the service does.
+pub fn access_tokens() -> Result<AccessTokens> {
+    AccessTokens::new(Some(&SecretString::from(SECRET)), &[], "speedcoding")
+}
+
+/// That of the user with this number.
+pub fn token(tokens: &AccessTokens, number: u64) -> Result<String> {
+    let user = Uuid::parse_str(&format!("{USER}{number}"))?;
+    let sign_in = Uuid::parse_str(&format!("{SIGN_IN}{number}"))?;
+    Ok(tokens.issue(user, "runner", sign_in, None)?)
+}
+
+/// What /proc/<pid>/stat says of a process.
+pub struct Usage {
+    pub parent: u32,
+    pub own_us: u64,
+    /// Of its children that have ended.
+    pub children_us: u64,
+}
+
+impl Usage {
+    pub fn of(pid: u32) -> Result<Self> {
+        let text = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+        // The name, in brackets, may hold spaces.
+        let fields: Vec<&str> = text
+            .rsplit_once(") ")
+            .context("/proc/<pid>/stat has another form")?
+            .1
+            .split(' ')
+            .collect();
+        let field = |index: usize| -> Result<u64> {
+            Ok(fields.get(index).copied().unwrap_or_default().parse()?)
+        };
+        Ok(Usage {
+            parent: field(1)?.try_into()?,
+            own_us: (field(11)? + field(12)?) * TICK_US,
+            children_us: (field(13)? + field(14)?) * TICK_US,
+        })
+    }
+}
 
 /// A server under test: a process of its own.
 pub struct Server {

@@ -11,3 +11,4 @@ pub mod proxy;
 pub mod race;
 pub mod service;
 pub mod upstream;
+pub mod upstream_program;
