@@ -86,25 +86,7 @@ impl App {
         };
         let service = service();
         let contract = Arc::new(Contract::of(&service)?);
-        // The page shows what is enforced.
-        let docs = service
-            .swagger_ui_html()
-            .replace(&service.spec(), &contract.json())
-            .replacen(
-                "<html charset=\"UTF-8\">",
-                "<!doctype html><html lang=\"en\">",
-                1,
-            )
-            .replacen(
-                "<title>Swagger UI</title>",
-                "<title>SpeedCoding API</title>",
-                1,
-            )
-            .replacen(
-                "deepLinking: true,",
-                "deepLinking: true, defaultModelsExpandDepth: 0,",
-                1,
-            );
+        let docs = docs(&service, &contract);
         let (json, yaml) = (contract.json(), contract.yaml()?);
 
         let api = service
@@ -213,6 +195,30 @@ fn service() -> OpenApiService<impl OpenApi, ()> {
         .contact(ContactObject::new().name("The maintainers of SpeedCoding"))
         .license(LicenseObject::new("MIT OR Apache-2.0").url("https://spdx.org/licenses/"))
         .server(BASE)
+}
+
+/// Swagger UI, which shows what is enforced.
+fn docs(service: &OpenApiService<impl OpenApi, ()>, contract: &Contract) -> String {
+    let (theirs, ours) = (service.spec(), contract.json());
+    let changes = [
+        (theirs.as_str(), ours.as_str()),
+        (
+            "<html charset=\"UTF-8\">",
+            "<!doctype html><html lang=\"en\">",
+        ),
+        (
+            "<title>Swagger UI</title>",
+            "<title>SpeedCoding API</title>",
+        ),
+        (
+            "deepLinking: true,",
+            "deepLinking: true, defaultModelsExpandDepth: 0,",
+        ),
+    ];
+    let page = service.swagger_ui_html();
+    changes
+        .iter()
+        .fold(page, |page, (theirs, ours)| page.replacen(theirs, ours, 1))
 }
 
 /// What is PostgREST's passes as it is: neither packed nor unpacked, and no route reads its path.
@@ -401,7 +407,7 @@ fn share_with(origins: &[String], endpoint: BoxEndpoint<'static>) -> BoxEndpoint
     let shared = endpoint.clone().with(
         Cors::new()
             .allow_origins(origins.iter().map(String::as_str))
-            .expose_headers(exposed.map(|name: HeaderName| name))
+            .expose_headers(exposed)
             .allow_methods([
                 Method::GET,
                 Method::HEAD,

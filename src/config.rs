@@ -103,20 +103,14 @@ pub struct Config {
 
     /// Proxies whose X-Forwarded-For is believed, comma-separated: addresses and networks such as 10.0.0.0/8;
     /// none unless they are given.
-    #[arg(
-        long,
-        env,
-        default_value = "",
-        hide_default_value = true,
-        help_heading = API
-    )]
+    #[arg(long, env, default_value = "", hide_default_value = true, help_heading = API)]
     pub trusted_proxies: TrustedProxies,
 
-    /// `on`, `off`, and single limits by name: network, user, register, login, failed_logins,
-    /// refresh. For example
+    /// `on`, `off`, and single limits by name: network, user, register, login, failed_logins, refresh. For example
     /// `on,register=20/h,login=100/15m,user=off`: so many at once, and as many again over the period.
     #[arg(long, env, default_value = "on", help_heading = API)]
     pub rate_limits: RateLimits,
+
     /// Where PostgREST is, to which /rest/v1 is delegated, such as http://127.0.0.1:3000. Without it and SUPABASE_URL,
     /// with the private PostgreSQL, a `postgrest` or `postrust` on PATH is started beside it.
     #[arg(long, env, help_heading = POSTGREST)]

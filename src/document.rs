@@ -18,6 +18,30 @@ const EXAMPLES: &str = include_str!("../openapi/examples.yaml");
 const PARAMETERS: [(&str, &str); 2] = [("slug", "slack-clone"), ("username", "ada")];
 const PROBLEM: &str = "#/components/schemas/Problem";
 
+/// What comes with a status: name, type, whether always, what it says.
+type Header = (&'static str, &'static str, bool, &'static str);
+const AUTHENTICATE: Header = (
+    "WWW-Authenticate",
+    "string",
+    true,
+    "How to authenticate (RFC 6750).",
+);
+const WAIT: Header = ("Retry-After", "integer", true, "Seconds to wait.");
+// Limits may be turned off.
+const LIMITS: Header = (
+    "RateLimit",
+    "string",
+    false,
+    "What is left of each limit, and in how many seconds there is more: `\"login\";r=0;t=6` \
+     (draft-ietf-httpapi-ratelimit-headers-10).",
+);
+const POLICY: Header = (
+    "RateLimit-Policy",
+    "string",
+    false,
+    "How much each limit allows in how many seconds: `\"login\";q=600;w=3600`.",
+);
+
 /// Completes the document that poem-openapi writes; `bodies` are the schemas of request bodies.
 pub fn complete(document: &mut Value, bodies: &[String]) -> anyhow::Result<()> {
     tidy(document);
@@ -269,18 +293,40 @@ impl By {
 }
 
 fn problem_response(status: u16, codes: &[&Code]) -> Value {
-    let names: Vec<_> = codes.iter().map(|code| code.name).collect();
-    let examples: Map<_, _> = names
-        .iter()
-        .map(|name| {
-            let reference = format!("#/components/examples/{name}");
-            ((*name).to_owned(), json!({ "$ref": reference }))
-        })
-        .collect();
     let meanings: Vec<_> = codes
         .iter()
         .map(|code| format!("- `{}`: {}", code.name, code.meaning))
         .collect();
+    let examples: Map<_, _> = codes
+        .iter()
+        .map(|code| {
+            let reference = format!("#/components/examples/{}", code.name);
+            (code.name.to_owned(), json!({ "$ref": reference }))
+        })
+        .collect();
+    let mut response = json!({
+        "description": meanings.join("\n"),
+        "content": { "application/problem+json": {
+            "schema": { "allOf": [{ "$ref": PROBLEM }, narrowed(codes)] },
+            "examples": examples,
+        } },
+    });
+    let headers: &[_] = match status {
+        401 => &[AUTHENTICATE],
+        429 => &[WAIT, LIMITS, POLICY],
+        503 => &[WAIT],
+        _ => &[],
+    };
+    for (name, ty, always, description) in headers {
+        response["headers"][*name] =
+            json!({ "description": description, "required": always, "schema": { "type": ty } });
+    }
+    response
+}
+
+/// What a problem with one of these codes has beyond what all have.
+fn narrowed(codes: &[&Code]) -> Value {
+    let names: Vec<_> = codes.iter().map(|code| code.name).collect();
     let mut properties = Map::new();
     let mut required = Vec::new();
     properties.insert("code".into(), json!({ "type": "string", "enum": names }));
@@ -302,41 +348,5 @@ fn problem_response(status: u16, codes: &[&Code]) -> Value {
     if !required.is_empty() {
         narrowed["required"] = json!(required);
     }
-    let mut response = json!({
-        "description": meanings.join("\n"),
-        "content": { "application/problem+json": {
-            "schema": { "allOf": [{ "$ref": PROBLEM }, narrowed] },
-            "examples": examples,
-        } },
-    });
-    let authenticate = (
-        "WWW-Authenticate",
-        "string",
-        "How to authenticate (RFC 6750).",
-    );
-    let wait = ("Retry-After", "integer", "Seconds to wait.");
-    let limits = (
-        "RateLimit",
-        "string",
-        "What is left of each limit, and in how many seconds there is more: `\"login\";r=0;t=6` \
-         (draft-ietf-httpapi-ratelimit-headers-10).",
-    );
-    let policy = (
-        "RateLimit-Policy",
-        "string",
-        "How much each limit allows in how many seconds: `\"login\";q=600;w=3600`.",
-    );
-    let headers: &[_] = match status {
-        401 => &[authenticate],
-        429 => &[wait, limits, policy],
-        503 => &[wait],
-        _ => &[],
-    };
-    for (name, ty, description) in headers {
-        // Limits may be turned off.
-        let always = !name.starts_with("RateLimit");
-        response["headers"][*name] =
-            json!({ "description": description, "required": always, "schema": { "type": ty } });
-    }
-    response
+    narrowed
 }

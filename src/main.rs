@@ -32,7 +32,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 /// The backend on which developers speedrun building software.
 #[derive(Parser)]
-#[command(version, args_conflicts_with_subcommands = false)]
+#[command(version)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,

@@ -55,22 +55,22 @@ pub struct FieldError {
     rename_all = "camelCase",
     skip_serializing_if_is_none
 )]
-pub struct ProblemDocument {
+struct ProblemDocument {
     /// The problem's type as a URI: `urn:speedcoding:problem:` and the code.
     #[oai(rename = "type")]
-    pub kind: String,
+    kind: String,
     /// The type for people.
-    pub title: String,
+    title: String,
     /// The HTTP status.
-    pub status: u16,
+    status: u16,
     /// What happened here, and what to do.
-    pub detail: String,
+    detail: String,
     /// Stable: decide by this.
-    pub code: String,
+    code: String,
     /// Names the request; the same as the header `X-Request-Id`.
-    pub request_id: String,
+    request_id: String,
     /// What is wrong with which field, where fields are at fault.
-    pub errors: Option<Vec<FieldError>>,
+    errors: Option<Vec<FieldError>>,
 }
 
 impl Problem {

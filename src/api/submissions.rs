@@ -10,16 +10,13 @@ use poem_openapi::{
 use postgres_from_row::FromRow;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
-use tokio_postgres::{
-    Row,
-    types::{Json as JsonColumn, ToSql},
-};
+use tokio_postgres::{Row, types::ToSql};
 use url::Url;
 use uuid::Uuid;
 
 use super::{
     Tag,
-    types::{Page, Timestamp, cursor_key, page_size},
+    types::{JsonColumn, Page, Timestamp, cursor_key, page_size},
 };
 use crate::{
     app::State,

@@ -43,21 +43,21 @@ const MOST_LISTED: usize = 8;
 
 /// What one look gave.
 #[derive(Debug, Serialize)]
-pub struct Finding {
+struct Finding {
     /// What was looked at.
-    pub check: &'static str,
-    pub status: Status,
+    check: &'static str,
+    status: Status,
     /// What was found.
-    pub found: String,
+    found: String,
     /// What to do, where something is to be done.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub remedies: Vec<String>,
+    remedies: Vec<String>,
 }
 
 /// How a finding is to be taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Status {
+enum Status {
     /// As it should be.
     Ok,
     /// Not there or not looked at, and not needed.
@@ -70,7 +70,7 @@ pub enum Status {
 
 /// All findings.
 #[derive(Debug, Default)]
-pub struct Report(pub Vec<Finding>);
+pub struct Report(Vec<Finding>);
 
 impl Report {
     /// Whether nothing fails.
