@@ -16,6 +16,16 @@ use crate::{
 const EXAMPLES: &str = include_str!("../openapi/examples.yaml");
 /// The same for what stands in paths, by name.
 const PARAMETERS: [(&str, &str); 2] = [("slug", "slack-clone"), ("username", "ada")];
+/// What may be wrong with what stands in paths and queries.
+const MISTAKES: [(&str, &str, &str); 3] = [
+    ("limit", "range", "must be a whole number from 1 to 100"),
+    ("id", "format", "must be a UUID"),
+    (
+        "techStack",
+        "range",
+        "must be visible text of 1 to 100 characters",
+    ),
+];
 const PROBLEM: &str = "#/components/schemas/Problem";
 
 /// What comes with a status: name, type, whether always, what it says.
@@ -193,7 +203,8 @@ fn complete_operation(operation: &mut Map<String, Value>, schemas: &Value) {
 
 /// Says of each operation which problems it answers with, and by which codes.
 fn add_problems(document: &mut Value) -> anyhow::Result<()> {
-    let mut ids = Vec::new();
+    let schemas = document["components"]["schemas"].clone();
+    let (mut ids, mut examples) = (Vec::new(), Map::new());
     // What operations say of a status, with how many say just that.
     let mut said: BTreeMap<u16, Vec<(Value, usize)>> = BTreeMap::new();
     for operation in operations(document) {
@@ -204,7 +215,14 @@ fn add_problems(document: &mut Value) -> anyhow::Result<()> {
             }
         }
         for (status, codes) in statuses {
-            let response = problem_response(status, &codes);
+            let mut shown = Map::new();
+            for code in &codes {
+                let (name, example) = example(code, operation, &schemas)?;
+                let reference = format!("#/components/examples/{name}");
+                shown.insert(code.name.into(), json!({ "$ref": reference }));
+                examples.insert(name, json!({ "value": example }));
+            }
+            let response = problem_response(status, &codes, shown);
             let said = said.entry(status).or_default();
             match said.iter_mut().find(|(known, _)| *known == response) {
                 Some((_, times)) => *times += 1,
@@ -215,7 +233,7 @@ fn add_problems(document: &mut Value) -> anyhow::Result<()> {
         ids.extend(operation["operationId"].as_str().map(str::to_owned));
     }
     share_responses(document, said);
-    add_problem_examples(document)?;
+    document["components"]["examples"] = examples.into();
     for code in CODES {
         for by in code.answered_by {
             if let By::Operation(id) = by {
@@ -232,25 +250,47 @@ fn add_problems(document: &mut Value) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// An example of each code that operations answer with, made as the problem itself is.
-fn add_problem_examples(document: &mut Value) -> anyhow::Result<()> {
-    let usual = document["components"]["schemas"]["Problem"]["example"].clone();
-    let request_id = usual["requestId"].as_str().unwrap_or_default();
-    for code in CODES.iter().filter(|code| !code.answered_by.is_empty()) {
-        let example = if usual["code"] == code.name {
-            usual.clone()
-        } else {
-            let detail = code.meaning.replace('`', "");
-            let refusal = json!({ "status": code.status, "code": code.name, "detail": detail });
-            let mut refusal = refusal.as_object().cloned().unwrap_or_default();
-            for member in code.members {
-                refusal.insert(member.name.into(), serde_json::from_str(member.example)?);
-            }
-            Problem::from_refusal(refusal).document(request_id.to_owned())
-        };
-        document["components"]["examples"][code.name] = json!({ "value": example });
+/// An example of a problem that an operation answers with, made as the problem itself is, and its name.
+fn example(
+    code: &Code,
+    operation: &Map<String, Value>,
+    schemas: &Value,
+) -> anyhow::Result<(String, Value)> {
+    let usual = &schemas["Problem"]["example"];
+    let request_id = usual["requestId"].as_str().unwrap_or_default().to_owned();
+    if code.name == "invalid_request"
+        && let Some((field, kind, message)) = mistake(operation, schemas)
+    {
+        let problem = Problem::invalid_field(field, kind, message);
+        return Ok((
+            format!("{}.{field}", code.name),
+            problem.document(request_id),
+        ));
     }
-    Ok(())
+    let detail = code.meaning.replace('`', "");
+    let refusal = json!({ "status": code.status, "code": code.name, "detail": detail });
+    let mut refusal = refusal.as_object().cloned().unwrap_or_default();
+    for member in code.members {
+        refusal.insert(member.name.into(), serde_json::from_str(member.example)?);
+    }
+    let problem = Problem::from_refusal(refusal);
+    Ok((code.name.to_owned(), problem.document(request_id)))
+}
+
+/// What may be wrong with a request: a field, the kind of mistake, and what is said of it.
+fn mistake<'a>(
+    operation: &'a Map<String, Value>,
+    schemas: &'a Value,
+) -> Option<(&'a str, &'static str, &'static str)> {
+    let Some(body) = operation.get("requestBody") else {
+        let parameters = operation.get("parameters")?.as_array()?;
+        let mut known = MISTAKES.into_iter();
+        return known.find(|(name, ..)| parameters.iter().any(|it| it["name"] == *name));
+    };
+    let reference = body.pointer("/content/application~1json/schema/$ref")?;
+    let schema = &schemas[reference.as_str()?.rsplit('/').next()?];
+    let required = schema["required"].as_array()?.first()?;
+    Some((required.as_str()?, "required", "is required"))
 }
 
 /// Writes once, by name, what would stand in most operations that answer with a status.
@@ -292,17 +332,10 @@ impl By {
     }
 }
 
-fn problem_response(status: u16, codes: &[&Code]) -> Value {
+fn problem_response(status: u16, codes: &[&Code], examples: Map<String, Value>) -> Value {
     let meanings: Vec<_> = codes
         .iter()
         .map(|code| format!("- `{}`: {}", code.name, code.meaning))
-        .collect();
-    let examples: Map<_, _> = codes
-        .iter()
-        .map(|code| {
-            let reference = format!("#/components/examples/{}", code.name);
-            (code.name.to_owned(), json!({ "$ref": reference }))
-        })
         .collect();
     let mut response = json!({
         "description": meanings.join("\n"),

@@ -3,7 +3,7 @@
 use std::io::Read as _;
 
 use reqwest::{Method, header};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::{
     actor::text,
@@ -15,6 +15,17 @@ const COMMITTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/openapi/openapi.ya
 fn document() -> Value {
     let yaml = speedcoding::app::openapi().expect("a document");
     serde_yaml_ng::from_str(&yaml).expect("YAML")
+}
+
+/// What is referred to, or else this itself.
+fn resolve<'a>(document: &'a Value, value: &'a Value) -> &'a Value {
+    let Some(reference) = value["$ref"].as_str() else {
+        return value;
+    };
+    let found = reference
+        .strip_prefix('#')
+        .and_then(|it| document.pointer(it));
+    found.unwrap_or_else(|| panic!("nothing at {reference}"))
 }
 
 /// Every operation with its method and path.
@@ -129,13 +140,11 @@ fn a_challenge_is_filled_in_wherever_one_is_asked_for() {
 #[test]
 fn each_refusal_shows_an_example_of_each_of_its_codes() {
     let document = document();
-    let resolve = |value| match Value::pointer(value, "/$ref") {
-        Some(reference) => {
-            let reference = reference.as_str().and_then(|it| it.strip_prefix('#'));
-            let found = reference.and_then(|pointer| document.pointer(pointer));
-            found.unwrap_or_else(|| panic!("nothing at {value}"))
-        }
-        None => value,
+    let takes = |operation: &Value, field: &str| {
+        let body = operation.pointer("/requestBody/content/application~1json/schema");
+        let parameters = operation["parameters"].as_array();
+        body.is_some_and(|body| resolve(&document, body)["properties"][field].is_object())
+            || parameters.is_some_and(|all| all.iter().any(|it| it["name"] == field))
     };
     let mut seen = std::collections::BTreeSet::new();
     for (name, operation) in operations(&document) {
@@ -144,11 +153,14 @@ fn each_refusal_shows_an_example_of_each_of_its_codes() {
             .iter()
             .filter(|(status, _)| status.as_str() >= "400")
         {
-            let content = &resolve(response)["content"]["application/problem+json"];
+            let content = &resolve(&document, response)["content"]["application/problem+json"];
             let codes = content["schema"]["allOf"][1]["properties"]["code"]["enum"].as_array();
             let codes: Vec<_> = codes.expect("codes").iter().collect();
             let examples = content["examples"].as_object().expect("examples");
-            let shown: Vec<_> = examples.values().map(|it| &resolve(it)["value"]).collect();
+            let shown: Vec<_> = examples
+                .values()
+                .map(|it| &resolve(&document, it)["value"])
+                .collect();
             let named: Vec<_> = shown.iter().map(|it| &it["code"]).collect();
             assert_eq!(named, codes, "{name}: {status}");
             for example in shown {
@@ -161,12 +173,45 @@ fn each_refusal_shows_an_example_of_each_of_its_codes() {
                             && known.status.to_string() == *status),
                     "{name}: {status} {code}"
                 );
-                seen.insert(code);
+                let field = example.pointer("/errors/0/field").and_then(Value::as_str);
+                assert!(
+                    field.is_none_or(|field| takes(operation, field)),
+                    "{name}: {field:?}"
+                );
+                seen.insert(example.to_string());
             }
         }
     }
     let kept = document["components"]["examples"].as_object();
     assert_eq!(Some(seen.len()), kept.map(serde_json::Map::len));
+}
+
+#[tokio::test]
+async fn the_examples_of_mistakes_are_what_is_answered() {
+    let document = document();
+    let shown = |field: &str| {
+        &document["components"]["examples"][format!("invalid_request.{field}")]["value"]
+    };
+    let app = TestApp::start().await;
+    let visitor = app.visitor();
+    for (field, answer) in [
+        ("limit", visitor.get("/challenges?limit=0").await),
+        ("id", visitor.get("/sessions/1").await),
+        (
+            "techStack",
+            visitor.get("/leaderboards/slack-clone?techStack=").await,
+        ),
+        (
+            "refreshToken",
+            visitor.post("/auth/refresh", json!({})).await,
+        ),
+    ] {
+        let told = answer.problem(400, "invalid_request");
+        assert_eq!(
+            (&told["detail"], &told["errors"]),
+            (&shown(field)["detail"], &shown(field)["errors"])
+        );
+    }
 }
 
 #[test]
@@ -200,7 +245,7 @@ fn the_document_says_who_must_be_signed_in() {
     let read = &document["paths"]["/sessions/{id}"]["get"]["security"];
     assert!(
         read.as_array()
-            .is_some_and(|ways| ways.iter().any(|way| way == &serde_json::json!({}))),
+            .is_some_and(|ways| ways.iter().any(|way| way == &json!({}))),
         "{read}"
     );
 }
@@ -239,7 +284,7 @@ fn what_is_enforced_is_published() {
     );
     assert_eq!(
         schemas["EndSession"]["required"],
-        serde_json::json!(["sessionId", "packages"])
+        json!(["sessionId", "packages"])
     );
 }
 
