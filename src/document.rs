@@ -222,7 +222,7 @@ fn add_problems(document: &mut Value) -> anyhow::Result<()> {
                 shown.insert(code.name.into(), json!({ "$ref": reference }));
                 examples.insert(name, json!({ "value": example }));
             }
-            let response = problem_response(status, &codes, shown);
+            let response = problem_response(status, &codes, &shown);
             let said = said.entry(status).or_default();
             match said.iter_mut().find(|(known, _)| *known == response) {
                 Some((_, times)) => *times += 1,
@@ -332,7 +332,7 @@ impl By {
     }
 }
 
-fn problem_response(status: u16, codes: &[&Code], examples: Map<String, Value>) -> Value {
+fn problem_response(status: u16, codes: &[&Code], examples: &Map<String, Value>) -> Value {
     let meanings: Vec<_> = codes
         .iter()
         .map(|code| format!("- `{}`: {}", code.name, code.meaning))
