@@ -92,6 +92,7 @@ impl App {
         let api = service
             .around(limit_body)
             .around(limit_time)
+            .around(limits::limit_answers)
             .around(limits::limit)
             .with(Compression::new())
             .around(collect_packed);

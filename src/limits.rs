@@ -1,14 +1,20 @@
-//! How much one client may ask for, and who the client is: rate limits by network, user and sign-in.
+//! How much one client may ask for and hold, and who the client is: by network, user and sign-in.
 
 use std::{
     collections::BTreeMap,
     fmt::Write as _,
     hash::{BuildHasher, Hash, RandomState},
+    io,
     marker::PhantomData,
     net::{IpAddr, Ipv6Addr, SocketAddr},
     num::NonZeroU32,
+    pin::Pin,
     str::FromStr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -20,9 +26,11 @@ use governor::{
     nanos::Nanos,
     state::StateStore,
 };
+use http_body_util::combinators::BoxBody;
+use hyper::body::{Body as HttpBody, Bytes, Frame, SizeHint};
 use ipnet::IpNet;
 use poem::{
-    Endpoint, IntoResponse, Request, Response, Result,
+    Body, Endpoint, IntoResponse, Request, Response, Result,
     http::{HeaderMap, HeaderName, HeaderValue},
     web::RemoteAddr,
 };
@@ -30,7 +38,7 @@ use uuid::Uuid;
 
 use crate::{
     app::State,
-    auth::{Auth, bearer},
+    auth::{Auth, bearer, token::Claims},
     config::Config,
     problem::Problem,
     telemetry,
@@ -251,6 +259,8 @@ pub struct Limits {
     pub failed_logins: FailedLogins,
     /// Refreshes, by sign-in.
     pub refresh: Limit<Uuid>,
+    /// What answers take that have not been read.
+    pub answers: Arc<Answers>,
 }
 
 impl Limits {
@@ -265,6 +275,7 @@ impl Limits {
             login: Limit::new("login", rates),
             failed_logins: FailedLogins::new(rates, auth.refresh.key_for(FAILED_LOGINS)?),
             refresh: Limit::new("refresh", rates),
+            answers: Arc::default(),
         })
     }
 
@@ -287,6 +298,119 @@ pub async fn limit<E: Endpoint>(endpoint: Arc<E>, mut request: Request) -> Resul
         _ => limits.network.check(&network(limits.client(&request)))?,
     }
     Ok(endpoint.call(request).await?.into_response())
+}
+
+/// Answers with nothing that would have the caller hold too much of our memory.
+pub async fn limit_answers<E: Endpoint>(endpoint: Arc<E>, request: Request) -> Result<Response> {
+    let state = State::of(&request)?.clone();
+    let answers = &state.limits.answers;
+    let caller = answers.caller(&state.limits, &request);
+    let mut response = endpoint.call(request).await?.into_response();
+    let bytes = response.take_body().into_bytes().await?;
+    response.set_body(if bytes.len() <= PIECE {
+        Body::from(bytes)
+    } else {
+        let held = answers.hold(caller, bytes.len())?;
+        Body::from(BoxBody::new(Unread { bytes, _held: held }))
+    });
+    Ok(response)
+}
+
+/// The server has a piece or two of an answer beside it; over HTTP/1, 400 KiB a connection.
+const PIECE: usize = 16 * 1024;
+
+/// An answer that is handed over piece by piece, as it is read.
+struct Unread {
+    bytes: Bytes,
+    _held: Held,
+}
+
+impl HttpBody for Unread {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        if self.bytes.is_empty() {
+            return Poll::Ready(None);
+        }
+        let size = self.bytes.len().min(PIECE);
+        Poll::Ready(Some(Ok(Frame::data(self.bytes.split_to(size)))))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.bytes.len() as u64)
+    }
+}
+
+/// So much may all answers take that wait to be read. Each caller is left a quarter of what is still free: one has
+/// 51 MiB, a hundred who are greedy have 2.5 MiB each, and then there is as much for whoever comes next. What is no longer
+/// than a piece is not counted; nobody's tokens are longer.
+const ANSWERS: usize = 256 * 1024 * 1024;
+const CALLERS: usize = 16 * 1024;
+
+/// Answers that are being sent, in bytes. A client reads as slowly as it likes.
+pub struct Answers {
+    hasher: RandomState,
+    callers: Box<[AtomicUsize]>,
+    all: AtomicUsize,
+}
+
+impl Default for Answers {
+    fn default() -> Self {
+        Answers {
+            hasher: RandomState::new(),
+            callers: (0..CALLERS).map(|_| AtomicUsize::default()).collect(),
+            all: AtomicUsize::default(),
+        }
+    }
+}
+
+impl Answers {
+    /// Where the answers of whoever sends a request are counted. Who shares it with somebody shares what there is; nobody
+    /// can aim at it.
+    pub fn caller(&self, limits: &Limits, request: &Request) -> usize {
+        let hash = match request.data::<Claims>() {
+            Some(claims) => self.hasher.hash_one(claims.sub),
+            None => self.hasher.hash_one(network(limits.client(request))),
+        };
+        hash as usize % CALLERS
+    }
+
+    /// Counts so many bytes of an answer until what is returned is dropped, or refuses it.
+    pub fn hold(self: &Arc<Self>, caller: usize, bytes: usize) -> Result<Held, Problem> {
+        let own = self.callers[caller].fetch_add(bytes, Ordering::Relaxed) + bytes;
+        let before = self.all.fetch_add(bytes, Ordering::Relaxed);
+        let held = Held {
+            answers: self.clone(),
+            caller,
+            bytes,
+        };
+        if own > ANSWERS.saturating_sub(before) / 4 {
+            count_refusal("answers");
+            return Err(Problem::unavailable(
+                "overloaded",
+                "Too many answers wait to be read: read them, or try again in a moment.",
+            ));
+        }
+        Ok(held)
+    }
+}
+
+/// What an answer is counted as for as long as it is there.
+pub struct Held {
+    answers: Arc<Answers>,
+    caller: usize,
+    bytes: usize,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.answers.callers[self.caller].fetch_sub(self.bytes, Ordering::Relaxed);
+        self.answers.all.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
 }
 
 /// One limit, for each of any number of clients.

@@ -5,6 +5,7 @@ use std::{
     fmt, io,
     net::IpAddr,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -34,6 +35,7 @@ use crate::{
     auth::bearer,
     config::Config,
     db::{self, Found, connect, query},
+    limits::{Answers, Held},
     problem::{Problem, REQUEST_ID},
     telemetry,
 };
@@ -43,6 +45,9 @@ pub const BASE: &str = "/rest/v1";
 /// A larger body is cut off. Our own tables take no writes at all; others of the project may take many rows at once.
 const BODY_LIMIT: usize = 10 * 1024 * 1024;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// So much of an answer do we have at most while nobody reads it, and so much do we read at a time.
+const UNREAD: usize = 512 * 1024;
+const PIECE: usize = 16 * 1024;
 /// Shorter than servers and load balancers keep a connection on which nothing moves.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 
@@ -112,6 +117,7 @@ impl Delegate {
             client: Client::builder(TokioExecutor::new())
                 .pool_timer(TokioTimer::new())
                 .pool_idle_timeout(IDLE_TIMEOUT)
+                .http1_max_buf_size(PIECE)
                 .build(https),
             upstream: upstream.map(|url| url.as_str().trim_end_matches('/').to_owned()),
             api_key: config
@@ -205,7 +211,12 @@ impl Delegate {
         outgoing
     }
 
-    fn response(&self, response: http::Response<Incoming>) -> Result<Response, Problem> {
+    fn response(
+        &self,
+        response: http::Response<Incoming>,
+        answers: &Arc<Answers>,
+        caller: usize,
+    ) -> Result<Response, Problem> {
         let (mut parts, body) = response.into_parts();
         // We offer no other protocol: a server that switches to one is none that we know.
         if parts.status.is_informational() {
@@ -215,7 +226,9 @@ impl Delegate {
         for name in NOT_PASSED_BACK {
             parts.headers.remove(name);
         }
-        let body = Patient::new(body, self.patience);
+        let size = body.size_hint().exact().unwrap_or(u64::MAX);
+        let unread = usize::try_from(size).unwrap_or(UNREAD).min(UNREAD);
+        let body = Patient::new(body, self.patience, answers.hold(caller, unread)?);
         let mut response = Response::builder()
             .status(parts.status)
             .body(Body::from(BoxBody::new(body)));
@@ -308,13 +321,15 @@ pub async fn delegate(mut request: Request) -> Result<Response> {
     if announced.is_some_and(|length: u64| length > BODY_LIMIT as u64) {
         return Err(too_large().into());
     }
+    let answers = &state.limits.answers;
+    let caller = answers.caller(&state.limits, &request);
     let address = state.limits.client(&request);
     let outgoing = state.delegate.request(request, uri, address);
     let response = tokio::time::timeout(*patience, client.request(outgoing))
         .await
         .map_err(|_| timed_out())?
         .map_err(refused)?;
-    Ok(state.delegate.response(response)?)
+    Ok(state.delegate.response(response, answers, caller)?)
 }
 
 /// The path beneath PostgREST's root: nothing, a relation, or `rpc/` and a function. Only what every server on the way
@@ -420,15 +435,17 @@ struct Patient {
     patience: Duration,
     deadline: Pin<Box<Sleep>>,
     waits: bool,
+    _held: Held,
 }
 
 impl Patient {
-    fn new(body: Incoming, patience: Duration) -> Self {
+    fn new(body: Incoming, patience: Duration, held: Held) -> Self {
         Patient {
             body,
             patience,
             deadline: Box::pin(sleep(patience)),
             waits: false,
+            _held: held,
         }
     }
 }
