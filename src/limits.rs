@@ -51,13 +51,14 @@ pub const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-pol
 
 /// The limits by name, and what they are unless RATE_LIMITS says otherwise. 200 people behind one address may
 /// register, log in and play at the same event.
-const DEFAULTS: [(&str, &str); 6] = [
+const DEFAULTS: [(&str, &str); 7] = [
     ("network", "12000/m"),
     ("user", "6000/m"),
     ("register", "300/h"),
     ("login", "600/h"),
     (FAILED_LOGINS, "5/15m"),
     ("refresh", "120/m"),
+    ("start", "120/h"),
 ];
 const FAILED_LOGINS: &str = "failed_logins";
 /// So many failures of one account an hour are noted in the audit log, and as many of all unknown names together.
@@ -259,6 +260,8 @@ pub struct Limits {
     pub failed_logins: FailedLogins,
     /// Refreshes, by sign-in.
     pub refresh: Limit<Uuid>,
+    /// Sessions started, by user: what one writes is limited by the rules of a session, not how many there are.
+    pub start: Limit<Uuid>,
     /// What answers take that have not been read.
     pub answers: Arc<Answers>,
 }
@@ -275,6 +278,7 @@ impl Limits {
             login: Limit::new("login", rates),
             failed_logins: FailedLogins::new(rates, auth.refresh.key_for(FAILED_LOGINS)?),
             refresh: Limit::new("refresh", rates),
+            start: Limit::new("start", rates),
             answers: Arc::default(),
         })
     }

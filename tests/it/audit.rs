@@ -191,3 +191,53 @@ async fn nobody_can_fill_the_audit_log_by_failing() {
         .problem(401, "wrong_credentials");
     assert_eq!(told(&owner).await["sign_in.failed"], noted + 1);
 }
+
+#[tokio::test]
+async fn nobody_can_fill_the_audit_log_by_wrong_answers() {
+    let app = TestApp::start().await;
+    let owner = app.sql().await;
+    owner
+        .batch_execute(
+            "with challenge as (
+               insert into public.challenges (slug, title, required_milestones) values ('puzzle', 'Puzzle', 1) returning id
+             ),
+             milestone as (
+               insert into public.challenge_milestones (challenge_id, number, title, verification)
+               select id, 1, 'The first', 'answer' from challenge
+             )
+             insert into private.answer_variants (challenge_id, milestone_number, input, answer)
+             select id, 1, 'input', 'answer' from challenge",
+        )
+        .await
+        .expect("a puzzle");
+    let ada = app.runner("ada").await;
+    let start = json!({ "techStack": "Rust", "challenge": "puzzle" });
+    let mut refused = None;
+    // Each session anew has no cooldown yet.
+    for _ in 0..130 {
+        let started = ada.post("/sessions/start", start.clone()).await;
+        if started.status != 201 {
+            refused = Some(started);
+            break;
+        }
+        let session = text(&started.body, "/id");
+        let attempt = json!({ "sessionId": session, "milestoneNumber": 1, "answer": "wrong" });
+        let failed = ada.post("/milestones/verify", attempt.clone()).await;
+        assert_eq!(failed.ok(200)["passed"], false);
+        ada.post("/milestones/verify", attempt)
+            .await
+            .problem(429, "attempt_cooldown");
+        ada.post("/sessions/abandon", json!({ "sessionId": session }))
+            .await
+            .ok(200);
+    }
+    let refused = refused.expect("an end");
+    let policy = refused.headers["ratelimit-policy"].to_str().expect("text");
+    assert!(policy.ends_with("\"start\";q=120;w=3600"), "{policy}");
+    refused.problem(429, "rate_limited");
+    let noted = "select count(*) from private.audit_log where action = 'milestone.failed'";
+    let noted: i64 = owner.query_one(noted, &[]).await.expect("a count").get(0);
+    assert!((120..125).contains(&noted), "{noted}");
+    // Her neighbour's clock starts all the same.
+    app.runner("bob").await.start("puzzle").await;
+}
