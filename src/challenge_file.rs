@@ -4,7 +4,9 @@ use std::{
     cell::RefCell,
     collections::{BTreeMap, HashMap},
     fmt::{self, Display, Formatter},
+    io::Read,
     ops::RangeInclusive,
+    path::Path,
     str,
 };
 
@@ -88,6 +90,20 @@ const INPUT: RangeInclusive<usize> = 1..=1_000_000;
 const ANSWER: RangeInclusive<usize> = 1..=1_000;
 const MILESTONES: RangeInclusive<i64> = 0..=1_000;
 const DURATION: RangeInclusive<f64> = 60.0..=30.0 * 86_400.0;
+const FILE: u64 = 256 * 1024 * 1024;
+
+/// All of a file's bytes, unless they are too many: a device has no end.
+pub fn open(path: &Path) -> anyhow::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let mut file = fs_err::File::open(path)?.take(FILE + 1);
+    file.read_to_end(&mut bytes)?;
+    anyhow::ensure!(
+        bytes.len() as u64 <= FILE,
+        "{} is larger than 256 MiB: no file of a challenge",
+        path.display()
+    );
+    Ok(bytes)
+}
 
 /// Reads a challenge; fails with all mistakes, in the order of their lines.
 pub fn read(bytes: &[u8]) -> Result<Challenge, Vec<Mistake>> {
@@ -272,6 +288,17 @@ fn is_slug(text: &str) -> bool {
     })
 }
 
+/// As in the database. Inputs and answers are what they are.
+fn is_hidden(name: &str, c: char) -> bool {
+    let is_allowed = match name {
+        "title" => false,
+        "description" => matches!(c, '\t' | '\n' | '\r'),
+        _ => true,
+    };
+    !is_allowed
+        && (c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'))
+}
+
 fn is_of_name(c: char) -> bool {
     c.is_ascii_alphanumeric() || c == '_'
 }
@@ -435,6 +462,12 @@ impl<'a> Fields<'a> {
                 line,
                 name,
                 "has the character U+0000, which cannot be stored",
+            );
+        } else if text.chars().any(|c| is_hidden(name, c)) {
+            self.mistake(
+                line,
+                name,
+                "has a control character, or one that turns the direction of text",
             );
         }
         Some((line, text.into_owned()))

@@ -344,7 +344,7 @@ async fn seed(config: &Config) -> anyhow::Result<()> {
 
 async fn load(config: &Config, file: &Path) -> anyhow::Result<()> {
     let name = file.display();
-    let challenge = match challenge_file::read(&fs_err::read(file)?) {
+    let challenge = match challenge_file::read(&challenge_file::open(file)?) {
         Ok(challenge) => challenge,
         Err(mistakes) => {
             for mistake in &mistakes {

@@ -217,6 +217,31 @@ variants = []
     assert!(!ended.stderr.contains("riddle") && !ended.stderr.contains("solution"));
 }
 
+#[tokio::test]
+async fn what_has_no_end_is_no_file_of_a_challenge() {
+    let scratch = Scratch::new();
+    // It has holes only.
+    let large = fs::File::create(scratch.path("large.toml")).expect("a file");
+    large.set_len(10 << 30).expect("a size");
+    fs::create_dir(scratch.path("folder")).expect("a folder");
+    for (file, told) in [
+        (
+            "/dev/zero",
+            "/dev/zero is larger than 256 MiB: no file of a challenge",
+        ),
+        (
+            "large.toml",
+            "large.toml is larger than 256 MiB: no file of a challenge",
+        ),
+        ("folder", "folder"),
+        ("/dev/null", "/dev/null has 3 mistakes"),
+    ] {
+        let load = scratch.program(&["challenges", "load", file]);
+        load.finish().await.told(&[told]);
+    }
+    assert!(!scratch.path("data").exists());
+}
+
 /// What is said of a file of these bytes.
 fn mistakes(bytes: &[u8]) -> Vec<String> {
     let mistakes = challenge_file::read(bytes).err().unwrap_or_default();
@@ -269,6 +294,37 @@ fn what_is_no_toml_is_told_by_its_line_and_its_words_are_kept() {
         assert_eq!(mistakes(broken.as_bytes()), expected, "{broken}");
     }
     assert_eq!(mistakes(b"slug = 'x'\ntitle = '\xff'"), ["2: is not UTF-8"]);
+    // What would write over a terminal, or turn the direction of what follows.
+    for (before, after, told) in [
+        ("title = 'Puzzle'", "title = \"Puz\\u001b[2Jzle\"", 1),
+        ("title = 'Puzzle'", "title = \"Puz\\nzle\"", 1),
+        ("title = 'Second'", "title = 'Sec\u{202e}ond'", 1),
+        (
+            "title = 'Puzzle'",
+            "title = 'Puzzle'\ndescription = \"a\\u0007\"",
+            1,
+        ),
+        (
+            "title = 'Puzzle'",
+            "title = 'Puzzle'\ndescription = '\u{2066}'",
+            1,
+        ),
+        (
+            "title = 'Puzzle'",
+            "title = 'Пазл 🧩 فزورة'\ndescription = \"a\\n\\tb\"",
+            0,
+        ),
+        ("riddle 1.", "rid\u{202e}dle", 0),
+    ] {
+        let file = whole.replacen(before, after, 1);
+        let mistakes = mistakes(file.as_bytes());
+        assert_eq!(mistakes.len(), told, "{after:?}: {mistakes:?}");
+        let what = "has a control character, or one that turns the direction of text";
+        assert!(
+            mistakes.iter().all(|mistake| mistake.ends_with(what)),
+            "{mistakes:?}"
+        );
+    }
     // Anything but a challenge's file.
     assert!(mistakes("lorem ipsum\n".repeat(10_000).as_bytes()).len() > 10);
     let unclosed = whole.replacen("riddle 2.'''", "riddle 2.", 1);
