@@ -22,6 +22,33 @@ use crate::telemetry;
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const PROBLEM_JSON: &str = "application/problem+json";
 
+/// What only the database knows of a field: constraints by the beginning of their names.
+const CONSTRAINTS: [(&str, &str, &str, &str); 6] = [
+    (
+        "sessions_tech_stack",
+        "techStack",
+        "invalid",
+        "must be visible text without control characters, and not too long when it is normalised",
+    ),
+    ("submissions_packages", "packages", "invalid", PLAIN),
+    ("submissions_review_reason", "reason", "invalid", PLAIN),
+    ("reviews_reason", "reason", "invalid", PLAIN),
+    (
+        "attestations_checker_version",
+        "checkerVersion",
+        "invalid",
+        PLAIN,
+    ),
+    (
+        "submissions_recording_own",
+        "videoUrl",
+        "not_yours",
+        "must be a recording of your own, in the folder <your id>/<the session's id>/ of the bucket recordings",
+    ),
+];
+const PLAIN: &str =
+    "must be text without control characters, and without any that turn its direction";
+
 /// Why a request was refused. What the client is told and what the log is told are kept apart:
 /// the source never reaches the client.
 pub struct Problem(Box<Parts>);
@@ -432,22 +459,12 @@ impl From<tokio_postgres::Error> for Problem {
                 "This user name is taken: choose another.",
             );
         }
-        if database
-            .constraint()
-            .is_some_and(|name| name.starts_with("sessions_tech_stack"))
-        {
-            return Problem::invalid_field(
-                "techStack",
-                "invalid",
-                "must be visible text without control characters, and not too long when it is normalised",
-            );
-        }
-        if database.constraint() == Some("submissions_recording_own") {
-            return Problem::invalid_field(
-                "videoUrl",
-                "not_yours",
-                "must be a recording of your own, in the folder <your id>/<the session's id>/ of the bucket recordings",
-            );
+        let name = database.constraint().unwrap_or_default();
+        let known = CONSTRAINTS
+            .iter()
+            .find(|(known, ..)| name.starts_with(known));
+        if let Some((_, field, code, message)) = known {
+            return Problem::invalid_field(field, code, *message);
         }
         // Class 22, data exception: a NUL in a path, for instance. 23514: a check constraint.
         if state.starts_with("22") || *database.code() == SqlState::CHECK_VIOLATION {

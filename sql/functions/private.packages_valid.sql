@@ -9,7 +9,9 @@ begin
     and coalesce(array_ndims(packages), 1) = 1
     and not exists (
       select from unnest(packages) as package
-       where package is null or length(package) not between 1 and 214
+       where package is null
+          or length(package) not between 1 and 214
+          or package ~ '[\u0001-\u001F\u007F-\u009F\u202A-\u202E\u2066-\u2069]'
     );
 end
 $$;

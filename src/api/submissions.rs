@@ -395,7 +395,9 @@ pub(super) fn check_video_url(video_url: &str, config: &Config) -> Result<(), Pr
     }
     if !written.eq_ignore_ascii_case(host)
         || host.split('.').any(str::is_empty)
-        || video_url.contains(|c: char| c.is_whitespace() || c.is_control() || c == '\\')
+        || !video_url
+            .bytes()
+            .all(|b| b.is_ascii_graphic() && b != b'\\')
     {
         return refuse("must be a plain URL".into());
     }

@@ -432,6 +432,14 @@ async fn a_failed_verdict_counts_and_waits_and_an_error_costs_nothing() {
     let wanda = app.user_with_role("wanda", "verifier").await;
     app.stop_clock().await;
     let session = pending(&alice).await;
+    let body = json!({
+        "sessionId": session, "milestoneNumber": 2, "verdict": "pass", "checkerVersion": "1\u{1b}[2J",
+    });
+    let refused = vera.post("/milestones/attest", body).await;
+    assert_eq!(
+        refused.faults(),
+        [("checkerVersion".to_owned(), "invalid".to_owned())]
+    );
     for _ in 0..2 {
         let error = attest(&vera, &session, "error").await.ok(200);
         assert_eq!(
