@@ -428,7 +428,7 @@ pub const CODES: &[Code] = &[
         409,
         "session_times",
         &[],
-        "In the dashboard: a session ends after it starts, and has an end if it is over.",
+        "In the dashboard: a session ends after it starts and after its milestones, and has an end if it is over.",
     ),
     code(
         409,
@@ -440,7 +440,7 @@ pub const CODES: &[Code] = &[
         409,
         "milestone_times",
         &[],
-        "In the dashboard: a milestone has the time when it was passed if it is.",
+        "In the dashboard: a milestone has the time when it was passed if it is, between its session's start and end.",
     ),
     code(
         409,

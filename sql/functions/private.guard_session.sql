@@ -24,6 +24,17 @@ begin
   if new.end_time < new.start_time then
     perform private.refuse(409, 'session_times', 'A session cannot end before it starts.');
   end if;
+  -- Rows that are so already may stay: only what makes it so is refused.
+  if (new.start_time > old.start_time or new.end_time < old.end_time)
+    and exists (
+      select from public.milestones
+       where session_id = new.id
+         and (completed_at < new.start_time or completed_at > new.end_time)
+    )
+  then
+    perform private.refuse(409, 'session_times',
+      'A session starts before its first milestone is passed and ends after its last: correct their completed_at first.');
+  end if;
   if old.status = 'completed' and new.status <> 'completed'
     and exists (select from public.submissions where session_id = new.id)
   then

@@ -11,7 +11,7 @@ use tokio_postgres::{Client, SimpleQueryMessage};
 use crate::support::{
     actor::{Actor, text},
     app::TestApp,
-    cluster::{Database, connect, first_column},
+    cluster::{Database, connect, done, first_column, refused},
     program::Scratch,
 };
 
@@ -282,10 +282,11 @@ async fn no_edit_makes_a_row_that_clients_cannot_read() {
             ] {
                 let edited = edit(editor, table, id, json!({ column: moment })).await;
                 let refusal = edited.expect_err(&format!("{column} = {moment}"));
-                assert!(
-                    refusal.contains(&format!("{table}_{column}_range")),
-                    "{refusal}"
-                );
+                let told = match column {
+                    "completed_at" => "while its session runs".to_owned(),
+                    _ => format!("{table}_{column}_range"),
+                };
+                assert!(refusal.contains(&told), "{refusal}");
             }
         }
         let lists = json!({ "packages": [["tokio"], ["poem"]] });
@@ -296,6 +297,116 @@ async fn no_edit_makes_a_row_that_clients_cannot_read() {
     alice.get(&format!("/sessions/{session}")).await.ok(200);
     mona.get("/submissions").await.ok(200);
     app.visitor().get("/users/alice").await.ok(200);
+}
+
+#[tokio::test]
+async fn no_edit_puts_characters_on_screens_that_a_terminal_obeys() {
+    let (app, owner, service_role) = project().await;
+    let alice = app.runner("alice").await;
+    let run = alice.complete_run().await;
+    let (session, submission) = (text(&run, "/id"), text(&run, "/submission/id"));
+    let challenge = "select id::text from public.challenges where slug = 'slack-clone'";
+    let challenge = first_column(&app.sql().await, challenge).await.remove(0);
+    for editor in [&owner, &service_role] {
+        for hidden in ["\u{1b}[2J", "\u{9b}", "\u{202e}", "\u{2066}"] {
+            let spoilt = format!("a{hidden}b");
+            for (table, id, column) in [
+                ("challenges", &challenge, "title"),
+                ("challenges", &challenge, "description"),
+                ("sessions", &session, "tech_stack"),
+                ("submissions", &submission, "review_reason"),
+                ("users", &alice.id, "username"),
+            ] {
+                let edited = edit(editor, table, id, json!({ column: spoilt })).await;
+                edited.expect_err(&format!("{table}.{column}"));
+            }
+            let packages = json!({ "packages": [spoilt] });
+            edit(editor, "submissions", &submission, packages)
+                .await
+                .expect_err("packages");
+            let video = json!({ "video_url": format!("https://youtu.be/{spoilt}") });
+            edit(editor, "submissions", &submission, video)
+                .await
+                .expect_err("a URL");
+            for column in ["title", "description"] {
+                let mut milestone = json!({ "challenge_id": challenge, "number": 8, "title": "x" });
+                milestone[column] = json!(spoilt);
+                insert(editor, "challenge_milestones", milestone)
+                    .await
+                    .expect_err(column);
+            }
+        }
+        let lines = json!({ "description": "First:\n\n\t- chat\r\n", "title": "Чат 🦀 דבר" });
+        edit(editor, "challenges", &challenge, lines)
+            .await
+            .expect("lines");
+    }
+}
+
+#[tokio::test]
+async fn a_milestone_agrees_with_its_session_and_its_challenge() {
+    let (app, owner, service_role) = project().await;
+    let alice = app.runner("alice").await;
+    for (editor, number) in [(&owner, 1), (&service_role, 2)] {
+        let session = alice.start("freestyle").await;
+        let row = |number: i32, at: &str| {
+            format!(
+                "insert into public.milestones (session_id, user_id, milestone_number, passed, completed_at)
+                 select id, user_id, {number}, true, {at} from public.sessions where id = '{session}'"
+            )
+        };
+        let told = refused(editor, &row(8, "start_time"), "unknown_milestone").await;
+        assert_eq!(told, "The challenge of this session has no milestone 8.");
+        let early = "start_time - interval '1 ms'";
+        let told = refused(editor, &row(1, early), "milestone_times").await;
+        assert!(
+            told.starts_with("A milestone is passed while its session runs: "),
+            "{told}"
+        );
+        done(editor, &row(1, "start_time")).await;
+        done(editor, &row(2, "start_time + interval '1 hour'")).await;
+        done(
+            editor,
+            &format!(
+                "update public.sessions set end_time = start_time + interval '2 hours', status = 'incomplete'
+                  where id = '{session}'"
+            ),
+        )
+        .await;
+        refused(
+            editor,
+            &row(3, "end_time + interval '1 ms'"),
+            "milestone_times",
+        )
+        .await;
+        done(editor, &row(3, "end_time")).await;
+        let move_to = |at: &str| {
+            format!(
+                "update public.milestones as m set completed_at = {at} from public.sessions as s
+                  where s.id = m.session_id and s.id = '{session}' and milestone_number = 2"
+            )
+        };
+        refused(editor, &move_to(early), "milestone_times").await;
+        refused(
+            editor,
+            &move_to("end_time + interval '1 s'"),
+            "milestone_times",
+        )
+        .await;
+        done(editor, &move_to("end_time")).await;
+        // From the other side: the session moves away from its milestones.
+        let set = |what: &str| format!("update public.sessions set {what} where id = '{session}'");
+        for away in [
+            "start_time = start_time + interval '1 s'",
+            "end_time = end_time - interval '1 s'",
+        ] {
+            refused(editor, &set(away), "session_times").await;
+        }
+        done(editor, &set("start_time = start_time - interval '1 s'")).await;
+        done(editor, &set("end_time = end_time + interval '1 s'")).await;
+        let read = alice.get(&format!("/sessions/{session}")).await.ok(200);
+        assert_eq!(read["milestones"][0]["splitMs"], 1000, "{number}");
+    }
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use tokio_postgres::Client;
 use crate::support::{
     actor::Actor,
     app::TestApp,
-    cluster::{Database, connect, with_database},
+    cluster::{Database, connect, first_column, with_database},
     program::Scratch,
 };
 
@@ -170,6 +170,75 @@ async fn after_a_partial_push_the_rest_is_applied() {
     );
     assert_eq!(history(&owner).await, versions_and_names(&files));
     assert_eq!(migrate(database.url()).await.expect("quiet"), [""; 0]);
+    serves(database).await;
+}
+
+#[tokio::test]
+async fn rows_that_would_be_refused_today_stop_neither_an_upgrade_nor_their_review() {
+    let database = Database::empty().await;
+    let owner = database.owner().await;
+    let mut files = files();
+    files.retain(|(version, ..)| version.as_str() < "20261125190000");
+    push(&owner, &files).await;
+    owner
+        .batch_execute(
+            r"insert into public.users (username) values ('ada');
+             insert into public.sessions (user_id, challenge_id, tech_stack, start_time, end_time, deadline, status)
+             select u.id, c.id, 'Rust', t, t + interval '1 hour', t + interval '1 day', 'completed'
+               from public.users as u, public.challenges as c, (values (timestamptz '2026-02-01')) as start (t)
+              where slug = 'slack-clone';
+             insert into public.milestones (session_id, user_id, milestone_number, passed, completed_at)
+             select id, user_id, 9, true, start_time - interval '1 hour' from public.sessions;
+             insert into public.submissions
+               (session_id, user_id, challenge_id, tech_stack, tech_stack_key, total_ms, end_time, packages, video_url)
+             select id, user_id, challenge_id, tech_stack, tech_stack_key, total_ms, end_time,
+                    array[U&'po\001Bem', 'tokio'], U&'https://youtu.be/\202Eabc'
+               from public.sessions;
+             update public.submissions set status = 'REJECTED', review_reason = U&'no\0007';
+             insert into private.attestations (session_id, user_id, milestone_number, verdict, checker_version)
+             select id, user_id, 9, 'pass', U&'1\0007' from public.sessions;
+             update public.challenges set title = U&'\202Echat' where slug = 'slack-clone'",
+        )
+        .await
+        .expect("rows");
+    let before = owner
+        .query_one("select count(*) from private.audit_log", &[])
+        .await;
+    migrate(database.url()).await.expect("the rest");
+    let row = owner
+        .query_one(
+            "select packages, video_url, review_reason, revision from public.submissions",
+            &[],
+        )
+        .await
+        .expect("a row");
+    assert_eq!(row.get::<_, Vec<String>>(0), ["po\u{fffd}em", "tokio"]);
+    assert_eq!(row.get::<_, &str>(1), "https://youtu.be/\u{fffd}abc");
+    assert_eq!(row.get::<_, &str>(2), "no\u{fffd}");
+    assert_eq!(row.get::<_, i32>(3), 1, "no trigger has seen that");
+    let after = owner
+        .query_one("select count(*) from private.audit_log", &[])
+        .await;
+    let count = |row: Result<tokio_postgres::Row, _>| row.expect("a count").get::<_, i64>(0);
+    assert_eq!(count(before), count(after));
+    for edit in [
+        "update public.submissions set status = 'PENDING'",
+        // Its milestones become public with it.
+        "update public.submissions set status = 'APPROVED'",
+        "update public.milestones set attempts = attempts + 1",
+        "update public.sessions set tech_stack = 'Go'",
+        "update public.challenges set title = 'Chat' where slug = 'slack-clone'",
+    ] {
+        owner.batch_execute(edit).await.expect(edit);
+    }
+    let version = "select checker_version || (select min(reason) from private.reviews) from private.attestations";
+    assert_eq!(first_column(&owner, version).await, ["1\u{fffd}no\u{fffd}"]);
+    let published = "select bool_and(published) from public.milestones";
+    let published = owner.query_one(published, &[]).await.expect("a row");
+    assert!(published.get::<_, bool>(0));
+    let again =
+        r"update public.submissions set packages = packages || U&'\202E', status = 'PENDING'";
+    owner.batch_execute(again).await.expect_err("a trigger");
     serves(database).await;
 }
 
