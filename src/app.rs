@@ -286,6 +286,9 @@ fn accepts_gzip(headers: &HeaderMap) -> bool {
 async fn explain<E: Endpoint>(endpoint: Arc<E>, request: Request) -> Result<Response> {
     let contract = request.data::<Arc<Contract>>().cloned();
     let uri = request.uri().clone();
+    if let (Some(contract), Some(path)) = (&contract, uri.path().strip_prefix(BASE)) {
+        contract.check_text(path, uri.query().unwrap_or_default())?;
+    }
     match endpoint.call(request).await {
         Err(error) if error.is::<MethodNotAllowedError>() => {
             let allowed = match uri.path().strip_prefix(BASE) {

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use jsonschema::{ValidationError, Validator, error::ValidationErrorKind};
+use percent_encoding::percent_decode_str;
 use poem::{FromRequest, IntoResponse, Request, RequestBody, Response, Result, http::StatusCode};
 use poem_openapi::{
     ApiExtractor,
@@ -19,7 +20,7 @@ use poem_openapi::{
     types::{self, ParseFromJSON, ToJSON},
 };
 use serde::{Serialize, de::DeserializeOwned};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::{
     document,
@@ -87,14 +88,7 @@ impl Contract {
 
     /// The methods that a path beneath the API's base takes, as the header `Allow` lists them.
     pub fn allowed(&self, path: &str) -> Option<String> {
-        let paths = self.document["paths"].as_object()?;
-        // A path that is spelled out wins over one with parameters, as in the router.
-        let methods = paths.get(path).or_else(|| {
-            paths
-                .iter()
-                .find(|(template, _)| is_instance(path, template))
-                .map(|(_, methods)| methods)
-        })?;
+        let (_, methods) = self.template(path)?;
         let mut allowed: Vec<_> = methods
             .as_object()?
             .keys()
@@ -105,6 +99,59 @@ impl Contract {
         }
         allowed.sort();
         Some(allowed.join(", "))
+    }
+
+    /// The path of the document that this one is an instance of, and its operations by method.
+    fn template(&self, path: &str) -> Option<(&str, &Value)> {
+        let paths = self.document["paths"].as_object()?;
+        // A path that is spelled out wins over one with parameters, as in the router.
+        let found = paths.get_key_value(path);
+        let (template, methods) = found.or_else(|| {
+            paths
+                .iter()
+                .find(|(template, _)| is_instance(path, template))
+        })?;
+        Some((template, methods))
+    }
+
+    /// Refuses a parameter that is no text, of a path beneath the API's base and of its query: the router does not say
+    /// which it is, the query would be read otherwise than it was sent, and PostgreSQL's text cannot hold U+0000.
+    pub fn check_text(&self, path: &str, query: &str) -> Result<(), Problem> {
+        if !path.contains('%') && !query.contains('%') {
+            return Ok(());
+        }
+        let Some((template, methods)) = self.template(path) else {
+            return Ok(());
+        };
+        let parts = template.split('/').zip(path.split('/'));
+        let in_path = parts.filter_map(|(name, part)| {
+            let name = name.strip_prefix('{')?.strip_suffix('}')?;
+            Some((name, part))
+        });
+        let operations = methods.as_object().into_iter().flat_map(Map::values);
+        let named: Vec<_> = operations
+            .filter_map(|operation| operation["parameters"].as_array())
+            .flatten()
+            .filter_map(|parameter| parameter["name"].as_str())
+            .collect();
+        let in_query = query.split('&').filter_map(|pair| {
+            let (name, value) = pair.split_once('=')?;
+            let name = percent_decode_str(name).decode_utf8().ok()?;
+            Some((*named.iter().find(|known| **known == name)?, value))
+        });
+        let is_text = |value| {
+            percent_decode_str(value)
+                .decode_utf8()
+                .is_ok_and(|text| !text.contains('\0'))
+        };
+        match in_path.chain(in_query).find(|(_, value)| !is_text(value)) {
+            None => Ok(()),
+            Some((name, _)) => Err(Problem::invalid_field(
+                name,
+                "format",
+                "must be UTF-8 without the character U+0000",
+            )),
+        }
     }
 
     fn check(&self, schema: &str, body: &Value) -> Result<(), Problem> {

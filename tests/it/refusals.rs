@@ -444,11 +444,56 @@ async fn an_id_that_is_no_uuid_is_refused_by_name() {
         assert_eq!(refused.status, 400, "{id}");
         assert_eq!(refused.faults(), [fault("id", "format")], "{id}");
     }
-    let refused = app.visitor().get("/sessions/%FF").await;
-    assert!(refused.status.is_client_error(), "{refused:?}");
     // Upper case is the same id.
     let session = runner.start("freestyle").await;
     runner.verify(&session.to_uppercase(), 1).await.ok(200);
+}
+
+#[tokio::test]
+async fn text_that_cannot_be_is_refused_by_the_name_of_its_parameter() {
+    let app = TestApp::start().await;
+    let moderator = app.user_with_role("mona", "moderator").await;
+    for spoilt in ["a%00b", "%00", "a%FFb", "%C3%28", "%ED%A0%80", "%F0%9F%A6"] {
+        for (path, field) in [
+            ("/challenges/{}", "slug"),
+            ("/users/{}", "username"),
+            ("/leaderboards/{}", "slug"),
+            ("/leaderboards/{}/me", "slug"),
+            ("/leaderboards/{}/records", "slug"),
+            ("/leaderboards/slack-clone?techStack={}", "techStack"),
+            ("/leaderboards/slack-clone/me?techStack={}", "techStack"),
+            (
+                "/leaderboards/slack-clone/records?techStack={}",
+                "techStack",
+            ),
+            ("/submissions?challenge={}", "challenge"),
+            ("/submissions?status={}", "status"),
+            ("/submissions?mine={}", "mine"),
+            ("/submissions?cursor={}", "cursor"),
+            ("/submissions?limit={}", "limit"),
+            ("/submissions/{}", "id"),
+            ("/sessions/{}", "id"),
+            ("/sessions/{}/milestones/1/input", "id"),
+            (
+                "/sessions/01a21326-8bb0-7c11-bad6-d5ace61bd2c2/milestones/{}/input",
+                "number",
+            ),
+        ] {
+            let path = path.replace("{}", spoilt);
+            let answer = moderator.get(&path).await;
+            assert_eq!(answer.faults(), [fault(field, "format")], "{path}");
+        }
+    }
+    // However its name is written; what has no such parameter is as ever.
+    let challenge = moderator.get("/submissions?limit=1&chall%65nge=%00").await;
+    assert_eq!(challenge.faults(), [fault("challenge", "format")]);
+    moderator.get("/submissions?nothing=%00%FF").await.ok(200);
+    moderator
+        .get("/nothing/%FF")
+        .await
+        .problem(400, "bad_request");
+    let stack = "/leaderboards/slack-clone?techStack=R%C3%BCst%20%26%20Go";
+    moderator.get(stack).await.ok(200);
 }
 
 #[tokio::test]
@@ -486,6 +531,66 @@ async fn at_most_200_packages_of_1_to_214_characters_are_taken() {
         ended["submission"]["packages"], longest,
         "the largest that is allowed fits"
     );
+}
+
+#[tokio::test]
+async fn what_others_read_has_no_characters_that_a_terminal_obeys() {
+    let app = TestApp::start().await;
+    let runner = app.runner("ada").await;
+    let moderator = app.user_with_role("mona", "moderator").await;
+    let session = runner.start("freestyle").await;
+    for hidden in [
+        "\u{1b}[2J",
+        "\u{7}",
+        "\u{85}",
+        "\u{9b}",
+        "\u{202e}",
+        "\u{2067}",
+        "\n",
+    ] {
+        let text = format!("po{hidden}em");
+        let refused = end_with(&runner, &session, json!(["ok", text]), json!(null)).await;
+        assert_eq!(refused.faults(), [fault("packages", "invalid")], "{text:?}");
+        let start = json!({ "techStack": text });
+        assert_eq!(
+            moderator.post("/sessions/start", start).await.faults(),
+            [fault("techStack", "invalid")],
+            "{text:?}"
+        );
+        let url = json!(format!("https://youtu.be/{text}"));
+        let refused = end_with(&runner, &session, json!([]), url).await;
+        assert_eq!(
+            refused.faults(),
+            [fault("videoUrl", "video_url")],
+            "{text:?}"
+        );
+    }
+    let video = json!("https://youtu.be/abc");
+    let ended = end_with(&runner, &session, json!(["ünïcode", "🦀"]), video)
+        .await
+        .ok(200);
+    let submission = format!("/submissions/{}", text(&ended, "/submission/id"));
+    let packages = json!({ "revision": 1, "packages": ["\u{202d}poem"] });
+    let edit = runner.request(Method::PATCH, &submission).json(&packages);
+    assert_eq!(answer(edit).await.faults(), [fault("packages", "invalid")]);
+    let review = format!("{submission}/review");
+    for hidden in ["\u{1b}[2J", "\u{202e}"] {
+        for decision in ["REJECTED", "APPROVED"] {
+            let body =
+                json!({ "decision": decision, "revision": 1, "reason": format!("no{hidden}") });
+            assert_eq!(
+                moderator.post(&review, body).await.faults(),
+                [fault("reason", "invalid")]
+            );
+        }
+    }
+    // Lines are what a reason may have.
+    let body =
+        json!({ "decision": "REJECTED", "revision": 1, "reason": "First:\n\tthe sound.\r\n" });
+    moderator.post(&review, body).await.ok(200);
+    let body = json!({ "reason": "\u{7f}again" });
+    let reopened = moderator.post(&format!("{submission}/reopen"), body).await;
+    assert_eq!(reopened.faults(), [fault("reason", "invalid")]);
 }
 
 #[tokio::test]
