@@ -151,6 +151,75 @@ async fn nobody_is_believed_but_trusted_proxies_and_their_one_header() {
     }
 }
 
+/// What a client sends, the proxy passes on, and ends with what it knows itself.
+#[tokio::test]
+async fn whatever_a_client_sends_through_a_proxy_counts_for_its_own_network() {
+    let app = behind("127.0.0.1, 10.0.0.0/8", "network=1000/h").await;
+    let own = "X-Forwarded-For: 192.0.2.7\r\n";
+    let spoof = "203.0.113.9";
+    let many = format!("X-Forwarded-For: {spoof}\r\n").repeat(60);
+    let counted = [
+        own.to_owned(),
+        format!("X-Forwarded-For: {spoof}\r\n{own}"),
+        format!("X-Forwarded-For: {spoof}, 127.0.0.1, 10.0.0.1\r\n{own}"),
+        format!("{many}{own}"),
+        format!("x-forwarded-for:{spoof},192.0.2.7\r\n"),
+        format!("X-FORWARDED-FOR: {spoof},\t,, ,192.0.2.7 ,10.0.0.1\t\r\n"),
+        format!("X-Forwarded-For: {spoof}\r\nx-forwarded-for: 192.0.2.7,10.0.0.1\r\n"),
+        format!("X_Forwarded_For: {spoof}\r\n{own}X_Forwarded_For: {spoof}\r\n"),
+        format!("X-Forwarded-For-: {spoof}\r\n{own}X-Forwarded: for={spoof}\r\n"),
+        format!("{own}Forwarded: for={spoof}\r\nX-Real-IP: {spoof}\r\nTrue-Client-IP: {spoof}\r\n"),
+        format!(
+            "{own}X-Client-IP: {spoof}\r\nClient-IP: {spoof}\r\nX-Original-Forwarded-For: {spoof}\r\n"
+        ),
+        format!("{own}Connection: X-Forwarded-For, keep-alive\r\n"),
+        format!("{own}Via: 1.1 {spoof}\r\nFrom: {spoof}\r\nOrigin: http://{spoof}\r\n"),
+        format!("X-Forwarded-For: \u{ff}{spoof}\u{a0}, 192.0.2.7\r\n"),
+        format!(
+            "{own}Transfer-Encoding: chunked\r\nTrailer: X-Forwarded-For\r\n\r\n0\r\nX-Forwarded-For: {spoof}\r\n"
+        ),
+    ];
+    // What is no header is not understood as one.
+    let refused = [
+        format!("X-Forwarded-For : {spoof}\r\n"),
+        format!("{own}\t, {spoof}\r\n"),
+        format!("{own} {spoof}\r\n"),
+        format!("X-Forwarded-For\0: {spoof}\r\n{own}"),
+        format!("X-Forwarded-For: {spoof}\r\0\n{own}"),
+    ];
+    let get = async |uri: &str, headers: &str| {
+        let address = app.base.trim_start_matches("http://");
+        let mut stream = TcpStream::connect(address).await.expect("a connection");
+        let request = format!("GET {uri} HTTP/1.1\r\nHost: {spoof}\r\n{headers}\r\n");
+        stream
+            .write_all(request.as_bytes())
+            .await
+            .expect("a request");
+        let mut heard = Vec::new();
+        let mut part = [0; 4096];
+        while !heard.windows(4).any(|end| end == b"\r\n\r\n") {
+            let count = stream.read(&mut part).await.expect("an answer");
+            assert!(count > 0, "{headers:?}: an end");
+            heard.extend(&part[..count]);
+        }
+        String::from_utf8_lossy(&heard).into_owned()
+    };
+    let mut left = 1000;
+    for uri in ["/api/v1/challenges", "http://203.0.113.9/api/v1/challenges"] {
+        for headers in &counted {
+            left -= 1;
+            let heard = get(uri, headers).await;
+            let limit = format!("ratelimit: \"network\";r={left};");
+            assert!(heard.starts_with("HTTP/1.1 200"), "{headers:?}: {heard}");
+            assert!(heard.contains(&limit), "{headers:?}: {heard}");
+        }
+    }
+    for headers in &refused {
+        let heard = get("/api/v1/challenges", headers).await;
+        assert!(heard.starts_with("HTTP/1.1 400"), "{headers:?}: {heard}");
+    }
+}
+
 #[tokio::test]
 async fn registrations_are_limited_by_network_and_the_answers_say_how() {
     let app = behind("127.0.0.1", "on, register=2/h").await;
