@@ -29,6 +29,8 @@ use crate::{
 
 /// More mistakes than this are not listed: the answer must not outgrow the request.
 const MOST_ERRORS: usize = 100;
+/// Nor the log: a name that is unknown may be a megabyte.
+const LONGEST_NAME: usize = 100;
 
 /// The patterns of the document, in words.
 const PATTERNS: [(&str, &str); 3] = [
@@ -178,6 +180,11 @@ impl Contract {
             .collect();
         find_nul(body, "", &mut errors);
         errors.truncate(MOST_ERRORS);
+        for error in &mut errors {
+            if let Some((end, _)) = error.field.char_indices().nth(LONGEST_NAME) {
+                error.field.truncate(end);
+            }
+        }
         if errors.is_empty() {
             Ok(())
         } else {

@@ -58,7 +58,7 @@ const DEFAULTS: [(&str, &str); 7] = [
     ("login", "600/h"),
     (FAILED_LOGINS, "5/15m"),
     ("refresh", "120/m"),
-    ("start", "120/h"),
+    ("runs", "120/h"),
 ];
 const FAILED_LOGINS: &str = "failed_logins";
 /// So many failures of one account an hour are noted in the audit log, and as many of all unknown names together.
@@ -260,8 +260,9 @@ pub struct Limits {
     pub failed_logins: FailedLogins,
     /// Refreshes, by sign-in.
     pub refresh: Limit<Uuid>,
-    /// Sessions started, by user: what one writes is limited by the rules of a session, not how many there are.
-    pub start: Limit<Uuid>,
+    /// Sessions started and submissions edited, by user: the rules of a session limit what it writes, not how many
+    /// there are.
+    pub runs: Limit<Uuid>,
     /// What answers take that have not been read.
     pub answers: Arc<Answers>,
 }
@@ -278,7 +279,7 @@ impl Limits {
             login: Limit::new("login", rates),
             failed_logins: FailedLogins::new(rates, auth.refresh.key_for(FAILED_LOGINS)?),
             refresh: Limit::new("refresh", rates),
-            start: Limit::new("start", rates),
+            runs: Limit::new("runs", rates),
             answers: Arc::default(),
         })
     }

@@ -29,6 +29,9 @@ const BUCKETS: &[f64] = &[
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 ];
 
+/// So much of a path is logged: more than any of ours has.
+const LOGGED: usize = 200;
+
 /// How the log is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
@@ -153,7 +156,8 @@ pub async fn respond<E: Endpoint>(endpoint: Arc<E>, request: Request) -> Result<
         problem: Mutex::new(None),
     };
     let method = request.method().clone();
-    let path = request.uri().path().to_owned();
+    // Whoever asks for 60,000 characters that are not there does not fill the log with them.
+    let path: String = request.uri().path().chars().take(LOGGED).collect();
     let started = Instant::now();
     CONTEXT
         .scope(context, async {

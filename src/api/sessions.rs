@@ -146,7 +146,7 @@ impl SessionsApi {
             tech_stack,
             challenge,
         } = body.0;
-        state.limits.start.check(&caller.0.sub)?;
+        state.limits.runs.check(&caller.0.sub)?;
         let session = state
             .db
             .call(

@@ -221,6 +221,7 @@ impl SubmissionsApi {
         if let Some(video_url) = &video_url {
             check_video_url(video_url, &state.config)?;
         }
+        state.limits.runs.check(&caller.0.sub)?;
         answer(
             &state,
             Some(&caller.0),

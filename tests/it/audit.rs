@@ -233,7 +233,7 @@ async fn nobody_can_fill_the_audit_log_by_wrong_answers() {
     }
     let refused = refused.expect("an end");
     let policy = refused.headers["ratelimit-policy"].to_str().expect("text");
-    assert!(policy.ends_with("\"start\";q=120;w=3600"), "{policy}");
+    assert!(policy.ends_with("\"runs\";q=120;w=3600"), "{policy}");
     refused.problem(429, "rate_limited");
     let noted = "select count(*) from private.audit_log where action = 'milestone.failed'";
     let noted: i64 = owner.query_one(noted, &[]).await.expect("a count").get(0);

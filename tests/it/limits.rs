@@ -4,7 +4,7 @@ use std::{num::NonZeroU32, time::Duration};
 
 use governor::{Quota, RateLimiter, clock::FakeRelativeClock, middleware::NoOpMiddleware};
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 use speedcoding::limits::States;
 
 use tokio::{
@@ -349,6 +349,28 @@ async fn whoever_is_signed_in_is_limited_as_a_user_and_nobody_else_can_use_that_
 }
 
 #[tokio::test]
+async fn starts_and_edits_are_limited_by_user() {
+    let app = behind("", "runs=2/h").await;
+    let (ada, bob) = (app.runner("ada").await, app.runner("bob").await);
+    let session = ada.start("freestyle").await;
+    let ended = ada.end(&session).await.ok(200);
+    let submission = format!("/submissions/{}", text(&ended, "/submission/id"));
+    let edit = async |revision: i32| {
+        let body = json!({ "revision": revision, "packages": ["axum"] });
+        answer(ada.request(Method::PATCH, &submission).json(&body)).await
+    };
+    edit(1).await.ok(200);
+    edit(2).await.problem(429, "rate_limited");
+    let start = json!({ "techStack": "Rust" });
+    ada.post("/sessions/start", start)
+        .await
+        .problem(429, "rate_limited");
+    // What is under way goes on.
+    ada.end(&session).await.ok(200);
+    bob.start("freestyle").await;
+}
+
+#[tokio::test]
 async fn refreshes_are_limited_by_sign_in_and_by_nothing_that_a_neighbour_does() {
     let app = behind("", "network=2/h,refresh=3/h").await;
     let visitor = app.visitor();
@@ -554,6 +576,16 @@ async fn whoever_reads_no_answers_gets_no_more_of_them_and_others_do() {
         .ok(200);
     bob.get("/submissions?limit=100").await.ok(200);
     app.visitor().get("/challenges").await.ok(200);
+    let whole = bob.get("/submissions?limit=2").await.ok(200);
+    let packed = bob
+        .request(Method::GET, "/submissions?limit=2")
+        .header("Accept-Encoding", "gzip");
+    let packed = packed.send().await.expect("an answer");
+    assert_eq!(packed.headers()["content-encoding"], "gzip");
+    let packed = packed.bytes().await.expect("a body");
+    let unpacked = flate2::read::GzDecoder::new(packed.as_ref());
+    let unpacked: Value = serde_json::from_reader(unpacked).expect("JSON");
+    assert!(unpacked == whole, "the same, piece by piece");
     drop(deaf);
     until_read(&ada).await;
 

@@ -1,6 +1,7 @@
 //! Whatever is sent, the answer is a problem with a stable code that says what is at fault; never a 500.
 
 use reqwest::{Method, header};
+use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -10,7 +11,8 @@ use tokio::{
 use crate::support::{
     actor::{Actor, Answer, PASSWORD, answer, text},
     app::TestApp,
-    cluster,
+    cluster::{self, Database},
+    program::Scratch,
     race::race,
 };
 
@@ -336,6 +338,40 @@ async fn a_flood_of_faults_is_answered_with_a_few() {
         let named = problem["errors"].as_array().map_or(0, Vec::len);
         assert!((1..=100).contains(&named), "{named} faults");
     }
+}
+
+#[tokio::test]
+async fn what_is_long_is_neither_repeated_nor_logged() {
+    let (scratch, database) = (Scratch::new(), Database::migrated().await);
+    let program = scratch
+        .program(&["serve"])
+        .on(database.url().expose_secret())
+        .serve()
+        .await;
+    let visitor = program.visitor();
+    let long = "é".repeat(200_000);
+    let problem = visitor
+        .post(
+            "/auth/register",
+            json!({ long.as_str(): 0, "username": { long.as_str(): "\0" } }),
+        )
+        .await
+        .problem(400, "invalid_request");
+    let errors = problem["errors"].as_array().expect("errors");
+    assert!(errors.iter().any(|error| error["field"] == "é".repeat(100)));
+    assert!(problem.to_string().len() < 2000, "{problem}");
+    let path = "x".repeat(60_000);
+    for path in [format!("/{path}"), format!("/users/{path}")] {
+        let answer = visitor.get(&path).await;
+        assert!(answer.status.is_client_error(), "{answer:?}");
+    }
+    visitor
+        .get(&format!("/rest/v1/{path}"))
+        .await
+        .problem(501, "postgrest_missing");
+    let logged = program.stop().await.well().stderr;
+    let longest = logged.lines().map(str::len).max();
+    assert!(longest.is_some_and(|longest| longest < 2000), "{longest:?}");
 }
 
 #[tokio::test]
