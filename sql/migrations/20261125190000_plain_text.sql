@@ -48,18 +48,19 @@ begin
   alter table private.attestations enable trigger user;
 end
 $$;
+-- All rows have just been looked at.
 alter table public.submissions
-  add constraint submissions_video_url_plain check (video_url !~ '[\u202A-\u202E\u2066-\u2069]'),
+  add constraint submissions_video_url_plain check (video_url !~ '[\u202A-\u202E\u2066-\u2069]') not valid,
   add constraint submissions_review_reason_plain check (
     review_reason !~ '[\u0001-\u0008\u000B\u000C\u000E-\u001F\u007F-\u009F\u202A-\u202E\u2066-\u2069]'
-  );
+  ) not valid;
 alter table private.reviews
   add constraint reviews_reason_plain check (
     reason !~ '[\u0001-\u0008\u000B\u000C\u000E-\u001F\u007F-\u009F\u202A-\u202E\u2066-\u2069]'
-  );
+  ) not valid;
 alter table private.attestations
   add constraint attestations_checker_version_plain
-    check (checker_version !~ '[\u0001-\u001F\u007F-\u009F\u202A-\u202E\u2066-\u2069]');
+    check (checker_version !~ '[\u0001-\u001F\u007F-\u009F\u202A-\u202E\u2066-\u2069]') not valid;
 
 -- Rows that only an editor changes are refused when they are edited next.
 alter table public.challenges

@@ -187,7 +187,9 @@ pub fn cursor_key<K: FromStr>(cursor: Option<&str>) -> Result<Option<K>, Problem
     URL_SAFE_NO_PAD
         .decode(cursor)
         .ok()
-        .and_then(|bytes| String::from_utf8(bytes).ok()?.parse().ok())
+        .and_then(|bytes| String::from_utf8(bytes).ok())
+        .filter(|key| !key.contains('\0'))
+        .and_then(|key| key.parse().ok())
         .map(Some)
         .ok_or_else(|| {
             Problem::invalid_field("cursor", "format", "is not the `nextCursor` of a page")

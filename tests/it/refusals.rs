@@ -520,6 +520,9 @@ async fn text_that_cannot_be_is_refused_by_the_name_of_its_parameter() {
             assert_eq!(answer.faults(), [fault(field, "format")], "{path}");
         }
     }
+    // Nor may a cursor have one in it.
+    let cursor = app.visitor().get("/challenges?cursor=AGFh").await;
+    assert_eq!(cursor.faults(), [fault("cursor", "format")]);
     // However its name is written; what has no such parameter is as ever.
     let challenge = moderator.get("/submissions?limit=1&chall%65nge=%00").await;
     assert_eq!(challenge.faults(), [fault("challenge", "format")]);
