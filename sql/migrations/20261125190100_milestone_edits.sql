@@ -58,7 +58,7 @@ as $$
 declare
   session record;
 begin
-  select s.challenge_id, s.start_time, s.end_time
+  select s.challenge_id, s.start_time, coalesce(s.end_time, private.clock()) as end_time
     into session
     from public.sessions as s
    where s.id = new.session_id;
@@ -76,8 +76,8 @@ begin
   end if;
   if new.completed_at < session.start_time or new.completed_at > session.end_time then
     perform private.refuse(409, 'milestone_times', format(
-      'A milestone is passed while its session runs: completed_at must be from %s%s.',
-      session.start_time, coalesce(' to ' || session.end_time, ' on')));
+      'A milestone is passed while its session runs: completed_at must be from %s to %s.',
+      session.start_time, session.end_time));
   end if;
   return new;
 end

@@ -364,7 +364,9 @@ async fn a_milestone_agrees_with_its_session_and_its_challenge() {
             "{told}"
         );
         done(editor, &row(1, "start_time")).await;
-        done(editor, &row(2, "start_time + interval '1 hour'")).await;
+        // It is not passed yet.
+        let later = "start_time + interval '1 hour'";
+        refused(editor, &row(2, later), "milestone_times").await;
         done(
             editor,
             &format!(
@@ -373,6 +375,7 @@ async fn a_milestone_agrees_with_its_session_and_its_challenge() {
             ),
         )
         .await;
+        done(editor, &row(2, later)).await;
         refused(
             editor,
             &row(3, "end_time + interval '1 ms'"),
