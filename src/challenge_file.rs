@@ -288,15 +288,9 @@ fn is_slug(text: &str) -> bool {
     })
 }
 
-/// As in the database. Inputs and answers are what they are.
-fn is_hidden(name: &str, c: char) -> bool {
-    let is_allowed = match name {
-        "title" => false,
-        "description" => matches!(c, '\t' | '\n' | '\r'),
-        _ => true,
-    };
-    !is_allowed
-        && (c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'))
+/// What a terminal obeys, and what turns the direction of the text that follows: as in the database.
+pub fn is_hidden(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 fn is_of_name(c: char) -> bool {
@@ -463,7 +457,10 @@ impl<'a> Fields<'a> {
                 name,
                 "has the character U+0000, which cannot be stored",
             );
-        } else if text.chars().any(|c| is_hidden(name, c)) {
+        } else if matches!(name, "title" | "description")
+            // Inputs and answers are what they are.
+            && text.contains(|c| is_hidden(c) && (name == "title" || !matches!(c, '\t' | '\n' | '\r')))
+        {
             self.mistake(
                 line,
                 name,

@@ -24,6 +24,7 @@ use crate::{
         bearer::{Anyone, SignedIn},
         token::Claims,
     },
+    challenge_file::is_hidden,
     config::Config,
     contract::{Body, Json},
     db::query::{self, Query as Statement},
@@ -396,9 +397,7 @@ pub(super) fn check_video_url(video_url: &str, config: &Config) -> Result<(), Pr
     }
     if !written.eq_ignore_ascii_case(host)
         || host.split('.').any(str::is_empty)
-        || !video_url
-            .bytes()
-            .all(|b| b.is_ascii_graphic() && b != b'\\')
+        || video_url.contains(|c: char| c.is_whitespace() || c == '\\' || is_hidden(c))
     {
         return refuse("must be a plain URL".into());
     }

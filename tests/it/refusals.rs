@@ -731,7 +731,7 @@ async fn a_recording_is_a_plain_https_url_on_an_allowed_host() {
         "https://youtube.com",
         "https://youtube.com/@somebody:x",
         "https://youtube.com/späße🎉",
-        "https://youtube.com/\u{200b}\u{feff}\u{180e}\u{202e}\u{e000}",
+        "https://youtube.com/\u{200b}\u{feff}\u{180e}\u{e000}",
         &longest,
     ] {
         let runner = app.runner(&format!("r{}", nth())).await;
