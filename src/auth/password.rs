@@ -3,7 +3,7 @@
 use std::io;
 
 use argon2::{
-    Algorithm, Argon2, Block, Params, Version,
+    Algorithm, Argon2, Params, Version,
     password_hash::phc::{Output, PasswordHash, Salt},
 };
 use aws_lc_rs::rand;
@@ -137,16 +137,14 @@ fn derive(
     salt: &[u8],
     memory: &mut Memory,
 ) -> Option<Output> {
-    let blocks = argon2.params().block_count();
-    if memory.len() < blocks {
-        memory.resize(blocks, Block::new());
-    }
+    let count = argon2.params().block_count();
+    let blocks = memory.blocks(count).ok()?;
     let length = argon2.params().output_len()?;
     let mut output = [0; Output::MAX_LENGTH];
     let output = output.get_mut(..length)?;
-    let derived = argon2.hash_password_into_with_memory(password, salt, output, &mut *memory);
-    if blocks > TODAYS.block_count() {
-        *memory = Memory::new();
+    let derived = argon2.hash_password_into_with_memory(password, salt, output, blocks);
+    if count > TODAYS.block_count() {
+        *memory = Memory::default();
     }
     derived.ok()?;
     Output::new(output).ok()

@@ -11,6 +11,9 @@ use std::{
 
 use argon2::Block;
 use crossbeam_channel::{Receiver, Sender};
+#[cfg(target_os = "linux")]
+use memmap2::Advice;
+use memmap2::MmapMut;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::problem::Problem;
@@ -20,15 +23,42 @@ const QUEUE_PER_THREAD: usize = 32;
 /// How much nicer than the rest: who has something to do goes first; against one of them a tenth of a core is left.
 #[cfg(target_os = "linux")]
 const NICENESS: i32 = 10;
+/// On every machine that the service is built for.
+const LARGE_PAGE: usize = 2 * 1024 * 1024;
 
-/// What a thread hashes in. It is kept for the next job, and given back when none comes for a while.
-pub type Memory = Vec<Block>;
-/// Its capacity, of which only what is used is real: glibc gives freed memory back to the system for certain only
-/// where it is more than 32 MiB (mallopt(3), M_MMAP_THRESHOLD).
-const CAPACITY: usize = 33 * 1024;
-/// A login that comes alone finds it there: making it anew takes the system some milliseconds (benches/logins.rs).
+/// How long a thread keeps its memory for the next job. A login that comes alone finds it there: making it anew takes
+/// the system some milliseconds (benches/logins.rs).
 const KEPT_FOR: Duration = Duration::from_secs(1);
 type Job = Box<dyn FnOnce(&mut Memory) + Send>;
+
+/// What a thread hashes in: the system gives it page by page, and has all of it back when it is dropped.
+#[derive(Default)]
+pub struct Memory(Option<MmapMut>);
+
+impl Memory {
+    /// At least so many blocks, with whatever was in them.
+    pub fn blocks(&mut self, count: usize) -> io::Result<&mut [Block]> {
+        let needed = count * Block::SIZE;
+        let mapped = match self.0.take() {
+            Some(mapped) if mapped.len() >= needed => mapped,
+            _ => map(needed)?,
+        };
+        // SAFETY: a block is an array of integers, which any bytes are.
+        let (_, blocks, _) = unsafe { self.0.insert(mapped).align_to_mut() };
+        Ok(blocks)
+    }
+}
+
+/// In large pages as far as they are used in whole: Argon2 goes through its memory at random, and is a twentieth faster
+/// where fewer pages hold it (benches/logins.rs).
+fn map(bytes: usize) -> io::Result<MmapMut> {
+    // Linux places what is a multiple of them so that it begins with one.
+    let mapped = MmapMut::map_anon(bytes.next_multiple_of(LARGE_PAGE))?;
+    // A kernel without them refuses, and nothing is lost.
+    #[cfg(target_os = "linux")]
+    let _ = mapped.advise_range(Advice::HugePage, 0, bytes / LARGE_PAGE * LARGE_PAGE);
+    Ok(mapped)
+}
 
 /// One thread for each core, and places for what they work on and for what waits for them.
 pub struct Pool {
@@ -102,12 +132,11 @@ fn work_off(queue: &Receiver<Job>) {
     if let Err(error) = rustix::process::nice(NICENESS) {
         tracing::warn!("passwords are hashed with normal priority: {error}");
     }
-    let mut memory = Memory::new();
+    let mut memory = Memory::default();
     while let Ok(job) = queue.recv_timeout(KEPT_FOR).or_else(|_| {
-        memory = Memory::new();
+        memory = Memory::default();
         queue.recv()
     }) {
-        memory.reserve(CAPACITY.saturating_sub(memory.len()));
         // A panic has been reported when it comes here; whoever waits for the job is answered with 500.
         let _ = catch_unwind(AssertUnwindSafe(|| job(&mut memory)));
     }
