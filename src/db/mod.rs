@@ -12,7 +12,7 @@ pub mod users;
 use std::time::{Duration, Instant};
 
 use deadpool_postgres::{
-    Client, Manager, ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime,
+    Client, Manager, ManagerConfig, Pool, PoolError, QueueMode, RecyclingMethod, Runtime,
 };
 use postgres_from_row::FromRow;
 use secrecy::SecretString;
@@ -73,6 +73,8 @@ impl Db {
         };
         let pool = Pool::builder(Manager::from_config(postgres, tls, manager))
             .max_size(config.db_connections())
+            // What was used last is still in the processor's caches, PostgreSQL's side of it too.
+            .queue_mode(QueueMode::Lifo)
             .wait_timeout(Some(POOL_WAIT))
             .create_timeout(Some(CONNECT_TIMEOUT))
             .runtime(Runtime::Tokio1)
