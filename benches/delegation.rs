@@ -1,14 +1,15 @@
 //! What delegation costs: PostgREST asked through the service, beside the same PostgREST asked directly.
 //!
-//! `cargo bench --bench delegation` starts a private PostgreSQL with its default settings in a temporary directory, on it
-//! the `postgrest` on PATH or else the postrust of the cache, configured as the service does it, and before that the
-//! release build of the service. The two take turns with the same requests. Options: `-- --help`.
+//! `cargo bench --bench delegation` starts the release build of the service with a private PostgreSQL in a temporary
+//! directory, beside which it starts the `postgrest` on PATH or else the postrust of the cache; and once more, as if that
+//! PostgREST were somebody else's, of which the service cannot know what it asks. Asked directly and through the
+//! service the same PostgREST takes turns with the same requests. Options: `-- --help`.
 
 mod support;
 
 use std::{
     cell::{Cell, RefCell},
-    fs,
+    env, fs,
     path::Path,
     time::{Duration, Instant},
 };
@@ -16,30 +17,22 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use futures_util::future::try_join_all;
-use secrecy::{ExposeSecret, SecretString};
-use speedcoding::db::{embedded::Embedded, migrate::migrate};
+use secrecy::SecretString;
+use speedcoding::db::embedded::{Embedded, postgrest::PostgRest};
 use support::{
-    BUILT, Connection, FIRST, PASSWORD, SECRET, Server, USER, Usage, access_tokens, connect,
-    fill_users, free_port, http, numbers, on_private_postgresql, summary, token, upstream_program,
+    BUILT, Connection, FIRST, SECRET, Server, USER, Usage, access_tokens, connect, fill_users,
+    free_port, http, numbers, summary, token, upstream_program,
 };
-use tokio::time::sleep;
+use tokio::{process::Command, time::sleep};
 
 const CONNECTIONS: usize = 32;
 const USERS: u64 = 1000;
 
-/// What is asked, with a token or without: somebody's runs with their milestones, and what can be started.
-const QUESTIONS: [(&str, bool, &str); 2] = [
-    (
-        "own sessions, signed in",
-        true,
-        "/sessions?select=id,status,total_time,milestones(milestone_number,passed)&user_id=eq.",
-    ),
-    (
-        "challenges, a visitor",
-        false,
-        "/challenges?select=slug,title&order=slug",
-    ),
-];
+/// Somebody's runs with their milestones.
+const OWN_SESSIONS: &str =
+    "/sessions?select=id,status,total_time,milestones(milestone_number,passed)&user_id=eq.";
+/// What can be started.
+const CHALLENGES: &str = "/challenges?select=slug,title&order=slug";
 
 #[derive(Parser)]
 struct Options {
@@ -60,10 +53,40 @@ struct Options {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
     let options = Options::parse();
-    on_private_postgresql(&[], async |embedded, dir| {
-        measure(&options, embedded, dir).await
-    })
-    .await
+    let dir = env::temp_dir().join(format!("speedcoding-bench-{}", std::process::id()));
+    fs::create_dir_all(dir.join("bin"))?;
+    let service = start(&dir).await?;
+    let outcome = tokio::select! {
+        outcome = measure(&options, &service, &dir) => outcome,
+        _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("stopped")),
+    };
+    service.stop().await?;
+    fs::remove_dir_all(&dir).with_context(|| format!("cannot remove {}", dir.display()))?;
+    outcome
+}
+
+/// The service as it is without settings, with a PostgREST on its PATH.
+async fn start(dir: &Path) -> Result<Server> {
+    let program = upstream_program::find(&["postgrest", "postrust"]).with_context(|| {
+        format!(
+            "there is no PostgREST: put postgrest on PATH, or cargo install postrust-server --version '^3' --root {}",
+            upstream_program::cache().display()
+        )
+    })?;
+    // Where the account of the private PostgreSQL may run it.
+    let bin = dir.join("bin");
+    fs::copy(&program, bin.join(program.file_name().context("a name")?))?;
+    let path = env::var_os("PATH").unwrap_or_default();
+    let path = env::join_paths([bin].into_iter().chain(env::split_paths(&path)))?;
+    let port = free_port()?;
+    let mut command = Command::new(BUILT);
+    command
+        .env("DATA_DIR", dir.join("data"))
+        .env("PATH", path)
+        .env("JWT_SECRET", SECRET)
+        .env("BIND", format!("127.0.0.1:{port}"))
+        .env("RATE_LIMITS", "off");
+    Server::start(command, dir, "service", port, "/health/ready").await
 }
 
 /// What one turn gave.
@@ -74,19 +97,22 @@ struct Turn {
     service_us: f64,
 }
 
-async fn measure(options: &Options, embedded: &Embedded, dir: &Path) -> Result<()> {
-    fill(embedded.url()).await?;
-    let (upstream, root) = start_upstream(embedded.url(), dir).await?;
-    let asked = format!("http://127.0.0.1:{}{root}", upstream.port);
-    let settings = [("RATE_LIMITS", "off".to_owned()), ("POSTGREST_URL", asked)];
-    let service = Server::service(
-        BUILT.as_ref(),
-        embedded.socket_url(),
-        dir,
-        "service",
-        settings,
-    )
-    .await?;
+async fn measure(options: &Options, service: &Server, dir: &Path) -> Result<()> {
+    let data_dir = dir.join("data");
+    let database = Embedded::running_url(&data_dir)?;
+    fill(&database).await?;
+    let upstream =
+        PostgRest::running_url(&data_dir).context("the service has found no PostgREST")?;
+    let settings = [
+        ("RATE_LIMITS", "off".to_owned()),
+        ("POSTGREST_URL", upstream.to_string()),
+    ];
+    let other = Server::service(BUILT.as_ref(), &database, dir, "other", settings).await?;
+    let questions = [
+        ("own sessions, signed in", service, OWN_SESSIONS),
+        ("the same, not our own", &other, OWN_SESSIONS),
+        ("challenges, a visitor", service, CHALLENGES),
+    ];
     println!(
         "{CONNECTIONS} connections, {} rounds of {} s after {} s of warm-up, {} cores. Medians; in brackets the \
          spread. Load average: {}.\n",
@@ -96,19 +122,20 @@ async fn measure(options: &Options, embedded: &Embedded, dir: &Path) -> Result<(
         std::thread::available_parallelism()?,
         fs::read_to_string("/proc/loadavg")?.trim()
     );
-    for (name, signed_in, question) in QUESTIONS {
-        let requests = |base: &str| requests(base, question, signed_in);
-        let (through, directly) = (requests("/rest/v1")?, requests(root)?);
+    let direct_port = upstream.port().context("a port")?;
+    for (name, service, question) in questions {
+        let through = requests("/rest/v1", question)?;
+        let directly = requests(upstream.path().trim_end_matches('/'), question)?;
         let (mut delegated, mut direct) = (Vec::new(), Vec::new());
         for round in 0..options.rounds {
-            let turn = |server, requests| load(options, server, &service, requests);
+            let turn = |port, requests| load(options, port, service.pid, requests);
             // Each goes first once: what drifts favours nobody.
             if round % 2 == 0 {
-                delegated.push(turn(&service, &through).await?);
-                direct.push(turn(&upstream, &directly).await?);
+                delegated.push(turn(service.port, &through).await?);
+                direct.push(turn(direct_port, &directly).await?);
             } else {
-                direct.push(turn(&upstream, &directly).await?);
-                delegated.push(turn(&service, &through).await?);
+                direct.push(turn(direct_port, &directly).await?);
+                delegated.push(turn(service.port, &through).await?);
             }
         }
         let pairs = delegated.iter().zip(&direct);
@@ -138,7 +165,6 @@ async fn measure(options: &Options, embedded: &Embedded, dir: &Path) -> Result<(
 
 /// Users who are signed in, each with a session that is over and its milestones.
 async fn fill(url: &SecretString) -> Result<()> {
-    migrate(url).await?;
     let owner = connect(url).await?;
     let numbers = numbers(USERS);
     let users = fill_users(&numbers);
@@ -160,60 +186,32 @@ async fn fill(url: &SecretString) -> Result<()> {
     Ok(())
 }
 
-/// As the service starts it beside the private PostgreSQL, and beneath which path it serves.
-async fn start_upstream(url: &SecretString, dir: &Path) -> Result<(Server, &'static str)> {
-    let program = upstream_program::find(&["postgrest", "postrust"]).with_context(|| {
-        format!(
-            "there is no PostgREST: put postgrest on PATH, or cargo install postrust-server --version '^3' --root {}",
-            upstream_program::cache().display()
-        )
-    })?;
-    let root = upstream_program::root(&program);
-    let port = free_port()?;
-    let database = upstream_program::database(url.expose_secret(), PASSWORD);
-    let command = upstream_program::command(&program, &database, SECRET, port);
-    let ready = format!("{root}/challenges");
-    Ok((
-        Server::start(command.into(), dir, "postgrest", port, &ready).await?,
-        root,
-    ))
-}
-
-/// One request a user, or one for all.
-fn requests(base: &str, question: &str, signed_in: bool) -> Result<Vec<Vec<u8>>> {
+/// Each user's own question, where one ends in whose it is; a visitor's otherwise.
+fn requests(base: &str, question: &str) -> Result<Vec<Vec<u8>>> {
     let tokens = access_tokens()?;
-    let users = if signed_in { USERS } else { 1 };
-    let request = |number: u64| {
+    let request = |number: Option<u64>| {
         let mut request = Vec::new();
-        if signed_in {
-            let token = token(&tokens, number)?;
-            http(
-                &mut request,
-                "GET",
-                base,
-                &format!("{question}{USER}{number}"),
-                &token,
-                "",
-            );
-        } else {
-            http(&mut request, "GET", base, question, "", "");
-        }
+        let (path, token) = match number {
+            Some(number) => (format!("{question}{USER}{number}"), token(&tokens, number)?),
+            None => (question.to_owned(), String::new()),
+        };
+        http(&mut request, "GET", base, &path, &token, "");
         Ok(request)
     };
-    (FIRST..FIRST + users).map(request).collect()
+    match question.ends_with('.') {
+        true => (FIRST..FIRST + USERS)
+            .map(|number| request(Some(number)))
+            .collect(),
+        false => Ok(vec![request(None)?]),
+    }
 }
 
 /// Asks a server with all connections, each again as soon as it has its answer.
-async fn load(
-    options: &Options,
-    server: &Server,
-    service: &Server,
-    requests: &[Vec<u8>],
-) -> Result<Turn> {
+async fn load(options: &Options, port: u16, service: u32, requests: &[Vec<u8>]) -> Result<Turn> {
     let (next, over) = (Cell::new(0_usize), Cell::new(false));
     let latencies: RefCell<Option<Vec<f64>>> = RefCell::new(None);
     let client = || async {
-        let mut connection = Connection::open(server.port).await?;
+        let mut connection = Connection::open(port).await?;
         while !over.get() {
             let request = &requests[next.replace(next.get() + 1) % requests.len()];
             let sent = Instant::now();
@@ -231,11 +229,11 @@ async fn load(
     };
     let clock = async {
         sleep(Duration::from_secs(options.warm_up)).await;
-        let (began, before) = (Instant::now(), Usage::of(service.pid)?.own_us);
+        let (began, before) = (Instant::now(), Usage::of(service)?.own_us);
         *latencies.borrow_mut() = Some(Vec::new());
         sleep(Duration::from_secs(options.seconds)).await;
         let took = began.elapsed().as_secs_f64();
-        let used = Usage::of(service.pid)?.own_us - before;
+        let used = Usage::of(service)?.own_us - before;
         over.set(true);
         let latencies = latencies.take().unwrap_or_default();
         let count = latencies.len() as f64;

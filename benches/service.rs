@@ -23,9 +23,8 @@ use speedcoding::{
     db::{embedded::Embedded, migrate::migrate},
 };
 use support::{
-    BUILT, Connection, FIRST, PASSWORD, SECRET, Server, TICK_US, USER, Usage, access_tokens,
-    connect, fill_users, free_port, http, numbers, on_private_postgresql, summary, token,
-    upstream_program,
+    BUILT, Connection, FIRST, SECRET, Server, TICK_US, USER, Usage, access_tokens, connect,
+    fill_users, free_port, http, numbers, on_private_postgresql, summary, token, upstream_program,
 };
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
@@ -36,6 +35,8 @@ use tokio_postgres::Client;
 
 const CONNECTIONS: u64 = 32;
 const PACKAGES: [&str; 5] = ["tokio", "poem", "serde", "tokio-postgres", "argon2"];
+/// What `authenticator` logs in with.
+const PASSWORD: &str = "bench";
 const VIDEO_URL: &str = "https://www.youtube.com/watch?v=dQw4w9WgXcQ";
 /// Every user has one session that is over, with milestones and a submission, and stays.
 const ARCHIVED: &str = "00000000-0000-7001-8000-";
@@ -428,6 +429,7 @@ impl<'a> Bench<'a> {
         let fill = format!(
             "set session_replication_role = replica;
              {users}
+             alter role authenticator password '{PASSWORD}';
              insert into public.sessions
                (id, user_id, challenge_id, tech_stack, start_time, end_time, deadline, status)
              select ('{ARCHIVED}' || n)::uuid, ('{USER}' || n)::uuid, id, 'Rust, PostgreSQL', now() - interval '2 days',

@@ -32,7 +32,7 @@ use url::Url;
 
 use crate::{
     app::State,
-    auth::bearer,
+    auth::{bearer, token::Claims},
     config::Config,
     db::{self, Found, connect, query},
     limits::{Answers, Held},
@@ -97,6 +97,8 @@ pub struct Delegate {
     upstream: Option<String>,
     api_key: Option<HeaderValue>,
     patience: Duration,
+    /// Whether it certainly asks whether a sign-in is alive, in the transaction that reads (`check_request`).
+    asks_itself: bool,
 }
 
 impl Delegate {
@@ -126,6 +128,7 @@ impl Delegate {
                 .transpose()
                 .context("SUPABASE_ANON_KEY")?,
             patience: Duration::from_secs(config.request_timeout),
+            asks_itself: config.postgrest_is_ours,
         })
     }
 
@@ -301,17 +304,14 @@ pub async fn delegate(mut request: Request) -> Result<Response> {
             .into());
     }
     let uri = state.delegate.uri(request.uri())?;
-    match bearer::claims(&request)? {
-        Some(claims) => {
-            let params: [&(dyn ToSql + Sync); 2] = [&claims.session_id, &claims.sub];
-            let live: Option<Found> = state
-                .db
-                .identity(&query::FIND_LIVE_SIGN_IN, &params)
-                .await?;
-            if live.is_none() {
-                let Found = state.db.call(Some(&claims), &query::ADMIT, &[]).await?;
-            }
-        }
+    let claims = bearer::claims(&request)?;
+    // Of a relation that is read a success says that PostgREST has asked; the root is none.
+    let is_asked_there = state.delegate.asks_itself
+        && matches!(*request.method(), Method::GET | Method::HEAD)
+        && request.uri().path().len() > BASE.len() + 1;
+    match &claims {
+        Some(_) if is_asked_there => {}
+        Some(claims) => admit(&state, claims).await?,
         None => {
             request.headers_mut().remove(header::AUTHORIZATION);
         }
@@ -325,11 +325,34 @@ pub async fn delegate(mut request: Request) -> Result<Response> {
     let caller = answers.caller(&state.limits, &request);
     let address = state.limits.client(&request);
     let outgoing = state.delegate.request(request, uri, address);
-    let response = tokio::time::timeout(*patience, client.request(outgoing))
+    let outcome = tokio::time::timeout(*patience, client.request(outgoing))
         .await
-        .map_err(|_| timed_out())?
-        .map_err(refused)?;
-    Ok(state.delegate.response(response, answers, caller)?)
+        .map_err(|_| timed_out())
+        .and_then(|outcome| outcome.map_err(refused));
+    let is_success = outcome
+        .as_ref()
+        .is_ok_and(|response| response.status().is_success());
+    if let Some(claims) = &claims
+        && is_asked_there
+        && !is_success
+    {
+        // Whoever may ask nothing is told so in the same words everywhere.
+        admit(&state, claims).await?;
+    }
+    Ok(state.delegate.response(outcome?, answers, caller)?)
+}
+
+/// Refuses whose sign-in has ended or who is banned.
+async fn admit(state: &State, claims: &Claims) -> Result<(), Problem> {
+    let params: [&(dyn ToSql + Sync); 2] = [&claims.session_id, &claims.sub];
+    let live: Option<Found> = state
+        .db
+        .identity(&query::FIND_LIVE_SIGN_IN, &params)
+        .await?;
+    if live.is_none() {
+        let Found = state.db.call(Some(claims), &query::ADMIT, &[]).await?;
+    }
+    Ok(())
 }
 
 /// The path beneath PostgREST's root: nothing, a relation, or `rpc/` and a function. Only what every server on the way

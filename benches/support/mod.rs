@@ -14,6 +14,10 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use secrecy::{ExposeSecret, SecretString};
 use speedcoding::{auth::token::AccessTokens, db::embedded::Embedded};
 use tokio::{
@@ -34,8 +38,6 @@ pub const SECRET: &str = "a secret for benchmarks, which everybody may know";
 pub const FIRST: u64 = 100_000_000_000;
 pub const USER: &str = "00000000-0000-7000-8000-";
 pub const SIGN_IN: &str = "00000000-0000-4000-8000-";
-/// What `authenticator` logs in with.
-pub const PASSWORD: &str = "bench";
 /// Linux counts CPU time in hundredths of a second.
 pub const TICK_US: u64 = 10_000;
 
@@ -66,15 +68,14 @@ pub fn numbers(count: u64) -> String {
     format!("generate_series({FIRST}, {}) as n", FIRST + count - 1)
 }
 
-/// Makes a user of each number, who is signed in; and `authenticator` may log in.
+/// Makes a user of each number, who is signed in.
 pub fn fill_users(numbers: &str) -> String {
     format!(
         "insert into public.users (id, username) select ('{USER}' || n)::uuid, 'bench_' || n from {numbers};
          insert into private.refresh_tokens (id, user_id, nonce_digest, key_id, idle_expires_at, expires_at)
          select ('{SIGN_IN}' || n)::uuid, ('{USER}' || n)::uuid, sha256(n::text::bytea), '\\x00000000',
                 now() + interval '14 days', now() + interval '30 days'
-           from {numbers};
-         alter role authenticator password '{PASSWORD}';"
+           from {numbers};"
     )
 }
 
@@ -123,7 +124,7 @@ impl Usage {
 pub struct Server {
     pub port: u16,
     pub pid: u32,
-    _child: Child,
+    child: Child,
 }
 
 impl Server {
@@ -167,11 +168,7 @@ impl Server {
                 http(&mut request, "GET", "", ready, "", "");
                 if matches!(connection.exchange(&request).await, Ok(status) if status != 503) {
                     let pid = child.id().context("it has ended")?;
-                    return Ok(Server {
-                        port,
-                        pid,
-                        _child: child,
-                    });
+                    return Ok(Server { port, pid, child });
                 }
             }
             if child.try_wait()?.is_some() {
@@ -180,6 +177,13 @@ impl Server {
             sleep(Duration::from_millis(50)).await;
         }
         bail!("{name} does not start:\n{}", fs::read_to_string(path)?)
+    }
+
+    /// Lets it end by itself, with what it has started.
+    pub async fn stop(mut self) -> Result<()> {
+        kill(Pid::from_raw(self.pid.try_into()?), Signal::SIGTERM)?;
+        self.child.wait().await?;
+        Ok(())
     }
 }
 

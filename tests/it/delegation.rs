@@ -20,8 +20,8 @@ use crate::support::{
     actor::{Actor, Answer, answer, text},
     app::TestApp,
     cluster::{Database, connect},
-    postgrest::login,
-    program::{Scratch, install_script, is_alive, send, until},
+    postgrest::{PostgRest, login},
+    program::{Scratch, install_script, is_alive, send, tell_untold, until},
     upstream::{Upstream, chunk},
 };
 
@@ -304,6 +304,120 @@ async fn who_has_no_token_is_nobody_and_who_has_a_bad_one_is_refused_here() {
         .await
         .problem(401, "sign_in_ended");
     assert_eq!(upstream.heard().len(), 0);
+}
+
+#[tokio::test]
+async fn what_our_own_postgrest_lets_pass_is_not_asked_here_and_all_else_is() {
+    let upstream = Upstream::acting(|heard, mut stream| async move {
+        let answer = match heard.line() {
+            line if line.contains("/missing") => {
+                "HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\n{}"
+            }
+            line if line.contains("/broken") => return None,
+            _ => EMPTY,
+        };
+        stream.write_all(answer.as_bytes()).await.ok()?;
+        Some(stream)
+    })
+    .await;
+    let app = TestApp::start_with(|config| {
+        config.postgrest_url = Some(upstream.url.clone());
+        config.postgrest_is_ours = true;
+    })
+    .await;
+    let alice = app.runner("alice").await;
+    get(&alice, "/rest/v1/users").await.ok(200);
+    assert_eq!(get(&alice, "/rest/v1/missing").await.status, 404);
+    get(&alice, "/rest/v1/broken")
+        .await
+        .problem(502, "upstream_unavailable");
+
+    let owner = app.sql().await;
+    owner
+        .batch_execute(
+            "update private.refresh_tokens set revoked_at = now(), revoked_reason = 'logout'",
+        )
+        .await
+        .expect("a revocation");
+    upstream.heard();
+    // A pretended one asks nobody: this shows who decides.
+    get(&alice, "/rest/v1/users").await.ok(200);
+    for path in ["/rest/v1/missing", "/rest/v1/broken"] {
+        get(&alice, path).await.problem(401, "sign_in_ended");
+    }
+    upstream.heard();
+    // What may read no relation, or may write, goes no further.
+    for path in ["/rest/v1", "/rest/v1/"] {
+        get(&alice, path).await.problem(401, "sign_in_ended");
+    }
+    for method in [Method::POST, Method::PATCH, Method::DELETE, Method::OPTIONS] {
+        answer(alice.request(method, "/rest/v1/users"))
+            .await
+            .problem(401, "sign_in_ended");
+    }
+    get(&alice.with_token("a.b.c"), "/rest/v1/users")
+        .await
+        .problem(401, "invalid_token");
+    assert_eq!(upstream.heard().len(), 0);
+}
+
+#[tokio::test]
+async fn our_own_postgrest_refuses_who_has_no_say_any_more() {
+    let database = Database::migrated().await;
+    let Some(postgrest) = PostgRest::beside(&database).await else {
+        tell_untold("refusals by our own PostgREST", "postgrest or postrust");
+        return;
+    };
+    let app = TestApp::start_on(database, |config| {
+        config.postgrest_url = Some(postgrest.url.clone());
+        config.postgrest_is_ours = true;
+    })
+    .await;
+    let owner = app.sql().await;
+    let ends = [
+        (
+            "update public.users set banned_at = now() where username = $1",
+            403,
+            "account_banned",
+        ),
+        (
+            "update private.refresh_tokens set revoked_at = now(), revoked_reason = 'logout'
+              where user_id = (select id from public.users where username = $1)",
+            401,
+            "sign_in_ended",
+        ),
+        (
+            "update private.refresh_tokens set idle_expires_at = now()
+              where user_id = (select id from public.users where username = $1)",
+            401,
+            "sign_in_ended",
+        ),
+        (
+            "delete from public.users where username = $1",
+            401,
+            "sign_in_ended",
+        ),
+    ];
+    for (number, (end, status, code)) in ends.into_iter().enumerate() {
+        let name = format!("runner_{number}");
+        let runner = app.runner(&name).await;
+        let head = async || {
+            answer(runner.request(Method::HEAD, "/rest/v1/users"))
+                .await
+                .status
+        };
+        get(&runner, "/rest/v1/users").await.ok(200);
+        assert_eq!(head().await, 200);
+        owner.execute(end, &[&name]).await.expect("an end");
+        for path in [
+            "/rest/v1/users",
+            "/rest/v1/sessions?select=*,milestones(*)",
+            "/rest/v1/nothing",
+        ] {
+            get(&runner, path).await.problem(status, code);
+        }
+        assert_eq!(head().await, status);
+    }
 }
 
 #[tokio::test]
@@ -902,6 +1016,7 @@ async fn a_postgrest_on_path_runs_beside_the_private_postgresql_and_no_longer_th
         ("PGRST_DB_SCHEMAS", "public"),
         ("PGRST_DB_ANON_ROLE", "anon"),
         ("PGRST_DB_PRE_REQUEST", "speedcoding.check_request"),
+        ("PGRST_DB_CONFIG", "false"),
         ("PGRST_SERVER_HOST", "127.0.0.1"),
     ] {
         assert_eq!(value(name), expected);
