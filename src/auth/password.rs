@@ -77,7 +77,6 @@ impl Admitted {
             let password = password.expose_secret();
             refuse_weak(field, password, &username)?;
             hash(password.as_bytes(), memory)
-                .ok_or_else(|| Problem::internal("a password cannot be hashed"))
         };
         self.0.run(hashing).await?
     }
@@ -93,21 +92,21 @@ impl Admitted {
         let comparing = move |memory: &mut Memory| {
             let password = password.expose_secret().as_bytes();
             if let Some((user, hash)) = stored {
-                match compare(password, &hash, memory) {
-                    Some(verdict) => return verdict,
+                match compare(password, &hash, memory)? {
+                    Some(verdict) => return Ok(verdict),
                     None => tracing::error!(
                         %user,
                         "a password hash in private.credentials cannot be read: nobody can log in with it"
                     ),
                 }
             }
-            compare(password, NOBODYS_HASH, memory);
-            Verdict {
+            compare(password, NOBODYS_HASH, memory)?;
+            Ok(Verdict {
                 correct: false,
                 rehashed: None,
-            }
+            })
         };
-        self.0.run(comparing).await
+        self.0.run(comparing).await?
     }
 }
 
@@ -121,46 +120,56 @@ fn todays() -> String {
     format!("$argon2id$v=19$m={memory},t={passes},p={lanes}$")
 }
 
-/// A hash of today's kind; nothing where there is no randomness.
-fn hash(password: &[u8], memory: &mut Memory) -> Option<String> {
+/// A hash of today's kind.
+fn hash(password: &[u8], memory: &mut Memory) -> Result<String, Problem> {
+    let impossible = || Problem::internal("a password cannot be hashed");
     let mut salt = [0; 16];
-    rand::fill(&mut salt).ok()?;
+    rand::fill(&mut salt).map_err(|_| impossible())?;
     let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, TODAYS);
-    let output = derive(&argon2, password, &salt, memory)?;
+    let output = derive(&argon2, password, &salt, memory)?.ok_or_else(impossible)?;
     let [salt, output] = [&salt[..], output.as_bytes()].map(|bytes| STANDARD_NO_PAD.encode(bytes));
-    Some(format!("{}{salt}${output}", todays()))
+    Ok(format!("{}{salt}${output}", todays()))
 }
 
+/// Nothing where the parameters or the salt are such that nothing can be derived.
 fn derive(
     argon2: &Argon2<'_>,
     password: &[u8],
     salt: &[u8],
     memory: &mut Memory,
-) -> Option<Output> {
+) -> Result<Option<Output>, Problem> {
     let count = argon2.params().block_count();
-    let blocks = memory.blocks(count).ok()?;
-    let length = argon2.params().output_len()?;
+    let blocks = memory.blocks(count)?;
     let mut output = [0; Output::MAX_LENGTH];
-    let output = output.get_mut(..length)?;
-    let derived = argon2.hash_password_into_with_memory(password, salt, output, blocks);
+    let derived = argon2.params().output_len().and_then(|length| {
+        let output = output.get_mut(..length)?;
+        let derived = argon2.hash_password_into_with_memory(password, salt, output, blocks);
+        derived.ok()?;
+        Output::new(output).ok()
+    });
     if count > TODAYS.block_count() {
         *memory = Memory::default();
     }
-    derived.ok()?;
-    Output::new(output).ok()
+    Ok(derived)
 }
 
 /// Nothing where the stored hash cannot be read.
-fn compare(password: &[u8], stored: &str, memory: &mut Memory) -> Option<Verdict> {
-    let correct = Stored::parse(stored)?.matches(password, memory)?;
+fn compare(password: &[u8], stored: &str, memory: &mut Memory) -> Result<Option<Verdict>, Problem> {
+    let correct = match Stored::parse(stored) {
+        Some(stored) => stored.matches(password, memory)?,
+        None => None,
+    };
+    let Some(correct) = correct else {
+        return Ok(None);
+    };
     // What bcrypt did not see is not known to be right: a slip there must not become the password.
     let unseen = stored.starts_with("$2") && password.len() > BCRYPT_BYTES;
     let rehashed = if correct && !unseen && !stored.starts_with(&todays()) {
-        hash(password, memory)
+        hash(password, memory).ok()
     } else {
         None
     };
-    Some(Verdict { correct, rehashed })
+    Ok(Some(Verdict { correct, rehashed }))
 }
 
 /// A hash of any kind that can be compared with.
@@ -192,13 +201,15 @@ impl<'a> Stored<'a> {
         Some(Stored::Argon2(Box::new(argon2), hash.salt?, hash.hash?))
     }
 
-    fn matches(&self, password: &[u8], memory: &mut Memory) -> Option<bool> {
-        Some(match self {
+    fn matches(&self, password: &[u8], memory: &mut Memory) -> Result<Option<bool>, Problem> {
+        Ok(match self {
             Stored::Argon2(argon2, salt, output) => {
-                derive(argon2, password, salt, memory)? == *output
+                derive(argon2, password, salt, memory)?.map(|derived| derived == *output)
             }
             // bcrypt repeats a password behind a NUL: to it "a" and "a\0a" are the same.
-            Stored::Bcrypt(text) => bcrypt::verify(password, text).ok()? & !password.contains(&0),
+            Stored::Bcrypt(text) => bcrypt::verify(password, text)
+                .ok()
+                .map(|verified| verified & !password.contains(&0)),
         })
     }
 }

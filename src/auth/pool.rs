@@ -37,12 +37,13 @@ pub struct Memory(Option<MmapMut>);
 
 impl Memory {
     /// At least so many blocks, with whatever was in them.
-    pub fn blocks(&mut self, count: usize) -> io::Result<&mut [Block]> {
+    pub fn blocks(&mut self, count: usize) -> Result<&mut [Block], Problem> {
         let needed = count * Block::SIZE;
-        let mapped = match self.0.take() {
-            Some(mapped) if mapped.len() >= needed => mapped,
-            _ => map(needed)?,
-        };
+        let kept = self.0.take().filter(|kept| kept.len() >= needed);
+        let mapped = kept.map_or_else(|| map(needed), Ok).map_err(|error| {
+            Problem::unavailable("overloaded", "No memory is free: try again in a moment.")
+                .because(error)
+        })?;
         // SAFETY: a block is an array of integers, which any bytes are.
         let (_, blocks, _) = unsafe { self.0.insert(mapped).align_to_mut() };
         Ok(blocks)

@@ -6,6 +6,7 @@ use std::{
     net::{SocketAddr, TcpListener, TcpStream},
     os::unix::fs::{MetadataExt, PermissionsExt, chown},
     path::Path,
+    process::Command,
     time::{Duration, Instant},
 };
 
@@ -17,7 +18,7 @@ use crate::{
     delegation::{pretend_postgrest, pretended},
     support::{
         actor::{Actor, PASSWORD, text},
-        app::JWT_SECRET,
+        app::{JWT_SECRET, TestApp},
         cluster::{Database, connect},
         program::{
             Program, Scratch, install_script, is_alive, is_root, postmaster, send, tell_untold,
@@ -198,6 +199,42 @@ async fn requests_under_way_may_finish_until_a_second_signal() {
         );
         assert!(!scratch.path("data/postgres/postmaster.pid").exists());
     }
+}
+
+#[tokio::test]
+#[cfg(target_os = "linux")]
+async fn without_memory_to_hash_in_nobody_is_told_that_the_password_is_wrong() {
+    let database = Database::migrated().await;
+    let app = TestApp::start_on(database.clone(), |_| {}).await;
+    app.runner("alice").await;
+    let scratch = Scratch::new();
+    let program = scratch.program(&[]).on(&url_of(&database)).serve().await;
+    let limit_memory = |bytes: &str| {
+        let pid = program.pid().to_string();
+        let limiting = Command::new("prlimit")
+            .args(["--pid", &pid, &format!("--as={bytes}:")])
+            .status();
+        assert!(limiting.expect("prlimit, of util-linux").success());
+    };
+    // What it has and a little more: no room for the 20 MiB of a hash.
+    let status = fs::read_to_string(format!("/proc/{}/status", program.pid())).expect("a process");
+    let size = status.split_once("VmSize:").expect("a size").1;
+    let size = size.split_whitespace().next().expect("kilobytes");
+    let size: u64 = size.parse().expect("a number");
+    limit_memory(&((size + 8 * 1024) * 1024).to_string());
+    let [alice, bob] =
+        ["alice", "bob"].map(|name| json!({ "username": name, "password": PASSWORD }));
+    for _ in 0..6 {
+        let refused = program.visitor().post("/auth/login", alice.clone()).await;
+        refused.problem(503, "overloaded");
+    }
+    let refused = program.visitor().post("/auth/register", bob).await;
+    refused.problem(503, "overloaded");
+    limit_memory("unlimited");
+    // Nor has it been counted as mistakes of hers.
+    log_in(&program, "alice").await;
+    let said = program.stop().await.well().stderr;
+    assert!(!said.contains("cannot be read"), "{said}");
 }
 
 #[tokio::test]
