@@ -1,7 +1,6 @@
 //! Delegation: what clients read ad hoc goes to PostgREST, streamed both ways, with the caller's own token.
 
 use std::{
-    error::Error as StdError,
     fmt, io,
     net::IpAddr,
     pin::Pin,
@@ -34,7 +33,7 @@ use crate::{
     app::State,
     auth::{bearer, token::Claims},
     config::Config,
-    db::{self, Found, connect, query},
+    db::{self, Found, connect, is_caused_by, query},
     limits::{Answers, Held},
     problem::{Problem, REQUEST_ID},
     telemetry,
@@ -430,20 +429,6 @@ fn refused(error: hyper_util::client::legacy::Error) -> Problem {
         unavailable()
     };
     problem.because(db::describe(&error))
-}
-
-fn is_caused_by<T: StdError + 'static>(
-    error: &(dyn StdError + 'static),
-    is_meant: impl Fn(&T) -> bool,
-) -> bool {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        if error.downcast_ref().is_some_and(&is_meant) {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
 }
 
 /// Drops the client's connection, so that what was sent is not taken for all. (An error would do, but poem polls a

@@ -2,16 +2,18 @@
 
 use anyhow::{Context, bail};
 use include_dir::{Dir, include_dir};
-use refinery::{Migration, Runner, Target};
+use refinery::{Migration, Report, Runner, Target};
 use secrecy::SecretString;
-use tokio_postgres::Client;
+use tokio_postgres::{Client, error::SqlState};
 
-use super::connect::PostgresUrl;
+use super::{connect::PostgresUrl, is_caused_by};
 
 pub(crate) static MIGRATIONS: Dir = include_dir!("$CARGO_MANIFEST_DIR/sql/migrations");
 const HISTORY: &str = "private.migration_history";
 /// Replicas of one database meet here. (Any number will do; this one spells "speedrun".)
 const LOCK: i64 = 0x7370_6565_6472_756e;
+/// Each undoes nothing but the migration that it stops at, and lets through whoever was in the way.
+const ATTEMPTS: u32 = 10;
 
 /// Applies what is missing, as the owner that the URL names, and returns the names of what it applied.
 ///
@@ -49,20 +51,25 @@ async fn run(client: &mut Client) -> anyhow::Result<Vec<String>> {
             .run_async(client)
             .await?;
     }
-    let report = runner(&migrations)
-        .run_async(client)
-        .await
-        .map_err(|error| {
-            anyhow::anyhow!(
+    let mut applied = Vec::new();
+    for attempt in 1.. {
+        let outcome = runner(&migrations).run_async(client).await;
+        let report = match &outcome {
+            Ok(report) => Some(report),
+            Err(error) => error.report(),
+        };
+        let new = report.into_iter().flat_map(Report::applied_migrations);
+        applied.extend(new.map(|migration| migration.name().to_owned()));
+        match outcome {
+            Ok(_) => break,
+            // A replica that is at work may wait for what a migration holds, and hold what it waits for.
+            Err(error) if attempt < ATTEMPTS && is_caused_by(&error, is_deadlock) => {}
+            Err(error) => bail!(
                 "the database could not be migrated: {}",
                 super::describe(&error)
-            )
-        })?;
-    let applied: Vec<_> = report
-        .applied_migrations()
-        .iter()
-        .map(|migration| migration.name().to_owned())
-        .collect();
+            ),
+        }
+    }
     if !applied.is_empty() {
         // PostgREST learns of new tables and columns.
         client
@@ -102,6 +109,10 @@ pub async fn state(owner: &Client) -> anyhow::Result<State> {
         missing,
         unknown,
     })
+}
+
+fn is_deadlock(error: &tokio_postgres::Error) -> bool {
+    error.code() == Some(&SqlState::T_R_DEADLOCK_DETECTED)
 }
 
 fn runner(migrations: &[Migration]) -> Runner {

@@ -261,6 +261,15 @@ fn is_broken(error: &tokio_postgres::Error) -> bool {
     }
 }
 
+/// Whether it is such an error, or one of its causes is.
+pub(crate) fn is_caused_by<T: std::error::Error + 'static>(
+    error: &(dyn std::error::Error + 'static),
+    is_meant: impl Fn(&T) -> bool,
+) -> bool {
+    std::iter::successors(Some(error), |error| error.source())
+        .any(|error| error.downcast_ref().is_some_and(&is_meant))
+}
+
 /// An error with its causes: tokio-postgres says only "db error" by itself.
 pub(crate) fn describe(error: &dyn std::error::Error) -> String {
     std::iter::successors(Some(error), |error| error.source())

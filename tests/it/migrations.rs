@@ -10,7 +10,7 @@ use crate::support::{
     actor::Actor,
     app::TestApp,
     cluster::{Database, connect, first_column, with_database},
-    program::Scratch,
+    program::{Scratch, until},
 };
 
 /// The migrations in the repository: version, name, text.
@@ -239,6 +239,59 @@ async fn rows_that_would_be_refused_today_stop_neither_an_upgrade_nor_their_revi
     let again =
         r"update public.submissions set packages = packages || U&'\202E', status = 'PENDING'";
     owner.batch_execute(again).await.expect_err("a trigger");
+    serves(database).await;
+}
+
+#[tokio::test]
+async fn a_replica_at_work_and_an_upgrade_that_want_what_the_other_has_both_succeed() {
+    let database = Database::empty().await;
+    let owner = database.owner().await;
+    let all = files();
+    let (old, new) =
+        all.split_at(all.partition_point(|(version, ..)| version.as_str() < "20261125190000"));
+    push(&owner, old).await;
+    owner
+        .batch_execute(
+            r"insert into public.users (username) values ('ada');
+             insert into public.sessions (user_id, challenge_id, tech_stack, start_time, deadline)
+             select u.id, c.id, 'Rust', t, t + interval '1 day'
+               from public.users as u, public.challenges as c, (values (timestamptz '2026-02-01')) as start (t)
+              where slug = 'slack-clone';
+             insert into private.attestations (session_id, user_id, milestone_number, verdict, checker_version)
+             select id, user_id, 1, 'pass', U&'1\0007' from public.sessions",
+        )
+        .await
+        .expect("a row that the upgrade changes");
+    let waiting = async |count: i64| {
+        let asked = "select count(*) from pg_stat_activity
+                      where datname = current_database() and wait_event_type = 'Lock'";
+        until("so many wait for a lock", async || {
+            let row = owner.query_one(asked, &[]).await.expect("an answer");
+            (row.get::<_, i64>(0) == count).then_some(())
+        })
+        .await;
+    };
+    let begin = async |lock: &str| {
+        let client = database.owner().await;
+        let locked = client.batch_execute(&format!("begin; {lock}")).await;
+        locked.expect("a lock");
+        client
+    };
+    let review = begin("select from public.submissions for update").await;
+    // The upgrade, which has begun with the submissions by then, waits for this.
+    let other = begin("select from private.attestations for update").await;
+    let url = database.url().clone();
+    let upgrade = tokio::spawn(async move { migrate(&url).await });
+    waiting(1).await;
+    let review = tokio::spawn(async move {
+        let rest = "update public.submissions set submitted_at = submitted_at; commit";
+        review.batch_execute(rest).await
+    });
+    waiting(2).await;
+    other.batch_execute("commit").await.expect("its end");
+    review.await.expect("a task").expect("the rest of a review");
+    let applied = upgrade.await.expect("a task").expect("migrations");
+    assert_eq!(applied, names(new));
     serves(database).await;
 }
 
