@@ -304,16 +304,15 @@ pub async fn delegate(mut request: Request) -> Result<Response> {
     }
     let uri = state.delegate.uri(request.uri())?;
     let claims = bearer::claims(&request)?;
+    if claims.is_none() {
+        request.headers_mut().remove(header::AUTHORIZATION);
+    }
     // Of a relation that is read a success says that PostgREST has asked; the root is none.
     let is_asked_there = state.delegate.asks_itself
         && matches!(*request.method(), Method::GET | Method::HEAD)
         && request.uri().path().len() > BASE.len() + 1;
-    match &claims {
-        Some(_) if is_asked_there => {}
-        Some(claims) => admit(&state, claims).await?,
-        None => {
-            request.headers_mut().remove(header::AUTHORIZATION);
-        }
+    if !is_asked_there {
+        admit(&state, claims.as_ref()).await?;
     }
     let announced = request.headers().get(header::CONTENT_LENGTH);
     let announced = announced.and_then(|length| length.to_str().ok()?.parse().ok());
@@ -328,21 +327,19 @@ pub async fn delegate(mut request: Request) -> Result<Response> {
         .await
         .map_err(|_| timed_out())
         .and_then(|outcome| outcome.map_err(refused));
-    let is_success = outcome
-        .as_ref()
-        .is_ok_and(|response| response.status().is_success());
-    if let Some(claims) = &claims
-        && is_asked_there
-        && !is_success
-    {
+    let is_success = |response: &http::Response<_>| response.status().is_success();
+    if is_asked_there && !outcome.as_ref().is_ok_and(is_success) {
         // Whoever may ask nothing is told so in the same words everywhere.
-        admit(&state, claims).await?;
+        admit(&state, claims.as_ref()).await?;
     }
     Ok(state.delegate.response(outcome?, answers, caller)?)
 }
 
 /// Refuses whose sign-in has ended or who is banned.
-async fn admit(state: &State, claims: &Claims) -> Result<(), Problem> {
+async fn admit(state: &State, claims: Option<&Claims>) -> Result<(), Problem> {
+    let Some(claims) = claims else {
+        return Ok(());
+    };
     let params: [&(dyn ToSql + Sync); 2] = [&claims.session_id, &claims.sub];
     let live: Option<Found> = state
         .db
