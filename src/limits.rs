@@ -312,11 +312,9 @@ pub async fn limit_answers<E: Endpoint>(endpoint: Arc<E>, request: Request) -> R
     let caller = answers.caller(&state.limits, &request);
     let mut response = endpoint.call(request).await?.into_response();
     let bytes = response.take_body().into_bytes().await?;
-    response.set_body(if bytes.len() <= PIECE {
-        Body::from(bytes)
-    } else {
-        let held = answers.hold(caller, bytes.len())?;
-        Body::from(BoxBody::new(Unread { bytes, _held: held }))
+    response.set_body(match answers.hold(caller, bytes.len())? {
+        None => Body::from(bytes),
+        Some(held) => Body::from(BoxBody::new(Unread { bytes, _held: held })),
     });
     Ok(response)
 }
@@ -384,8 +382,11 @@ impl Answers {
         hash as usize % CALLERS
     }
 
-    /// Counts so many bytes of an answer until what is returned is dropped, or refuses it.
-    pub fn hold(self: &Arc<Self>, caller: usize, bytes: usize) -> Result<Held, Problem> {
+    /// Counts so many bytes of an answer until what is returned is dropped, or refuses it; nothing, where they are few.
+    pub fn hold(self: &Arc<Self>, caller: usize, bytes: usize) -> Result<Option<Held>, Problem> {
+        if bytes <= PIECE {
+            return Ok(None);
+        }
         let own = self.callers[caller].fetch_add(bytes, Ordering::Relaxed) + bytes;
         let before = self.all.fetch_add(bytes, Ordering::Relaxed);
         let held = Held {
@@ -400,7 +401,7 @@ impl Answers {
                 "Too many answers wait to be read: read them, or try again in a moment.",
             ));
         }
-        Ok(held)
+        Ok(Some(held))
     }
 }
 

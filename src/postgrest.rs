@@ -440,11 +440,11 @@ struct Patient {
     patience: Duration,
     deadline: Pin<Box<Sleep>>,
     waits: bool,
-    _held: Held,
+    _held: Option<Held>,
 }
 
 impl Patient {
-    fn new(body: Incoming, patience: Duration, held: Held) -> Self {
+    fn new(body: Incoming, patience: Duration, held: Option<Held>) -> Self {
         Patient {
             body,
             patience,

@@ -642,9 +642,26 @@ async fn until_read(runner: &Actor) {
 async fn whoever_reads_no_answers_of_postgrest_gets_no_more_of_them_and_others_do() {
     // It does not say how long it is.
     let chunk = format!("4000\r\n{}\r\n", "x".repeat(0x4000)).repeat(512);
-    let upstream = Upstream::answering(format!(
-        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{chunk}0\r\n\r\n"
-    ))
+    let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let long = format!("{head}{chunk}0\r\n\r\n");
+    let few = format!(
+        "HTTP/1.1 200 OK\r\nContent-Length: 16384\r\n\r\n{:16384}",
+        "[]"
+    );
+    let upstream = Upstream::acting(move |heard, mut stream| {
+        let answer = match heard.line() {
+            line if line.starts_with("HEAD") => head,
+            line if line.contains("/few") => &few,
+            // The rest never comes.
+            line if line.contains("/more") => "HTTP/1.1 200 OK\r\nContent-Length: 16385\r\n\r\n",
+            _ => &long,
+        };
+        let answer = answer.to_owned();
+        async move {
+            stream.write_all(answer.as_bytes()).await.ok()?;
+            Some(stream)
+        }
+    })
     .await;
     let app = TestApp::start_with(|config| config.postgrest_url = Some(upstream.url.clone())).await;
     let (ada, bob) = (app.runner("ada").await, app.runner("bob").await);
@@ -652,6 +669,18 @@ async fn whoever_reads_no_answers_of_postgrest_gets_no_more_of_them_and_others_d
     let held = deaf.iter().filter(|(_, status)| *status == 200).count();
     assert!((100..110).contains(&held), "{held} of {}", deaf.len());
     ada.get("/rest/v1/users").await.problem(503, "overloaded");
+    // What is small is answered all the same, and so are others.
+    let mut more = Vec::new();
+    loop {
+        let answer = ada.request(Method::GET, "/rest/v1/more").send().await;
+        more.push(answer.expect("an answer"));
+        if more.last().is_some_and(|answer| answer.status() == 503) {
+            break;
+        }
+    }
+    ada.get("/rest/v1/few").await.ok(200);
+    let head = ada.request(Method::HEAD, "/rest/v1/users").send().await;
+    assert_eq!(head.expect("an answer").status(), 200);
     bob.get("/rest/v1/users").await.ok(200);
     app.visitor().get("/rest/v1/users").await.ok(200);
 }
