@@ -8,6 +8,7 @@ use std::{
     path::{Path, PathBuf},
     pin::pin,
     process::ExitCode,
+    thread,
 };
 
 use anyhow::{Context, anyhow, bail};
@@ -28,7 +29,10 @@ use speedcoding::{
     postgrest::{self, Delegate},
     telemetry,
 };
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    runtime::Runtime,
+    signal::unix::{SignalKind, signal},
+};
 
 /// The backend on which developers speedrun building software.
 #[derive(Parser)]
@@ -142,8 +146,8 @@ fn take(settings: &[Arg], command: clap::Command) -> clap::Command {
 #[error("it has been told what is wrong")]
 struct Told;
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
+    limit_heaps();
     // A variable that is set wins over the file.
     let dotenv = dotenvy::dotenv();
     let cli =
@@ -161,13 +165,29 @@ async fn main() -> ExitCode {
         );
         return ExitCode::FAILURE;
     }
-    match run(cli.command.unwrap_or(Command::Serve), &cli.config).await {
+    let command = cli.command.unwrap_or(Command::Serve);
+    // Its threads start here: settings of the process are made before.
+    let outcome = Runtime::new()
+        .context("no threads can be started")
+        .and_then(|runtime| runtime.block_on(run(command, &cli.config)));
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.is::<Told>() => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("speedcoding: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// One heap for each core: glibc makes up to eight, each with holes of its own, and 500 logins at once took more than
+/// they may (benches/logins.rs).
+fn limit_heaps() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        // SAFETY: it takes any numbers; no other thread runs yet.
+        unsafe { libc::mallopt(libc::M_ARENA_MAX, cores.try_into().unwrap_or(i32::MAX)) };
     }
 }
 
