@@ -309,7 +309,7 @@ pub async fn limit<E: Endpoint>(endpoint: Arc<E>, mut request: Request) -> Resul
 pub async fn limit_answers<E: Endpoint>(endpoint: Arc<E>, request: Request) -> Result<Response> {
     let state = State::of(&request)?.clone();
     let answers = &state.limits.answers;
-    let caller = answers.caller(&state.limits, &request);
+    let caller = answers.caller(request.data(), state.limits.client(&request));
     let mut response = endpoint.call(request).await?.into_response();
     let bytes = response.take_body().into_bytes().await?;
     response.set_body(match answers.hold(caller, bytes.len())? {
@@ -319,8 +319,8 @@ pub async fn limit_answers<E: Endpoint>(endpoint: Arc<E>, request: Request) -> R
     Ok(response)
 }
 
-/// The server has a piece or two of an answer beside it; over HTTP/1, 400 KiB a connection.
-const PIECE: usize = 16 * 1024;
+/// So much of an answer is moved at a time. The server has a piece or two beside it; over HTTP/1, 400 KiB a connection.
+pub const PIECE: usize = 16 * 1024;
 
 /// An answer that is handed over piece by piece, as it is read.
 struct Unread {
@@ -374,10 +374,10 @@ impl Default for Answers {
 impl Answers {
     /// Where the answers of whoever sends a request are counted. Who shares it with somebody shares what there is; nobody
     /// can aim at it.
-    pub fn caller(&self, limits: &Limits, request: &Request) -> usize {
-        let hash = match request.data::<Claims>() {
+    pub fn caller(&self, claims: Option<&Claims>, address: IpAddr) -> usize {
+        let hash = match claims {
             Some(claims) => self.hasher.hash_one(claims.sub),
-            None => self.hasher.hash_one(network(limits.client(request))),
+            None => self.hasher.hash_one(network(address)),
         };
         hash as usize % CALLERS
     }

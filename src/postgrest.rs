@@ -34,7 +34,7 @@ use crate::{
     auth::{bearer, token::Claims},
     config::Config,
     db::{self, Found, connect, is_caused_by, query},
-    limits::{Answers, Held},
+    limits::{Answers, Held, PIECE},
     problem::{Problem, REQUEST_ID},
     telemetry,
 };
@@ -44,9 +44,8 @@ pub const BASE: &str = "/rest/v1";
 /// A larger body is cut off. Our own tables take no writes at all; others of the project may take many rows at once.
 const BODY_LIMIT: usize = 10 * 1024 * 1024;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// So much of an answer do we have at most while nobody reads it, and so much do we read at a time.
+/// So much of an answer do we have at most while nobody reads it.
 const UNREAD: usize = 512 * 1024;
-const PIECE: usize = 16 * 1024;
 /// Shorter than servers and load balancers keep a connection on which nothing moves.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 
@@ -319,9 +318,9 @@ pub async fn delegate(mut request: Request) -> Result<Response> {
     if announced.is_some_and(|length: u64| length > BODY_LIMIT as u64) {
         return Err(too_large().into());
     }
-    let answers = &state.limits.answers;
-    let caller = answers.caller(&state.limits, &request);
     let address = state.limits.client(&request);
+    let answers = &state.limits.answers;
+    let caller = answers.caller(claims.as_ref(), address);
     let outgoing = state.delegate.request(request, uri, address);
     let outcome = tokio::time::timeout(*patience, client.request(outgoing))
         .await

@@ -266,14 +266,20 @@ pub(crate) fn is_caused_by<T: std::error::Error + 'static>(
     error: &(dyn std::error::Error + 'static),
     is_meant: impl Fn(&T) -> bool,
 ) -> bool {
-    std::iter::successors(Some(error), |error| error.source())
-        .any(|error| error.downcast_ref().is_some_and(&is_meant))
+    causes(error).any(|error| error.downcast_ref().is_some_and(&is_meant))
 }
 
 /// An error with its causes: tokio-postgres says only "db error" by itself.
-pub(crate) fn describe(error: &dyn std::error::Error) -> String {
-    std::iter::successors(Some(error), |error| error.source())
+pub(crate) fn describe(error: &(dyn std::error::Error + 'static)) -> String {
+    causes(error)
         .map(ToString::to_string)
         .collect::<Vec<_>>()
         .join(": ")
+}
+
+/// An error, what caused it, what caused that.
+fn causes<'a>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
+    std::iter::successors(Some(error), |error| error.source())
 }
