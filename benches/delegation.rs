@@ -1,9 +1,8 @@
 //! What delegation costs: PostgREST asked through the service, beside the same PostgREST asked directly.
 //!
 //! `cargo bench --bench delegation` starts the release build of the service with a private PostgreSQL in a temporary
-//! directory, beside which it starts the `postgrest` on PATH or else the postrust of the cache; and once more, as if that
-//! PostgREST were somebody else's, of which the service cannot know what it asks. Asked directly and through the
-//! service the same PostgREST takes turns with the same requests. Options: `-- --help`.
+//! directory, beside which it starts the `postgrest` on PATH or else the postrust of the cache. Asked directly and
+//! through the service the same PostgREST takes turns with the same requests. Options: `-- --help`.
 
 mod support;
 
@@ -103,15 +102,9 @@ async fn measure(options: &Options, service: &Server, dir: &Path) -> Result<()> 
     fill(&database).await?;
     let upstream =
         PostgRest::running_url(&data_dir).context("the service has found no PostgREST")?;
-    let settings = [
-        ("RATE_LIMITS", "off".to_owned()),
-        ("POSTGREST_URL", upstream.to_string()),
-    ];
-    let other = Server::service(BUILT.as_ref(), &database, dir, "other", settings).await?;
     let questions = [
-        ("own sessions, signed in", service, OWN_SESSIONS),
-        ("the same, not our own", &other, OWN_SESSIONS),
-        ("challenges, a visitor", service, CHALLENGES),
+        ("own sessions, signed in", OWN_SESSIONS),
+        ("challenges, a visitor", CHALLENGES),
     ];
     println!(
         "{CONNECTIONS} connections, {} rounds of {} s after {} s of warm-up, {} cores. Medians; in brackets the \
@@ -123,7 +116,7 @@ async fn measure(options: &Options, service: &Server, dir: &Path) -> Result<()> 
         fs::read_to_string("/proc/loadavg")?.trim()
     );
     let direct_port = upstream.port().context("a port")?;
-    for (name, service, question) in questions {
+    for (name, question) in questions {
         let through = requests("/rest/v1", question)?;
         let directly = requests(upstream.path().trim_end_matches('/'), question)?;
         let (mut delegated, mut direct) = (Vec::new(), Vec::new());

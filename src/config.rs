@@ -116,10 +116,6 @@ pub struct Config {
     #[arg(long, env, help_heading = POSTGREST)]
     pub postgrest_url: Option<Url>,
 
-    /// Whether POSTGREST_URL is the PostgREST that the service has started: it asks by itself whether a sign-in is alive.
-    #[arg(skip)]
-    pub postgrest_is_ours: bool,
-
     /// The Supabase project, such as https://abcdefghijklmnopqrst.supabase.co: its PostgREST is delegated to.
     #[arg(long, env, help_heading = POSTGREST)]
     pub supabase_url: Option<Url>,

@@ -516,7 +516,6 @@ async fn prepare_embedded(
             None
         });
         config.postgrest_url = beside.as_ref().map(|started| started.url.clone());
-        config.postgrest_is_ours = beside.is_some();
     }
     let db = Db::connect(embedded.socket_url(), config).await?;
     App::build(config, auth, db)

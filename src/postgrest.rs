@@ -4,7 +4,10 @@ use std::{
     fmt, io,
     net::IpAddr,
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -28,6 +31,7 @@ use time::{OffsetDateTime, format_description::well_known::Rfc2822};
 use tokio::time::{Instant, Sleep, sleep};
 use tokio_postgres::types::ToSql;
 use url::Url;
+use uuid::Uuid;
 
 use crate::{
     app::State,
@@ -51,6 +55,8 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 
 const API_KEY: HeaderName = HeaderName::from_static("apikey");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+/// The sign-in that `check_request` has found alive, in the transaction that has read what is answered.
+const SIGN_IN: HeaderName = HeaderName::from_static("speedcoding-sign-in");
 
 /// What is between two neighbours only (RFC 9110, section 7.6.1), whatever `Connection` adds.
 const HOP_BY_HOP: [HeaderName; 9] = [
@@ -74,8 +80,9 @@ const NOT_PASSED_ON: [HeaderName; 7] = [
     HeaderName::from_static("x-real-ip"),
     API_KEY,
 ];
-/// What an answer says about the upstream's own address: who may read it there, and how it is reached.
-const NOT_PASSED_BACK: [HeaderName; 8] = [
+/// What an answer says to us, and about the upstream's own address: who may read it there, and how it is reached.
+const NOT_PASSED_BACK: [HeaderName; 9] = [
+    SIGN_IN,
     header::ACCESS_CONTROL_ALLOW_ORIGIN,
     header::ACCESS_CONTROL_ALLOW_METHODS,
     header::ACCESS_CONTROL_ALLOW_HEADERS,
@@ -95,8 +102,8 @@ pub struct Delegate {
     upstream: Option<String>,
     api_key: Option<HeaderValue>,
     patience: Duration,
-    /// Whether it certainly asks whether a sign-in is alive, in the transaction that reads (`check_request`).
-    asks_itself: bool,
+    /// Whether its last answer to a reader has named their sign-in: then the next one's is not looked up before.
+    names_sign_ins: AtomicBool,
 }
 
 impl Delegate {
@@ -126,7 +133,7 @@ impl Delegate {
                 .transpose()
                 .context("SUPABASE_ANON_KEY")?,
             patience: Duration::from_secs(config.request_timeout),
-            asks_itself: config.postgrest_is_ours,
+            names_sign_ins: AtomicBool::new(false),
         })
     }
 
@@ -293,7 +300,10 @@ pub fn is_beneath(path: &str) -> bool {
 pub async fn delegate(mut request: Request) -> Result<Response> {
     let state = State::of(&request)?.clone();
     let Delegate {
-        client, patience, ..
+        client,
+        patience,
+        names_sign_ins,
+        ..
     } = &state.delegate;
     // TRACE would show what we add, and CONNECT is no request for a resource.
     if matches!(*request.method(), Method::TRACE | Method::CONNECT) {
@@ -306,11 +316,10 @@ pub async fn delegate(mut request: Request) -> Result<Response> {
     if claims.is_none() {
         request.headers_mut().remove(header::AUTHORIZATION);
     }
-    // Of a relation that is read a success says that PostgREST has asked; the root is none.
-    let is_asked_there = state.delegate.asks_itself
-        && matches!(*request.method(), Method::GET | Method::HEAD)
-        && request.uri().path().len() > BASE.len() + 1;
-    if !is_asked_there {
+    // Each answer to a reader shows whether PostgREST has judged the sign-in; one that does not is judged here.
+    let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
+    let is_judged_there = is_read && names_sign_ins.load(Ordering::Relaxed);
+    if !is_judged_there {
         admit(&state, claims.as_ref()).await?;
     }
     let announced = request.headers().get(header::CONTENT_LENGTH);
@@ -326,12 +335,25 @@ pub async fn delegate(mut request: Request) -> Result<Response> {
         .await
         .map_err(|_| timed_out())
         .and_then(|outcome| outcome.map_err(refused));
-    let is_success = |response: &http::Response<_>| response.status().is_success();
-    if is_asked_there && !outcome.as_ref().is_ok_and(is_success) {
-        // Whoever may ask nothing is told so in the same words everywhere.
-        admit(&state, claims.as_ref()).await?;
+    if let (true, Some(claims)) = (is_read, &claims) {
+        let response = outcome.as_ref().ok();
+        let success = response.filter(|response| response.status().is_success());
+        let is_named = success.map(|response| names(response.headers(), claims.session_id));
+        if let Some(is_named) = is_named {
+            names_sign_ins.store(is_named, Ordering::Relaxed);
+        }
+        if is_judged_there && is_named != Some(true) {
+            // Whoever may ask nothing is told so in the same words everywhere.
+            admit(&state, Some(claims)).await?;
+        }
     }
     Ok(state.delegate.response(outcome?, answers, caller)?)
+}
+
+/// Whether an answer says that PostgREST has found this sign-in alive.
+fn names(headers: &HeaderMap, sign_in: Uuid) -> bool {
+    let named = headers.get(SIGN_IN).and_then(|name| name.to_str().ok());
+    named.and_then(|name| name.parse().ok()) == Some(sign_in)
 }
 
 /// Refuses whose sign-in has ended or who is banned.

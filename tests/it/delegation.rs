@@ -4,11 +4,13 @@ use std::{
     fs,
     os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
 use reqwest::{Method, StatusCode, header};
 use serde_json::{Value, json};
+use speedcoding::db::{embedded::Embedded, migrate::migrate};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -307,69 +309,149 @@ async fn who_has_no_token_is_nobody_and_who_has_a_bad_one_is_refused_here() {
 }
 
 #[tokio::test]
-async fn what_our_own_postgrest_lets_pass_is_not_asked_here_and_all_else_is() {
-    let upstream = Upstream::acting(|heard, mut stream| async move {
-        let answer = match heard.line() {
-            line if line.contains("/missing") => {
-                "HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\n{}"
-            }
-            line if line.contains("/broken") => return None,
-            _ => EMPTY,
-        };
-        stream.write_all(answer.as_bytes()).await.ok()?;
-        Some(stream)
+async fn an_answer_that_names_the_sign_in_is_not_judged_here_and_all_else_is() {
+    // In the place of a PostgREST that asks, as far as its path says.
+    let named = Arc::new(Mutex::new(String::new()));
+    let by_upstream = named.clone();
+    let upstream = Upstream::acting(move |heard, mut stream| {
+        let named = by_upstream.lock().expect("a name").clone();
+        async move {
+            let name = match heard.line() {
+                line if line.contains("/missing") => {
+                    let answer = "HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\n{}";
+                    stream.write_all(answer.as_bytes()).await.ok()?;
+                    return Some(stream);
+                }
+                line if line.contains("/broken") => return None,
+                line if line.contains("/unnamed") => "".to_owned(),
+                line if line.contains("/others") => uuid::Uuid::new_v4().to_string(),
+                line if line.contains("/nonsense") => format!("{named}, {named}"),
+                _ => named,
+            };
+            let answer = EMPTY.replace(
+                "\r\n\r\n",
+                &format!("\r\nSpeedcoding-Sign-In: {name}\r\n\r\n"),
+            );
+            stream.write_all(answer.as_bytes()).await.ok()?;
+            Some(stream)
+        }
     })
     .await;
-    let app = TestApp::start_with(|config| {
-        config.postgrest_url = Some(upstream.url.clone());
-        config.postgrest_is_ours = true;
-    })
-    .await;
+    let app = before(&upstream).await;
     let alice = app.runner("alice").await;
-    get(&alice, "/rest/v1/users").await.ok(200);
-    assert_eq!(get(&alice, "/rest/v1/missing").await.status, 404);
-    get(&alice, "/rest/v1/broken")
-        .await
-        .problem(502, "upstream_unavailable");
-
+    let claims = app.claims(&alice).await;
+    *named.lock().expect("a name") = text(&claims, "/session_id").to_owned();
+    let learn = async || {
+        let answer = get(&alice, "/rest/v1/users").await;
+        answer.ok(200)
+    };
     let owner = app.sql().await;
-    owner
-        .batch_execute(
-            "update private.refresh_tokens set revoked_at = now(), revoked_reason = 'logout'",
-        )
-        .await
-        .expect("a revocation");
-    // A pretended one asks nobody: this shows who decides.
-    get(&alice, "/rest/v1/users").await.ok(200);
-    for path in ["/rest/v1/missing", "/rest/v1/broken"] {
-        get(&alice, path).await.problem(401, "sign_in_ended");
+    let set_revoked = async |revoked: bool| {
+        let change = "update private.refresh_tokens
+                         set revoked_at = case when $1 then now() end, revoked_reason = case when $1 then 'logout' end";
+        owner.execute(change, &[&revoked]).await.expect("a change");
+    };
+    // What is between the two is nobody else's.
+    let answered = alice.request(Method::GET, "/rest/v1/users").send().await;
+    let answered = answered.expect("an answer");
+    assert!(!answered.headers().contains_key("speedcoding-sign-in"));
+
+    for path in ["missing", "broken", "unnamed", "others", "nonsense"] {
+        let path = format!("/rest/v1/{path}");
+        set_revoked(false).await;
+        learn().await;
+        let status = get(&alice, &path).await.status;
+        learn().await;
+        set_revoked(true).await;
+        // A pretended one asks nobody: this shows who decides.
+        learn().await;
+        get(&alice, &path).await.problem(401, "sign_in_ended");
+        set_revoked(false).await;
+        assert_eq!(get(&alice, &path).await.status, status);
     }
+    learn().await;
+    set_revoked(true).await;
     let heard = upstream.heard().len();
-    // What may read no relation, or may write, goes no further.
-    for path in ["/rest/v1", "/rest/v1/"] {
-        get(&alice, path).await.problem(401, "sign_in_ended");
-    }
+    // What may write goes no further.
     for method in [Method::POST, Method::PATCH, Method::DELETE, Method::OPTIONS] {
         answer(alice.request(method, "/rest/v1/users"))
             .await
             .problem(401, "sign_in_ended");
     }
-    get(&alice.with_token("a.b.c"), "/rest/v1/users")
+    get(&alice.clone().with_token("a.b.c"), "/rest/v1/users")
         .await
         .problem(401, "invalid_token");
+    assert_eq!(upstream.heard().len(), heard);
+    // Nor does anything to one that has answered without a name.
+    get(&alice, "/rest/v1/unnamed")
+        .await
+        .problem(401, "sign_in_ended");
+    let heard = upstream.heard().len();
+    get(&alice, "/rest/v1/users")
+        .await
+        .problem(401, "sign_in_ended");
     assert_eq!(upstream.heard().len(), heard);
 }
 
 #[tokio::test]
-async fn our_own_postgrest_refuses_who_has_no_say_any_more() {
+async fn a_replica_names_no_sign_in() {
+    let scratch = Scratch::new();
+    let data = scratch.path("data");
+    let start = async || {
+        let server = Embedded::start(&data, &[("fsync", "off")]).await;
+        server.expect("a PostgreSQL")
+    };
+    let embedded = start().await;
+    migrate(embedded.url()).await.expect("the migrations");
+    let (user, sign_in) = (uuid::Uuid::new_v4(), uuid::Uuid::new_v4());
+    connect(embedded.url())
+        .await
+        .batch_execute(&format!(
+            "insert into public.users (id, username) values ('{user}', 'alice');
+             insert into private.refresh_tokens (id, user_id, nonce_digest, key_id, idle_expires_at, expires_at)
+             values ('{sign_in}', '{user}', sha256(''), '1234', 'infinity', 'infinity')"
+        ))
+        .await
+        .expect("a sign-in");
+    let claims = json!({ "role": "authenticated", "sub": user, "session_id": sign_in }).to_string();
+    let named = async |embedded: &Embedded| {
+        let mut client = connect(embedded.url()).await;
+        let request = client.transaction().await.expect("a transaction");
+        request
+            .execute(
+                "select set_config('request.jwt.claims', $1, true)",
+                &[&claims],
+            )
+            .await
+            .expect("claims");
+        request
+            .batch_execute("set local role authenticated; select speedcoding.check_request()")
+            .await
+            .expect("a live sign-in");
+        let headers = "select nullif(current_setting('response.headers', true), '')";
+        let row = request.query_one(headers, &[]).await.expect("headers");
+        row.get::<_, Option<String>>(0)
+    };
+    let headers = named(&embedded).await.expect("headers");
+    let headers: Value = serde_json::from_str(&headers).expect("JSON");
+    assert_eq!(headers, json!([{ "Speedcoding-Sign-In": sign_in }]));
+    embedded.stop().await;
+
+    fs::write(data.join("postgres/standby.signal"), "").expect("a signal");
+    let embedded = start().await;
+    assert_eq!(named(&embedded).await, None);
+    embedded.stop().await;
+}
+
+#[tokio::test]
+async fn a_postgrest_that_asks_refuses_who_has_no_say_any_more() {
     let database = Database::migrated().await;
     let Some(postgrest) = PostgRest::beside(&database).await else {
-        tell_untold("refusals by our own PostgREST", "postgrest or postrust");
+        tell_untold("refusals by PostgREST", "postgrest or postrust");
         return;
     };
     let app = TestApp::start_on(database, |config| {
         config.postgrest_url = Some(postgrest.url.clone());
-        config.postgrest_is_ours = true;
     })
     .await;
     let owner = app.sql().await;
@@ -407,6 +489,17 @@ async fn our_own_postgrest_refuses_who_has_no_say_any_more() {
         };
         get(&runner, "/rest/v1/users").await.ok(200);
         assert_eq!(head().await, 200);
+        // Only PostgREST is asked: here nobody could be.
+        let may_look_up = async |may: &str| {
+            let change = format!("{may} speedcoding_api");
+            owner.batch_execute(&change).await.expect("a privilege");
+        };
+        may_look_up("revoke select on private.refresh_tokens from").await;
+        for _ in 0..3 {
+            get(&runner, "/rest/v1/users?limit=1").await.ok(200);
+            assert_eq!(head().await, 200);
+        }
+        may_look_up("grant select on private.refresh_tokens to").await;
         owner.execute(end, &[&name]).await.expect("an end");
         for path in [
             "/rest/v1/users",
@@ -1044,7 +1137,6 @@ async fn a_postgrest_on_path_runs_beside_the_private_postgresql_and_no_longer_th
         ("PGRST_DB_SCHEMAS", "public"),
         ("PGRST_DB_ANON_ROLE", "anon"),
         ("PGRST_DB_PRE_REQUEST", "speedcoding.check_request"),
-        ("PGRST_DB_CONFIG", "false"),
         ("PGRST_SERVER_HOST", "127.0.0.1"),
     ] {
         assert_eq!(value(name), expected);

@@ -829,7 +829,6 @@ async fn through_rest_v1_each_subject_sees_the_same_and_learns_nothing_else() {
     let url = postgrest.url.clone();
     let app = TestApp::start_on(database, |config| {
         config.postgrest_url = Some(url);
-        config.postgrest_is_ours = true;
         config.rate_limits = "off".parse().expect("limits");
     })
     .await;

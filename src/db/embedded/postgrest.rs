@@ -210,8 +210,6 @@ impl Settings {
             .env("PGRST_DB_EXTRA_SEARCH_PATH", "public,extensions")
             .env("PGRST_DB_ANON_ROLE", "anon")
             .env("PGRST_DB_PRE_REQUEST", "speedcoding.check_request")
-            // Nor may settings of the role change that: the service relies on it.
-            .env("PGRST_DB_CONFIG", "false")
             .env("PGRST_DB_MAX_ROWS", "1000")
             .env("PGRST_DB_ERRORS_VERBATIM", "true")
             .env("PGRST_JWT_SECRET", self.jwt_secret.expose_secret())
