@@ -8,6 +8,9 @@ declare
   refusal jsonb;
 begin
   perform from private.failed_logins where account = account_digest and network = network_digest for update;
+  if not found then
+    return null;
+  end if;
   refusal := private.login_delay(account_digest, network_digest);
   if refusal is null then
     delete from private.failed_logins where account = account_digest and network = network_digest;
