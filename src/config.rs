@@ -76,6 +76,11 @@ pub struct Config {
     #[arg(long, env, value_parser = clap::value_parser!(u16).range(1..=1000), help_heading = CONNECTIONS)]
     pub db_connections: Option<u16>,
 
+    /// How many threads answer requests. By default as many as this machine has cores; with the private PostgreSQL,
+    /// which needs the others, half of them: more would only wake each other up (benches/delegation.rs).
+    #[arg(long, env, value_parser = clap::value_parser!(u16).range(1..=1000), help_heading = API)]
+    pub worker_threads: Option<u16>,
+
     /// A statement may take so long, in seconds; then it is cancelled and answered with 504.
     #[arg(long, env, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=600), help_heading = CONNECTIONS)]
     pub statement_timeout: u64,
@@ -277,12 +282,20 @@ impl Config {
 
     /// How many connections to PostgreSQL there may be.
     pub fn db_connections(&self) -> usize {
-        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
         match (self.db_connections, self.database_url()) {
             (Some(connections), _) => connections.into(),
             // How far away it is and how many cores it has is not known.
             (None, Some(_)) => 16,
             (None, None) => 4 * cores(),
+        }
+    }
+
+    /// How many threads answer requests.
+    pub fn worker_threads(&self) -> usize {
+        match (self.worker_threads, self.database_url()) {
+            (Some(threads), _) => threads.into(),
+            (None, Some(_)) => cores(),
+            (None, None) => (cores() / 2).max(1),
         }
     }
 
@@ -296,4 +309,8 @@ impl Config {
             .map(SecretString::from)
             .collect()
     }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }

@@ -30,7 +30,7 @@ use speedcoding::{
     telemetry,
 };
 use tokio::{
-    runtime::Runtime,
+    runtime::Builder,
     signal::unix::{SignalKind, signal},
 };
 
@@ -167,7 +167,10 @@ fn main() -> ExitCode {
     }
     let command = cli.command.unwrap_or(Command::Serve);
     // Its threads start here: settings of the process are made before.
-    let outcome = Runtime::new()
+    let outcome = Builder::new_multi_thread()
+        .worker_threads(cli.config.worker_threads())
+        .enable_all()
+        .build()
         .context("no threads can be started")
         .and_then(|runtime| runtime.block_on(run(command, &cli.config)));
     match outcome {

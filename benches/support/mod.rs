@@ -137,11 +137,14 @@ impl Server {
         settings: impl IntoIterator<Item = (&str, String)>,
     ) -> Result<Self> {
         let port = free_port()?;
+        let cores = std::thread::available_parallelism()?.get();
         let mut command = Command::new(program);
         command
             .env("DATABASE_URL", url.expose_secret())
             .env("JWT_SECRET", SECRET)
             .env("BIND", format!("127.0.0.1:{port}"))
+            // As beside the private PostgreSQL, which this is.
+            .env("WORKER_THREADS", (cores / 2).max(1).to_string())
             .envs(settings);
         Self::start(command, dir, name, port, "/health/ready").await
     }
