@@ -100,13 +100,15 @@ async fn measure(options: &Options, embedded: &Embedded, dir: &std::path::Path) 
     let mut figures = Figures::default();
     for round in 0..options.rounds {
         bench.crowd(&mut figures).await?;
-        // Each goes first once: what drifts favours nobody.
-        let (logins, alone) = if round % 2 == 0 {
-            (bench.logins().await?, bench.argon2_alone().await?)
-        } else {
-            let alone = bench.argon2_alone().await?;
-            (bench.logins().await?, alone)
-        };
+        // Two turns each, the one around the other: what drifts favours nobody.
+        let (mut logins, mut alone) = (0.0, 0.0);
+        for turn in [0, 1, 1, 0] {
+            if turn == round % 2 {
+                logins += bench.logins().await? / 2.0;
+            } else {
+                alone += bench.argon2_alone().await? / 2.0;
+            }
+        }
         figures.logins.push(logins);
         figures.of_argon2.push(logins / alone);
         figures.quiet.push(bench.verify(false).await?);
