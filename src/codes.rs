@@ -470,13 +470,13 @@ pub const CODES: &[Code] = &[
         413,
         "body_too_large",
         &[Body],
-        "The body is larger than 1 MiB; under `/rest/v1`, than 10 MiB.",
+        "The body is larger than 256 KiB; under `/rest/v1`, than 10 MiB.",
     ),
     code(
         415,
         "unsupported_media_type",
         &[Body],
-        "The body must be sent as `Content-Type: application/json`.",
+        "The body must be sent as `Content-Type: application/json`, and without `Content-Encoding`.",
     ),
     code(
         429,

@@ -178,8 +178,7 @@ impl Contract {
             .flat_map(|error| self.field_errors(schema, error))
             .take(MOST_ERRORS)
             .collect();
-        find_nul(body, "", &mut errors);
-        errors.truncate(MOST_ERRORS);
+        find_nul(body, &String::new, &mut errors);
         for error in &mut errors {
             if let Some((end, _)) = error.field.char_indices().nth(LONGEST_NAME) {
                 error.field.truncate(end);
@@ -403,22 +402,24 @@ fn field_path(pointer: &str) -> String {
     path
 }
 
-/// PostgreSQL's text cannot hold U+0000.
-fn find_nul(value: &Value, path: &str, errors: &mut Vec<FieldError>) {
+/// PostgreSQL's text cannot hold U+0000. Where a value is gets written only for one that has it: a name may be almost as
+/// long as the body, and stand above a hundred thousand items.
+fn find_nul(value: &Value, path: &dyn Fn() -> String, errors: &mut Vec<FieldError>) {
     match value {
+        _ if errors.len() >= MOST_ERRORS => {}
         Value::String(text) if text.contains('\0') => errors.push(FieldError {
-            field: field_path(path),
+            field: field_path(&path()),
             code: "nul_character".into(),
             message: "must not contain the character U+0000".into(),
         }),
         Value::Array(items) => {
             for (index, item) in items.iter().enumerate() {
-                find_nul(item, &format!("{path}/{index}"), errors);
+                find_nul(item, &|| format!("{}/{index}", path()), errors);
             }
         }
         Value::Object(fields) => {
             for (name, field) in fields {
-                find_nul(field, &format!("{path}/{name}"), errors);
+                find_nul(field, &|| format!("{}/{name}", path()), errors);
             }
         }
         _ => {}

@@ -31,7 +31,6 @@ use time::{OffsetDateTime, format_description::well_known::Rfc2822};
 use tokio::time::{Instant, Sleep, sleep};
 use tokio_postgres::types::ToSql;
 use url::Url;
-use uuid::Uuid;
 
 use crate::{
     app::State,
@@ -55,8 +54,8 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 
 const API_KEY: HeaderName = HeaderName::from_static("apikey");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-/// The sign-in that `check_request` has found alive, in the transaction that has read what is answered.
-const SIGN_IN: HeaderName = HeaderName::from_static("speedcoding-sign-in");
+/// The id of the request whose caller `check_request` has admitted, in the transaction that has read what is answered.
+const ADMITTED: HeaderName = HeaderName::from_static("speedcoding-admitted");
 
 /// What is between two neighbours only (RFC 9110, section 7.6.1), whatever `Connection` adds.
 const HOP_BY_HOP: [HeaderName; 9] = [
@@ -82,7 +81,7 @@ const NOT_PASSED_ON: [HeaderName; 7] = [
 ];
 /// What an answer says to us, and about the upstream's own address: who may read it there, and how it is reached.
 const NOT_PASSED_BACK: [HeaderName; 9] = [
-    SIGN_IN,
+    ADMITTED,
     header::ACCESS_CONTROL_ALLOW_ORIGIN,
     header::ACCESS_CONTROL_ALLOW_METHODS,
     header::ACCESS_CONTROL_ALLOW_HEADERS,
@@ -102,8 +101,8 @@ pub struct Delegate {
     upstream: Option<String>,
     api_key: Option<HeaderValue>,
     patience: Duration,
-    /// Whether its last answer to a reader has named their sign-in: then the next one's is not looked up before.
-    names_sign_ins: AtomicBool,
+    /// Whether it has admitted the last reader by itself: then the next one is not looked up before.
+    admits: AtomicBool,
 }
 
 impl Delegate {
@@ -133,7 +132,7 @@ impl Delegate {
                 .transpose()
                 .context("SUPABASE_ANON_KEY")?,
             patience: Duration::from_secs(config.request_timeout),
-            names_sign_ins: AtomicBool::new(false),
+            admits: AtomicBool::new(false),
         })
     }
 
@@ -302,7 +301,7 @@ pub async fn delegate(mut request: Request) -> Result<Response> {
     let Delegate {
         client,
         patience,
-        names_sign_ins,
+        admits,
         ..
     } = &state.delegate;
     // TRACE would show what we add, and CONNECT is no request for a resource.
@@ -316,9 +315,9 @@ pub async fn delegate(mut request: Request) -> Result<Response> {
     if claims.is_none() {
         request.headers_mut().remove(header::AUTHORIZATION);
     }
-    // Each answer to a reader shows whether PostgREST has judged the sign-in; one that does not is judged here.
+    // Each answer to a reader shows whether PostgREST has admitted them; who is not is judged here.
     let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
-    let is_judged_there = is_read && names_sign_ins.load(Ordering::Relaxed);
+    let is_judged_there = is_read && admits.load(Ordering::Relaxed);
     if !is_judged_there {
         admit(&state, claims.as_ref()).await?;
     }
@@ -335,25 +334,26 @@ pub async fn delegate(mut request: Request) -> Result<Response> {
         .await
         .map_err(|_| timed_out())
         .and_then(|outcome| outcome.map_err(refused));
-    if let (true, Some(claims)) = (is_read, &claims) {
+    if is_read && claims.is_some() {
         let response = outcome.as_ref().ok();
         let success = response.filter(|response| response.status().is_success());
-        let is_named = success.map(|response| names(response.headers(), claims.session_id));
-        if let Some(is_named) = is_named {
-            names_sign_ins.store(is_named, Ordering::Relaxed);
+        let is_admitted = success.map(|response| is_admitted(response.headers()));
+        if let Some(is_admitted) = is_admitted {
+            admits.store(is_admitted, Ordering::Relaxed);
         }
-        if is_judged_there && is_named != Some(true) {
+        if is_judged_there && is_admitted != Some(true) {
             // Whoever may ask nothing is told so in the same words everywhere.
-            admit(&state, Some(claims)).await?;
+            admit(&state, claims.as_ref()).await?;
         }
     }
     Ok(state.delegate.response(outcome?, answers, caller)?)
 }
 
-/// Whether an answer says that PostgREST has found this sign-in alive.
-fn names(headers: &HeaderMap, sign_in: Uuid) -> bool {
-    let named = headers.get(SIGN_IN).and_then(|name| name.to_str().ok());
-    named.and_then(|name| name.parse().ok()) == Some(sign_in)
+/// Whether an answer says, once, that PostgREST has admitted the caller of this very request.
+fn is_admitted(headers: &HeaderMap) -> bool {
+    let mut named = headers.get_all(ADMITTED).iter();
+    let is_ours = |name: &HeaderValue| *name == *telemetry::request_id();
+    named.next().is_some_and(is_ours) && named.next().is_none()
 }
 
 /// Refuses whose sign-in has ended or who is banned.

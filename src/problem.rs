@@ -410,7 +410,7 @@ impl From<poem::Error> for Problem {
                 return Problem::new(
                     StatusCode::PAYLOAD_TOO_LARGE,
                     "body_too_large",
-                    "The body is larger than 1 MiB.",
+                    "The body is larger than 256 KiB.",
                 );
             }
             Some(_) => {

@@ -4,7 +4,6 @@ use std::{
     fs,
     os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -309,38 +308,34 @@ async fn who_has_no_token_is_nobody_and_who_has_a_bad_one_is_refused_here() {
 }
 
 #[tokio::test]
-async fn an_answer_that_names_the_sign_in_is_not_judged_here_and_all_else_is() {
+async fn an_answer_that_names_its_request_is_not_judged_here_and_all_else_is() {
     // In the place of a PostgREST that asks, as far as its path says.
-    let named = Arc::new(Mutex::new(String::new()));
-    let by_upstream = named.clone();
-    let upstream = Upstream::acting(move |heard, mut stream| {
-        let named = by_upstream.lock().expect("a name").clone();
-        async move {
-            let name = match heard.line() {
-                line if line.contains("/missing") => {
-                    let answer = "HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\n{}";
-                    stream.write_all(answer.as_bytes()).await.ok()?;
-                    return Some(stream);
-                }
-                line if line.contains("/broken") => return None,
-                line if line.contains("/unnamed") => "".to_owned(),
-                line if line.contains("/others") => uuid::Uuid::new_v4().to_string(),
-                line if line.contains("/nonsense") => format!("{named}, {named}"),
-                _ => named,
-            };
-            let answer = EMPTY.replace(
-                "\r\n\r\n",
-                &format!("\r\nSpeedcoding-Sign-In: {name}\r\n\r\n"),
-            );
-            stream.write_all(answer.as_bytes()).await.ok()?;
-            Some(stream)
-        }
+    let upstream = Upstream::acting(|heard, mut stream| async move {
+        let id = heard.all("x-request-id")[0].to_owned();
+        let named = match heard.line() {
+            line if line.contains("/missing") => {
+                let answer = format!(
+                    "HTTP/1.1 404 Not Found\r\nSpeedcoding-Admitted: {id}\r\nContent-Length: 2\r\n\r\n{{}}"
+                );
+                stream.write_all(answer.as_bytes()).await.ok()?;
+                return Some(stream);
+            }
+            line if line.contains("/broken") => return None,
+            line if line.contains("/unnamed") => String::new(),
+            line if line.contains("/others") => uuid::Uuid::new_v4().to_string(),
+            line if line.contains("/twice") => format!("{id}\r\nSpeedcoding-Admitted: {id}"),
+            _ => id,
+        };
+        let answer = EMPTY.replace(
+            "\r\n\r\n",
+            &format!("\r\nSpeedcoding-Admitted: {named}\r\n\r\n"),
+        );
+        stream.write_all(answer.as_bytes()).await.ok()?;
+        Some(stream)
     })
     .await;
     let app = before(&upstream).await;
     let alice = app.runner("alice").await;
-    let claims = app.claims(&alice).await;
-    *named.lock().expect("a name") = text(&claims, "/session_id").to_owned();
     let learn = async || {
         let answer = get(&alice, "/rest/v1/users").await;
         answer.ok(200)
@@ -354,9 +349,9 @@ async fn an_answer_that_names_the_sign_in_is_not_judged_here_and_all_else_is() {
     // What is between the two is nobody else's.
     let answered = alice.request(Method::GET, "/rest/v1/users").send().await;
     let answered = answered.expect("an answer");
-    assert!(!answered.headers().contains_key("speedcoding-sign-in"));
+    assert!(!answered.headers().contains_key("speedcoding-admitted"));
 
-    for path in ["missing", "broken", "unnamed", "others", "nonsense"] {
+    for path in ["missing", "broken", "unnamed", "others", "twice"] {
         let path = format!("/rest/v1/{path}");
         set_revoked(false).await;
         learn().await;
@@ -394,7 +389,7 @@ async fn an_answer_that_names_the_sign_in_is_not_judged_here_and_all_else_is() {
 }
 
 #[tokio::test]
-async fn a_replica_names_no_sign_in() {
+async fn a_replica_admits_nobody() {
     let scratch = Scratch::new();
     let data = scratch.path("data");
     let start = async || {
@@ -414,13 +409,14 @@ async fn a_replica_names_no_sign_in() {
         .await
         .expect("a sign-in");
     let claims = json!({ "role": "authenticated", "sub": user, "session_id": sign_in }).to_string();
-    let named = async |embedded: &Embedded| {
+    let id = uuid::Uuid::new_v4();
+    let named = async |embedded: &Embedded, id: &str| {
         let mut client = connect(embedded.url()).await;
         let request = client.transaction().await.expect("a transaction");
         request
             .execute(
-                "select set_config('request.jwt.claims', $1, true)",
-                &[&claims],
+                "select set_config('request.jwt.claims', $1, true), set_config('request.headers', $2, true)",
+                &[&claims, &json!({ "x-request-id": id }).to_string()],
             )
             .await
             .expect("claims");
@@ -432,14 +428,18 @@ async fn a_replica_names_no_sign_in() {
         let row = request.query_one(headers, &[]).await.expect("headers");
         row.get::<_, Option<String>>(0)
     };
-    let headers = named(&embedded).await.expect("headers");
+    let headers = named(&embedded, &id.to_string()).await.expect("headers");
     let headers: Value = serde_json::from_str(&headers).expect("JSON");
-    assert_eq!(headers, json!([{ "Speedcoding-Sign-In": sign_in }]));
+    assert_eq!(headers, json!([{ "Speedcoding-Admitted": id }]));
+    // Nor is anything put into an answer that is no id.
+    for nonsense in ["", "\"}, {\"Set-Cookie\": \"a=b", "é", &"0".repeat(37)] {
+        assert_eq!(named(&embedded, nonsense).await, None);
+    }
     embedded.stop().await;
 
     fs::write(data.join("postgres/standby.signal"), "").expect("a signal");
     let embedded = start().await;
-    assert_eq!(named(&embedded).await, None);
+    assert_eq!(named(&embedded, &id.to_string()).await, None);
     embedded.stop().await;
 }
 

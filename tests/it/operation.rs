@@ -5,7 +5,6 @@ use std::{fs, time::Duration};
 use poem::{Server, endpoint::make_sync, listener::TcpAcceptor};
 use reqwest::{Method, header};
 use secrecy::ExposeSecret;
-use serde_json::json;
 use speedcoding::connection::Attended;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -148,58 +147,33 @@ async fn only_pages_of_listed_origins_may_call_the_api() {
 }
 
 #[tokio::test]
-async fn a_small_body_that_unpacks_to_a_large_one_is_refused() {
+async fn a_packed_body_is_refused_unread() {
     let app = TestApp::start().await;
-    let bomb = gzip(&vec![b' '; 64 * 1024 * 1024]);
-    assert!(bomb.len() < 100_000);
+    for (coding, path) in [
+        ("gzip", "/auth/login"),
+        ("br", "/auth/login"),
+        ("zstd", "/auth/login"),
+        ("deflate", "/auth/register"),
+        ("gzip, br", "/nowhere"),
+    ] {
+        let mut client = connect(&app.base).await;
+        // Nothing comes after it.
+        let head = format!(
+            "POST /api/v1{path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\
+             Content-Encoding: {coding}\r\nContent-Length: 1000\r\n\r\n"
+        );
+        client.write_all(head.as_bytes()).await.expect("a head");
+        let mut answer = [0; 12];
+        client.read_exact(&mut answer).await.expect("an answer");
+        assert_eq!(&answer, b"HTTP/1.1 415", "{coding}");
+    }
     let request = app
         .visitor()
         .request(Method::POST, "/auth/login")
         .header(header::CONTENT_TYPE, "application/json")
         .header(header::CONTENT_ENCODING, "gzip")
-        .body(bomb);
-    answer(request).await.problem(413, "body_too_large");
-
-    let request = app
-        .visitor()
-        .request(Method::POST, "/auth/login")
-        .header(header::CONTENT_TYPE, "application/json")
-        .header(header::CONTENT_ENCODING, "gzip")
-        .body("this is no gzip");
-    answer(request).await.problem(400, "malformed_body");
-
-    let request = app
-        .visitor()
-        .request(Method::POST, "/auth/login")
-        .header(header::CONTENT_TYPE, "application/json")
-        .header(header::CONTENT_ENCODING, "gzip")
-        .body(gzip(
-            json!({ "username": "nobody", "password": "some password" })
-                .to_string()
-                .as_bytes(),
-        ));
-    answer(request).await.problem(401, "wrong_credentials");
-}
-
-#[tokio::test]
-async fn a_packed_body_is_not_unpacked_before_all_of_it_is_there() {
-    let app = TestApp::start_with(|config| config.request_timeout = 1).await;
-    let bomb = gzip(&vec![b' '; 64 * 1024 * 1024]);
-    let mut client = connect(&app.base).await;
-    let head = format!(
-        "POST /api/v1/auth/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\
-         Content-Encoding: gzip\r\nContent-Length: {}\r\n\r\n",
-        bomb.len()
-    );
-    client.write_all(head.as_bytes()).await.expect("a head");
-    client
-        .write_all(&bomb[..bomb.len() / 2])
-        .await
-        .expect("a part of the body");
-    let mut answer = [0; 12];
-    client.read_exact(&mut answer).await.expect("an answer");
-    // Unpacked it would be too large by now, and 413.
-    assert_eq!(&answer, b"HTTP/1.1 504");
+        .body("[]");
+    answer(request).await.problem(415, "unsupported_media_type");
 }
 
 #[tokio::test]
@@ -344,11 +318,4 @@ async fn without_file_descriptors_the_service_waits_and_says_so() {
 async fn connect(base: &str) -> TcpStream {
     let address = base.trim_start_matches("http://");
     TcpStream::connect(address).await.expect("a connection")
-}
-
-fn gzip(bytes: &[u8]) -> Vec<u8> {
-    use std::io::Write;
-    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
-    encoder.write_all(bytes).expect("memory");
-    encoder.finish().expect("memory")
 }
