@@ -121,7 +121,8 @@ pub struct Config {
     #[arg(long, env, help_heading = POSTGREST)]
     pub postgrest_url: Option<Url>,
 
-    /// The Supabase project, such as https://abcdefghijklmnopqrst.supabase.co: its PostgREST is delegated to.
+    /// The Supabase project, such as https://abcdefghijklmnopqrst.supabase.co: its PostgREST is delegated to, unless
+    /// POSTGREST_URL is given, and recordings may be in its Storage.
     #[arg(long, env, help_heading = POSTGREST)]
     pub supabase_url: Option<Url>,
 

@@ -55,8 +55,8 @@ pub struct EndSession {
     /// The packages that you used: at most 200 names of 1 to 214 characters.
     #[oai(validator(max_items = 200, min_length = 1, max_length = 214))]
     pub packages: Vec<String>,
-    /// The recording: https, on YouTube, Twitch or Vimeo, or your own in the project's storage. It can be added until
-    /// the review.
+    /// The recording: https, on a host that this service allows (YouTube, Twitch and Vimeo by default), or your own in
+    /// the project's storage. It can be added until the review.
     #[oai(nullable, validator(max_length = 2048))]
     pub video_url: Option<String>,
 }
