@@ -918,6 +918,11 @@ async fn each_wrong_setting_is_named_in_one_line() {
         .finish()
         .await
         .told(&["some", "DB_STATEMENTS"]);
+    external()
+        .env("RUST_LOG", "speedcoding=bogus")
+        .finish()
+        .await
+        .told(&["RUST_LOG", "warn,speedcoding=info"]);
 
     external()
         .env("JWT_ISSUER", "https://project.supabase.co/auth/v1")
@@ -993,9 +998,11 @@ async fn an_empty_setting_counts_as_none() {
         .program(SERVES)
         .env("DATABASE_URL", "")
         .env("MIGRATION_DATABASE_URL", "")
+        .env("RUST_LOG", "")
         .serve()
         .await;
     assert!(is_alive(program.postmaster()), "the private one serves");
+    program.says("PostgreSQL is ready").await;
     program.visitor().register("alice").await;
     program.stop().await.well();
 }
