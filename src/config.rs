@@ -118,12 +118,12 @@ pub struct Config {
 
     /// Where PostgREST is, to which /rest/v1 is delegated, such as http://127.0.0.1:3000. Without it and SUPABASE_URL,
     /// with the private PostgreSQL, a `postgrest` or `postrust` on PATH is started beside it.
-    #[arg(long, env, help_heading = POSTGREST)]
+    #[arg(long, env, value_parser = web_url, help_heading = POSTGREST)]
     pub postgrest_url: Option<Url>,
 
     /// The Supabase project, such as https://abcdefghijklmnopqrst.supabase.co: its PostgREST is delegated to, unless
     /// POSTGREST_URL is given, and recordings may be in its Storage.
-    #[arg(long, env, help_heading = POSTGREST)]
+    #[arg(long, env, value_parser = web_url, help_heading = POSTGREST)]
     pub supabase_url: Option<Url>,
 
     /// The project's publishable (anon) key, sent to its PostgREST; a bearer that equals it counts as no token.
@@ -157,7 +157,7 @@ pub struct Binaries {
 
     /// Where they are fetched from: Maven Central, or a mirror of these files of it, with their `.sha512`.
     /// HTTPS_PROXY counts.
-    #[arg(long, env, help_heading = DATABASE)]
+    #[arg(long, env, value_parser = web_url, help_heading = DATABASE)]
     pub postgresql_releases_url: Option<Url>,
 }
 
@@ -209,6 +209,10 @@ fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| {
         "an IP address and a port are meant, such as 127.0.0.1:8080 or 0.0.0.0:8080".into()
     })
+}
+
+fn web_url(text: &str) -> Result<Url, String> {
+    Url::parse(text).map_err(|_| "a URL is meant, such as http://127.0.0.1:3000".into())
 }
 
 fn origin(text: &str) -> Result<String, String> {
