@@ -70,7 +70,8 @@ pub struct AbandonSession {
     pub session_id: Uuid,
 }
 
-/// What became of a session.
+/// What became of a session: `running`, the clock is; `completed`, ended with enough milestones passed; `incomplete`, with
+/// too few; `abandoned`, given up; `expired`, it ran past its deadline.
 #[derive(Debug, Enum, Serialize, Deserialize)]
 #[oai(rename_all = "lowercase")]
 #[serde(rename_all = "lowercase")]
@@ -160,8 +161,8 @@ impl SessionsApi {
 
     /// End a session
     ///
-    /// Stops your clock, once. With enough milestones passed the session is completed and its submission is
-    /// PENDING. Retrying with the same data is safe.
+    /// Stops your clock, once. With enough milestones passed the session is `completed` and its submission is
+    /// PENDING; with fewer it is `incomplete`, and nothing is handed in. Retrying with the same data is safe.
     #[oai(path = "/end", method = "post", operation_id = "end_session")]
     async fn end_session(
         &self,
@@ -238,6 +239,8 @@ impl SessionsApi {
     }
 
     /// Get your running session
+    ///
+    /// Wherever it was started; 404 while none runs.
     #[oai(
         path = "/current",
         method = "get",
@@ -257,7 +260,7 @@ impl SessionsApi {
 
     /// Get a session
     ///
-    /// Your own; anybody's, once its submission is approved.
+    /// Your own; anybody's, once its submission is approved. A token is optional.
     #[oai(path = "/:id", method = "get", operation_id = "get_session")]
     async fn get_session(
         &self,

@@ -190,7 +190,7 @@ impl SubmissionsApi {
 
     /// Get a submission
     ///
-    /// Your own; anybody's, once it is approved. For moderators: any.
+    /// Your own; anybody's, once it is approved. For moderators: any. A token is optional.
     #[oai(path = "/:id", method = "get", operation_id = "get_submission")]
     async fn get_submission(
         &self,
