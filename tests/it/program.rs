@@ -781,6 +781,7 @@ async fn help_names_every_command_and_setting_and_no_secret() {
         "METRICS_BIND",
         "CORS_ORIGINS",
         "VIDEO_HOSTS",
+        "refresh, runs",
     ] {
         assert!(help.contains(word), "{word} in\n{help}");
     }
