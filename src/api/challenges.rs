@@ -101,6 +101,8 @@ impl ChallengesApi {
     }
 
     /// Get a challenge
+    ///
+    /// What is to be built, by which rules, and its milestones by number.
     #[oai(path = "/:slug", method = "get", operation_id = "get_challenge")]
     async fn get_challenge(
         &self,

@@ -55,8 +55,8 @@ pub struct EndSession {
     /// The packages that you used: at most 200 names of 1 to 214 characters.
     #[oai(validator(max_items = 200, min_length = 1, max_length = 214))]
     pub packages: Vec<String>,
-    /// The recording: https, on YouTube, Twitch or Vimeo, or your own in the project's storage. It can be added until
-    /// the review.
+    /// The recording: https, on a host that this service allows (YouTube, Twitch and Vimeo by default), or your own in
+    /// the project's storage. It can be added until the review.
     #[oai(nullable, validator(max_length = 2048))]
     pub video_url: Option<String>,
 }
@@ -70,7 +70,8 @@ pub struct AbandonSession {
     pub session_id: Uuid,
 }
 
-/// What became of a session.
+/// What became of a session: `running`, the clock is; `completed`, ended with enough milestones passed; `incomplete`, with
+/// too few; `abandoned`, given up; `expired`, it ran past its deadline.
 #[derive(Debug, Enum, Serialize, Deserialize)]
 #[oai(rename_all = "lowercase")]
 #[serde(rename_all = "lowercase")]
@@ -160,8 +161,8 @@ impl SessionsApi {
 
     /// End a session
     ///
-    /// Stops your clock, once. With enough milestones passed the session is completed and its submission is
-    /// PENDING. Retrying with the same data is safe.
+    /// Stops your clock, once. With enough milestones passed the session is `completed` and its submission is
+    /// PENDING; with fewer it is `incomplete`, and nothing is handed in. Retrying with the same data is safe.
     #[oai(path = "/end", method = "post", operation_id = "end_session")]
     async fn end_session(
         &self,
@@ -238,6 +239,8 @@ impl SessionsApi {
     }
 
     /// Get your running session
+    ///
+    /// Wherever it was started; 404 while none runs.
     #[oai(
         path = "/current",
         method = "get",
@@ -257,7 +260,7 @@ impl SessionsApi {
 
     /// Get a session
     ///
-    /// Your own; anybody's, once its submission is approved.
+    /// Your own; anybody's, once its submission is approved. A token is optional.
     #[oai(path = "/:id", method = "get", operation_id = "get_session")]
     async fn get_session(
         &self,

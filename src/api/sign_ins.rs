@@ -53,7 +53,7 @@ pub struct Logout {
     pub scope: Scope,
 }
 
-/// Which sign-ins of the user.
+/// Which sign-ins of the user: `local` this one, `others` all but this one, `global` all.
 #[derive(Clone, Copy, Default, Enum, Deserialize, Serialize)]
 #[oai(rename_all = "lowercase")]
 #[serde(rename_all = "lowercase")]

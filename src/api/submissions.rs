@@ -90,7 +90,8 @@ pub struct UpdateSubmission {
     /// The packages that you used: at most 200 names of 1 to 214 characters.
     #[oai(nullable, validator(max_items = 200, min_length = 1, max_length = 214))]
     pub packages: Option<Vec<String>>,
-    /// The recording: https, on YouTube, Twitch or Vimeo.
+    /// The recording: https, on a host that this service allows (YouTube, Twitch and Vimeo by default), or your own in
+    /// the project's storage.
     #[oai(nullable, validator(max_length = 2048))]
     pub video_url: Option<String>,
 }
@@ -189,7 +190,7 @@ impl SubmissionsApi {
 
     /// Get a submission
     ///
-    /// Your own; anybody's, once it is approved. For moderators: any.
+    /// Your own; anybody's, once it is approved. For moderators: any. A token is optional.
     #[oai(path = "/:id", method = "get", operation_id = "get_submission")]
     async fn get_submission(
         &self,

@@ -33,10 +33,16 @@ pub struct Key {
 ///
 /// What is wrong is told without quoting anything: the setting may be a key in the wrong place.
 pub fn load(setting: &SecretString) -> Result<Vec<Key>> {
-    read(setting.expose_secret()).context(
+    let keys = read(setting.expose_secret()).context(
         "JWT_KEYS must be a JWK set, or the paths of files with one each, such as JWT_KEYS=keys.json after \
          `speedcoding keys generate >keys.json`",
-    )
+    )?;
+    let ids: HashSet<_> = keys.iter().map(|key| &key.id).collect();
+    ensure!(
+        ids.len() == keys.len(),
+        "JWT_KEYS: two keys have the same `kid`"
+    );
+    Ok(keys)
 }
 
 fn read(setting: &str) -> Result<Vec<Key>> {
@@ -63,8 +69,6 @@ fn read(setting: &str) -> Result<Vec<Key>> {
         }
     }
     ensure!(!keys.is_empty(), "there is no key in it");
-    let ids: HashSet<_> = keys.iter().map(|key| &key.id).collect();
-    ensure!(ids.len() == keys.len(), "two keys have the same `kid`");
     Ok(keys)
 }
 

@@ -235,7 +235,12 @@ fn refuse_weak(field: &str, password: &str, username: &str) -> Result<(), Proble
         .and_then(|feedback| feedback.warning())
         .map_or_else(
             || "is easily guessed".to_owned(),
-            |warning| format!("is easily guessed: {warning}"),
+            |warning| {
+                // They are sentences: "This is a top-10 common password."
+                let mut warning = warning.to_string();
+                warning[..1].make_ascii_lowercase();
+                format!("is easily guessed: {warning}")
+            },
         );
     let why = why.trim_end_matches('.');
     Err(Problem::invalid_field(

@@ -16,7 +16,7 @@ use rustls::{
 };
 use secrecy::{ExposeSecret, SecretString};
 use tokio::{task::JoinHandle, time::timeout};
-use tokio_postgres::{AsyncMessage, Client, Config, error::SqlState};
+use tokio_postgres::{AsyncMessage, Client, Config, config::Host, error::SqlState};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use tracing::warn;
 
@@ -27,6 +27,7 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(30);
 pub struct PostgresUrl {
     pub postgres: Config,
     pub tls: MakeRustlsConnect,
+    server: String,
 }
 
 /// What is asked of the server's certificate (PostgreSQL's documentation, section 34.19.1).
@@ -44,6 +45,8 @@ impl PostgresUrl {
     /// Reads a connection URL. Errors never repeat it, for it may hold a password.
     pub fn parse(url: &SecretString) -> anyhow::Result<Self> {
         let mut url = url.expose_secret().to_owned();
+        // Behind a password with an `@` that is not escaped, the parser takes some of it for the host.
+        let is_ambiguous = url.matches('@').nth(1).is_some();
         let mode = take_parameter(&mut url, "sslmode");
         let root = take_parameter(&mut url, "sslrootcert");
         let mut postgres: Config = url.parse().map_err(|error| {
@@ -65,10 +68,21 @@ impl PostgresUrl {
             ),
         };
         postgres.ssl_mode(ssl_mode);
+        let server = if is_ambiguous {
+            String::new()
+        } else {
+            servers(&postgres)
+        };
         Ok(PostgresUrl {
             postgres,
+            server,
             tls: MakeRustlsConnect::new(tls(check, root.as_deref())?),
         })
+    }
+
+    /// That nobody can be reached, and where. It never repeats a password.
+    pub fn unreachable(&self, why: &str) -> anyhow::Error {
+        anyhow::anyhow!("cannot connect to PostgreSQL{}: {why}", self.server)
     }
 
     /// One connection, driven in the background until the client is dropped.
@@ -80,15 +94,8 @@ impl PostgresUrl {
         // The setting itself ends with the TCP connection: what accepts it may be no PostgreSQL.
         let (client, mut connection) = timeout(patience, self.postgres.connect(self.tls.clone()))
             .await
-            .map_err(|_| {
-                anyhow::anyhow!(
-                    "cannot connect to PostgreSQL: no answer in {} s",
-                    patience.as_secs()
-                )
-            })?
-            .map_err(|error| {
-                anyhow::anyhow!("cannot connect to PostgreSQL: {}", super::describe(&error))
-            })?;
+            .map_err(|_| self.unreachable(&format!("no answer in {} s", patience.as_secs())))?
+            .map_err(|error| self.unreachable(&super::describe(&error)))?;
         let driven = async move {
             while let Some(message) = poll_fn(|context| connection.poll_message(context)).await {
                 // What a migration could not do, for instance.
@@ -141,6 +148,29 @@ impl PostgresUrl {
             super::SERVICE_ROLE
         );
         Ok(())
+    }
+}
+
+/// Where the servers are, each with its port; nothing where the URL names none.
+fn servers(postgres: &Config) -> String {
+    let ports = postgres.get_ports();
+    let servers = postgres
+        .get_hosts()
+        .iter()
+        .enumerate()
+        .map(|(number, host)| {
+            // One port may stand for all hosts.
+            let port = ports.get(number).or(ports.first()).unwrap_or(&5432);
+            match host {
+                Host::Tcp(host) => format!("{host}:{port}"),
+                Host::Unix(directory) => format!("{}:{port}", directory.display()),
+            }
+        });
+    let servers: Vec<_> = servers.collect();
+    if servers.is_empty() {
+        String::new()
+    } else {
+        format!(" at {}", servers.join(", "))
     }
 }
 

@@ -1,12 +1,12 @@
 //! Brings a database up to date, once, however many replicas ask at the same moment.
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use include_dir::{Dir, include_dir};
 use refinery::{Migration, Report, Runner, Target};
 use secrecy::SecretString;
 use tokio_postgres::{Client, error::SqlState};
 
-use super::{connect::PostgresUrl, is_caused_by};
+use super::{SERVICE_ROLE, connect::PostgresUrl, is_caused_by, logs_in_as_service};
 
 pub(crate) static MIGRATIONS: Dir = include_dir!("$CARGO_MANIFEST_DIR/sql/migrations");
 const HISTORY: &str = "private.migration_history";
@@ -19,6 +19,10 @@ const ATTEMPTS: u32 = 10;
 ///
 /// Migrations that the Supabase CLI pushed are taken over into the history, not applied again.
 pub async fn migrate(owner_url: &SecretString) -> anyhow::Result<Vec<String>> {
+    ensure!(
+        !logs_in_as_service(owner_url)?,
+        "{SERVICE_ROLE} cannot migrate: give an owner's URL with MIGRATION_DATABASE_URL"
+    );
     let mut url = PostgresUrl::parse(owner_url)?;
     url.postgres.application_name("speedcoding migrate");
     // The lock is a transaction's, on a connection of its own: a session's would stay behind in a pooler.

@@ -49,7 +49,8 @@ pub struct Db {
 impl Db {
     /// Connects, and makes sure that this is the service's role on a database that knows its statements.
     pub async fn connect(url: &SecretString, config: &Config) -> anyhow::Result<Self> {
-        let PostgresUrl { mut postgres, tls } = PostgresUrl::parse(url)?;
+        let url = PostgresUrl::parse(url)?;
+        let mut postgres = url.postgres.clone();
         postgres
             .application_name("speedcoding")
             .connect_timeout(CONNECT_TIMEOUT);
@@ -71,7 +72,7 @@ impl Db {
         let manager = ManagerConfig {
             recycling_method: RecyclingMethod::Fast,
         };
-        let pool = Pool::builder(Manager::from_config(postgres, tls, manager))
+        let pool = Pool::builder(Manager::from_config(postgres, url.tls.clone(), manager))
             .max_size(config.db_connections())
             // What was used last is still in the processor's caches, PostgreSQL's side of it too.
             .queue_mode(QueueMode::Lifo)
@@ -83,7 +84,7 @@ impl Db {
             pool,
             statements: config.db_statements,
         };
-        db.check().await?;
+        db.check(&url).await?;
         Ok(db)
     }
 
@@ -186,13 +187,12 @@ impl Db {
         Ok(())
     }
 
-    async fn check(&self) -> anyhow::Result<()> {
+    async fn check(&self, url: &PostgresUrl) -> anyhow::Result<()> {
         let client = self.pool.get().await.map_err(|error| {
-            let why = match &error {
+            url.unreachable(&match &error {
                 PoolError::Backend(error) => describe(error),
                 error => describe(error),
-            };
-            anyhow::anyhow!("cannot connect to PostgreSQL: {why}")
+            })
         })?;
         let role: String = client
             .query_typed_one("select current_user::text", &[])

@@ -262,6 +262,7 @@ async fn a_common_password_is_refused_with_a_way_out() {
         );
         let message = text(error, "/message");
         assert!(message.contains("choose"), "{password}: {message}");
+        assert_eq!(message, message.to_lowercase(), "half a sentence");
         assert!(
             password.eq_ignore_ascii_case("password") || !message.contains(password),
             "what was sent is not repeated: {message}"

@@ -73,7 +73,13 @@ fn every_operation_has_a_name_a_summary_a_subject_and_its_failures() {
     assert!(!operations.is_empty());
     for (name, operation) in &operations {
         assert!(operation["operationId"].is_string(), "{name}: operationId");
-        assert!(!text(operation, "/summary").is_empty(), "{name}: summary");
+        let summary = text(operation, "/summary");
+        assert!(!summary.is_empty(), "{name}: summary");
+        let description = text(operation, "/description");
+        assert!(
+            !description.is_empty() && description != format!("{summary}."),
+            "{name}: description"
+        );
         assert_eq!(
             operation["tags"].as_array().map(Vec::len),
             Some(1),
@@ -184,6 +190,27 @@ fn each_refusal_shows_an_example_of_each_of_its_codes() {
     }
     let kept = document["components"]["examples"].as_object();
     assert_eq!(Some(seen.len()), kept.map(serde_json::Map::len));
+}
+
+#[tokio::test]
+async fn the_examples_of_refusals_say_what_is_answered() {
+    let app = TestApp::start().await;
+    let ada = app.visitor().register("ada").await;
+    let credentials = json!({ "username": "ada", "password": "analytical engine 1843" });
+    for (answer, status, code) in [
+        (
+            ada.post("/auth/register", credentials).await,
+            409,
+            "username_taken",
+        ),
+        (app.visitor().get("/auth/me").await, 401, "missing_token"),
+    ] {
+        let example = format!("/components/examples/{code}/value/detail");
+        assert_eq!(
+            text(&answer.problem(status, code), "/detail"),
+            text(&document(), &example)
+        );
+    }
 }
 
 #[tokio::test]

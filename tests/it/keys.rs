@@ -581,7 +581,10 @@ async fn keys_that_will_not_do_are_told_before_anything_is_started() {
             with("d", other["keys"][0]["d"].clone()),
             &["key 1", "does not belong"],
         ),
-        (together(&[&set, &set]).to_string(), &["same `kid`"]),
+        (
+            "keys.json,keys.json".into(),
+            &["speedcoding: JWT_KEYS: two keys have the same `kid`"],
+        ),
         (public(&set).to_string(), &["private key", "JWT_SECRET"]),
         (set.to_string(), &["REFRESH_SECRETS", "openssl rand"]),
     ];

@@ -369,14 +369,10 @@ async fn a_second_instance_and_a_taken_port_are_told_and_harm_nobody() {
     let postmaster = first.postmaster();
 
     let data_dir = scratch.path("data").display().to_string();
-    let process = format!("another speedcoding (process {}) uses it", first.pid());
-    scratch.program(SERVES).finish().await.told(&[
-        "DATA_DIR",
-        &data_dir,
-        "choose another",
-        &process,
-        "stopped instead",
-    ]);
+    scratch.program(SERVES).finish().await.told(&[&format!(
+        "speedcoding: speedcoding (process {}) already uses the DATA_DIR {data_dir}: stop it, or choose another",
+        first.pid()
+    )]);
 
     let address = first.base.trim_start_matches("http://").to_owned();
     scratch
@@ -623,6 +619,10 @@ async fn set_role_needs_an_owner_a_database_and_users_in_it() {
         .finish()
         .await
         .told(&["speedcoding_api cannot appoint", "MIGRATION_DATABASE_URL"]);
+    for command in [&["migrate"][..], &["seed"]] {
+        let told = scratch.program(command).on(&service).finish().await;
+        told.told(&["speedcoding_api cannot migrate", "MIGRATION_DATABASE_URL"]);
+    }
     let told = set_role()
         .on(&service)
         .env("MIGRATION_DATABASE_URL", &owner)
@@ -804,6 +804,7 @@ async fn help_names_every_command_and_setting_and_no_secret() {
         "METRICS_BIND",
         "CORS_ORIGINS",
         "VIDEO_HOSTS",
+        "refresh, runs",
     ] {
         assert!(help.contains(word), "{word} in\n{help}");
     }
@@ -936,11 +937,24 @@ async fn each_wrong_setting_is_named_in_one_line() {
             .await
             .told(&[bind, "localhost:8080", "such as 127.0.0.1:8080"]);
     }
+    for url in ["POSTGREST_URL", "SUPABASE_URL", "POSTGRESQL_RELEASES_URL"] {
+        let said = "a URL is meant, such as http://127.0.0.1:3000";
+        external()
+            .env(url, "foo")
+            .finish()
+            .await
+            .told(&[url, "foo", said]);
+    }
     external()
         .env("DB_STATEMENTS", "some")
         .finish()
         .await
         .told(&["some", "DB_STATEMENTS"]);
+    external()
+        .env("RUST_LOG", "speedcoding=bogus")
+        .finish()
+        .await
+        .told(&["RUST_LOG", "warn,speedcoding=info"]);
 
     external()
         .env("JWT_ISSUER", "https://project.supabase.co/auth/v1")
@@ -954,6 +968,8 @@ async fn each_wrong_setting_is_named_in_one_line() {
     let wrong_password = url(|url| url.set_password(Some("a wrong one")).expect("a password"));
     let no_such_database = url(|url| url.set_path("nowhere"));
     let no_such_host = url(|url| url.set_host(Some("database.invalid")).expect("a host"));
+    // What is not escaped in it must not be told as the host.
+    let odd_password = "postgresql://root:pass@sesame/word@127.0.0.1:1/app";
     let odd_mode = url(|url| url.set_query(Some("sslmode=perhaps")));
     for (url, why) in [
         (
@@ -961,7 +977,9 @@ async fn each_wrong_setting_is_named_in_one_line() {
             "not a PostgreSQL connection URL",
         ),
         ("sesame-sesame", "not a PostgreSQL connection URL"),
+        (&nobody_listens, ":1: error connecting to server"),
         (&nobody_listens, "Connection refused"),
+        (odd_password, "cannot connect to PostgreSQL: "),
         (&wrong_password, "password authentication failed"),
         (&no_such_database, "does not exist"),
         (&no_such_host, "cannot connect"),
@@ -1003,7 +1021,7 @@ async fn a_database_that_never_answers_is_given_up() {
     let began = Instant::now();
     scratch.program(SERVES).on(&url).finish().await.told(&[
         "DATABASE_URL",
-        "cannot connect to PostgreSQL",
+        &format!("cannot connect to PostgreSQL at {address}: "),
         "no answer in 1 s",
     ]);
     assert!(began.elapsed() < Duration::from_secs(25));
@@ -1016,9 +1034,11 @@ async fn an_empty_setting_counts_as_none() {
         .program(SERVES)
         .env("DATABASE_URL", "")
         .env("MIGRATION_DATABASE_URL", "")
+        .env("RUST_LOG", "")
         .serve()
         .await;
     assert!(is_alive(program.postmaster()), "the private one serves");
+    program.says("PostgreSQL is ready").await;
     program.visitor().register("alice").await;
     program.stop().await.well();
 }

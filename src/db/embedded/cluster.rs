@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use aws_lc_rs::rand;
 use fs_err::{self as fs, os::unix::fs::OpenOptionsExt};
 use nix::{sys::signal::Signal, unistd::Pid};
@@ -76,7 +76,12 @@ impl Cluster {
             )
         };
         let files = DataDir::create(data_dir).with_context(unusable)?;
-        let lock = files.lock().with_context(unusable)?;
+        let lock = files.lock().with_context(unusable)?.map_err(|process| {
+            anyhow!(
+                "speedcoding (process {process}) already uses the DATA_DIR {}: stop it, or choose another",
+                data_dir.display()
+            )
+        })?;
         let account = Account::choose(&files)?;
         files.rotate_logs()?;
         files.remove_unfinished();

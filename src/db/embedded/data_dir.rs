@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use fs_err::{self as fs, OpenOptions, os::unix::fs::OpenOptionsExt};
 use nix::unistd::Pid;
 use tempfile::TempDir;
@@ -120,8 +120,9 @@ impl DataDir {
         }
     }
 
-    /// Takes the directory for this process; the kernel gives it back when the file is closed, be it by a crash.
-    pub fn lock(&self) -> Result<File> {
+    /// Takes the directory for this process, or says which other one has it; the kernel gives it back when the file is
+    /// closed, be it by a crash.
+    pub fn lock(&self) -> io::Result<Result<File, String>> {
         let mut file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -132,19 +133,16 @@ impl DataDir {
             .into_file();
         match file.try_lock() {
             Ok(()) => {}
-            Err(TryLockError::Error(error)) => return Err(error.into()),
+            Err(TryLockError::Error(error)) => return Err(error),
             Err(TryLockError::WouldBlock) => {
                 let mut pid = String::new();
                 let _ = file.read_to_string(&mut pid);
-                bail!(
-                    "another speedcoding (process {}) uses it; that one can be stopped instead",
-                    pid.trim()
-                );
+                return Ok(Err(pid.trim().to_owned()));
             }
         }
         file.set_len(0)?;
         writeln!(file, "{}", process::id())?;
-        Ok(file)
+        Ok(Ok(file))
     }
 
     /// The major version of the cluster, where there is one.
