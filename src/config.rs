@@ -155,8 +155,8 @@ pub struct Binaries {
     #[arg(long, env, value_enum, default_value_t = BinariesFrom::Auto, help_heading = DATABASE)]
     pub postgresql_binaries: BinariesFrom,
 
-    /// Where they are fetched from: a mirror that has the files at the same paths as Maven Central (io/zonky/test/postgres), with their
-    /// `.sha512`. Without it, Maven Central. HTTPS_PROXY counts.
+    /// Where they are fetched from, such as a mirror that has the files at the same paths as Maven Central
+    /// (io/zonky/test/postgres), with their `.sha512`. Without it, Maven Central. HTTPS_PROXY counts.
     #[arg(long, env, value_parser = web_url, help_heading = DATABASE)]
     pub postgresql_releases_url: Option<Url>,
 }

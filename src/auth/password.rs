@@ -238,7 +238,9 @@ fn refuse_weak(field: &str, password: &str, username: &str) -> Result<(), Proble
             |warning| {
                 // They are sentences: "This is a top-10 common password."
                 let mut warning = warning.to_string();
-                warning[..1].make_ascii_lowercase();
+                if let Some(first) = warning.get_mut(..1) {
+                    first.make_ascii_lowercase();
+                }
                 format!("is easily guessed: {warning}")
             },
         );
