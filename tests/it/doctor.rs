@@ -5,11 +5,14 @@ use serde_json::Value;
 use speedcoding::{auth::token::AccessTokens, db::migrate::migrate};
 use tokio::io::AsyncWriteExt;
 
-use crate::support::{
-    app::JWT_SECRET,
-    cluster::Database,
-    program::{Ended, Launch, Scratch},
-    upstream::Upstream,
+use crate::{
+    lookalike,
+    support::{
+        app::JWT_SECRET,
+        cluster::Database,
+        program::{Ended, Launch, Scratch},
+        upstream::Upstream,
+    },
 };
 
 /// With the real clock: a doctor would find another one.
@@ -321,6 +324,35 @@ async fn a_wrong_key_a_stopped_upstream_and_a_database_that_is_away_are_told_apa
         found[0].0 == "database" && found[0].1.contains("start it with"),
         "{found:?}"
     );
+}
+
+#[tokio::test]
+async fn a_supabase_project_is_sound_as_the_services_role_sees_it() {
+    let project = lookalike::project().await;
+    // Who may make policies on Storage here.
+    let owner = &project.superuser_url;
+    migrate(owner).await.expect("migrations");
+    let upstream = postgrest(JWT_SECRET, true).await;
+    let login = project.scratch.program(&["db", "login"]);
+    let login = login.on(owner.expose_secret()).finish().await;
+    let seen = project.scratch.program(&["doctor", "--json"]);
+    let seen = seen
+        .on(login.well().stdout.trim_end())
+        .env("POSTGREST_URL", upstream.url.as_str())
+        .finish()
+        .await;
+    assert_eq!(failures(&seen), []);
+    for check in ["storage", "realtime", "boards"] {
+        let looked = format!("\"check\": \"{check}\"");
+        assert!(seen.stdout.contains(&looked), "{check}: {}", seen.stdout);
+    }
+    assert!(
+        seen.stdout
+            .contains("Supabase Storage is here, with the policies"),
+        "{}",
+        seen.stdout
+    );
+    project.embedded.stop().await;
 }
 
 #[tokio::test]
