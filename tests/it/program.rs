@@ -705,6 +705,27 @@ async fn db_login_gives_a_url_that_serves_and_owns_nothing() {
     assert_eq!(refused.code().map(|code| code.code()), Some("42501"));
     replica.stop().await.well();
 
+    // Through Supabase's pooler the user's name tells the project.
+    let owner = scratch.program(&["db", "url"]).finish().await.well().stdout;
+    let owner = SecretString::from(owner.trim_end());
+    connect(&owner)
+        .await
+        .batch_execute(
+            "create role \"postgres.abcdefghijklmnopqrst\" superuser login password 'sesame-sesame'",
+        )
+        .await
+        .expect("a role");
+    let mut pooler = url::Url::parse(owner.expose_secret()).expect("a URL");
+    pooler
+        .set_username("postgres.abcdefghijklmnopqrst")
+        .expect("a user");
+    pooler
+        .set_password(Some("sesame-sesame"))
+        .expect("a password");
+    let login = scratch.program(&["db", "login"]).on(pooler.as_str());
+    let printed = login.finish().await.well().stdout;
+    assert!(printed.starts_with("postgresql://speedcoding_api.abcdefghijklmnopqrst:"));
+
     // A new password: the old URL no longer logs in, those who are connected go on.
     scratch.program(&["db", "login"]).finish().await.well();
     alice.get("/auth/me").await.ok(200);
