@@ -1008,6 +1008,19 @@ async fn a_database_that_never_answers_is_given_up() {
 }
 
 #[tokio::test]
+async fn an_owners_url_alone_does_not_mean_the_private_postgresql() {
+    let scratch = Scratch::new();
+    let owner = "postgresql://postgres:sesame-sesame@127.0.0.1:1/postgres";
+    scratch
+        .program(SERVES)
+        .env("MIGRATION_DATABASE_URL", owner)
+        .finish()
+        .await
+        .told(&["MIGRATION_DATABASE_URL", "`speedcoding db login`"]);
+    assert!(!scratch.path("data").exists(), "nothing is started");
+}
+
+#[tokio::test]
 async fn an_empty_setting_counts_as_none() {
     let scratch = Scratch::new();
     let program = scratch
