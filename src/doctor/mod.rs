@@ -667,8 +667,12 @@ async fn look_at_postgrest(config: &Config, is_private: bool, report: &mut Repor
 }
 
 const HIDDEN: &str = "hides what the database says";
-/// postrust's own code: PostgREST has none like it.
-const VERBATIM: &str = "start postrust with PGRST_DB_ERRORS_VERBATIM=true";
+const VERBATIM: &str = "start postrust with PGRST_DB_ERRORS_VERBATIM=true; its own log says more";
+
+/// postrust's own codes for errors of the database; PostgREST passes those on as they are.
+fn is_hiding(code: &str) -> bool {
+    matches!(code, "PGRST500" | "PGRST503" | "PGRST504" | "PGRST505")
+}
 
 /// What somebody without a token was told; whether that was an answer.
 fn judge_visitor(url: &Url, answer: &Answered, report: &mut Report) -> bool {
@@ -677,7 +681,7 @@ fn judge_visitor(url: &Url, answer: &Answered, report: &mut Report) -> bool {
             report.add("postgrest", Status::Ok, format!("{url} answers visitors"));
             return true;
         }
-        (_, "PGRST500") => (HIDDEN, VERBATIM),
+        (_, code) if is_hiding(code) => (HIDDEN, VERBATIM),
         (_, "42501") => (
             "may not read public.users for visitors",
             "see `privileges` above; its role for visitors must be anon (PGRST_DB_ANON_ROLE)",
@@ -732,7 +736,7 @@ fn judge_token(config: &Config, answer: &Answered, report: &mut Report) {
             );
         }
         // It is the pre-request that says no here, or something else in the database: of keys that tells nothing.
-        (_, "PGRST500") => {
+        (_, code) if is_hiding(code) => {
             let found = format!("PostgREST {HIDDEN}, such as why a token is refused: {answer}");
             report.fail("errors", found, [VERBATIM]);
         }

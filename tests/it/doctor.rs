@@ -288,6 +288,13 @@ async fn a_wrong_key_a_stopped_upstream_and_a_database_that_is_away_are_told_apa
         (
             (
                 "401 Unauthorized",
+                r#"{"code":"PGRST504","message":"Database error"}"#,
+            ),
+            "PGRST_DB_ERRORS_VERBATIM=true",
+        ),
+        (
+            (
+                "401 Unauthorized",
                 r#"{"code":"42501","message":"permission denied"}"#,
             ),
             "PGRST_DB_ANON_ROLE",
