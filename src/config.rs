@@ -252,6 +252,17 @@ impl Config {
         given(&self.database_url)
     }
 
+    /// The database to serve; none where the private one is meant. Who names an owner does not mean that one.
+    pub fn database_to_serve(&self) -> anyhow::Result<Option<&SecretString>> {
+        let url = self.database_url();
+        anyhow::ensure!(
+            url.is_some() || given(&self.migration_database_url).is_none(),
+            "MIGRATION_DATABASE_URL is set and DATABASE_URL is not: set it, too, to the URL that `speedcoding db login` \
+             prints or to the owner's; for the private PostgreSQL set neither"
+        );
+        Ok(url)
+    }
+
     /// The given secret that signs access tokens.
     pub fn jwt_secret(&self) -> Option<&SecretString> {
         given(&self.jwt_secret)

@@ -59,7 +59,7 @@ enum Command {
     Keys(KeysCommand),
     /// Looks at the whole deployment, and says for each point that fails what to do. Changes nothing.
     Doctor {
-        /// For programs.
+        /// Print the findings as JSON.
         #[arg(long)]
         json: bool,
     },
@@ -408,7 +408,7 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
     })?;
     // Nor is anything started with settings that will not do.
     Delegate::new(config)?;
-    let Some(url) = config.database_url() else {
+    let Some(url) = config.database_to_serve()? else {
         // What is generated later will do.
         Auth::new(config, Some(&"-".repeat(32).into()))?;
         return serve_embedded(config, listener, first, second).await;

@@ -256,7 +256,10 @@ pub struct Answered {
 
 impl fmt::Display for Answered {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {} {}", self.status, self.code, self.message)
+        write!(f, "{}", self.status)?;
+        let told = [&self.code, &self.message];
+        let mut told = told.into_iter().filter(|text| !text.is_empty());
+        told.try_for_each(|text| write!(f, " {text}"))
     }
 }
 

@@ -1,11 +1,18 @@
 -- What Supabase adds: storage, and which rules of recordings no policy there asks; the publication of its Realtime.
-select to_regclass('storage.buckets') is not null,
+-- to_regclass would ask for USAGE on the schema, which the service's role has not.
+with storage as (
+  select c.oid, c.relname
+    from pg_catalog.pg_class as c
+    join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
+   where n.nspname = 'storage'
+)
+select exists (select from storage where relname = 'buckets'),
        (
          select string_agg(rule, ', ' order by rule)
            from unnest(array['may_delete_recording', 'may_read_recording', 'may_upload_recording']) as rule
           where not exists (
             select from pg_catalog.pg_policy as p
-             where p.polrelid = to_regclass('storage.objects')
+             where p.polrelid in (select oid from storage where relname = 'objects')
                and concat(pg_get_expr(p.polqual, p.polrelid), pg_get_expr(p.polwithcheck, p.polrelid))
                    like '%private.' || rule || '(%'
           )

@@ -19,7 +19,12 @@ pub async fn give_password(owner_url: &SecretString) -> anyhow::Result<SecretStr
         )
     })?;
     set_password(owner_url, SERVICE_ROLE, &password).await?;
-    url.set_username(SERVICE_ROLE)
+    // Supavisor learns the project from what follows the first dot.
+    let user = match url.username().split_once('.') {
+        Some((_, project)) => format!("{SERVICE_ROLE}.{project}"),
+        None => SERVICE_ROLE.to_owned(),
+    };
+    url.set_username(&user)
         .and_then(|()| url.set_password(Some(password.expose_secret())))
         .map_err(|()| anyhow::anyhow!("the owner's URL names no host"))?;
     Ok(url.to_string().into())

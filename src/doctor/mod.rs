@@ -79,7 +79,7 @@ impl Report {
         !findings.any(|finding| finding.status == Status::Failure)
     }
 
-    /// For programs: `{"sound": true, "findings": [{"check", "status", "found", "remedies"}]}`
+    /// As JSON: `{"sound": true, "findings": [{"check", "status", "found", "remedies"}]}`
     pub fn json(&self) -> String {
         format!(
             "{:#}",
@@ -125,9 +125,9 @@ impl Display for Report {
                 Status::Warning => "warning",
                 Status::Failure => "FAILURE",
             };
-            writeln!(f, "{status:<9}{:<12}{}", finding.check, finding.found)?;
+            writeln!(f, "{status:<9}{:<17}{}", finding.check, finding.found)?;
             for remedy in &finding.remedies {
-                writeln!(f, "{:<21}-> {remedy}", "")?;
+                writeln!(f, "{:<26}-> {remedy}", "")?;
             }
         }
         let failures = self
@@ -145,8 +145,15 @@ impl Display for Report {
 /// Looks at everything that the settings lead to. Changes nothing.
 pub async fn examine(config: &Config) -> Report {
     let mut report = Report::default();
+    let is_private = match config.database_to_serve() {
+        Ok(url) => url.is_none(),
+        Err(error) => {
+            report.fail("settings", error, ["set both, or neither"]);
+            return report;
+        }
+    };
     let config = &mut config.clone();
-    if let Err(error) = find_embedded(config) {
+    if is_private && let Err(error) = find_embedded(config) {
         report.fail(
             "database",
             format!("{error:#}"),
@@ -154,18 +161,19 @@ pub async fn examine(config: &Config) -> Report {
         );
         return report;
     }
-    if let Some(url) = config.database_url().cloned() {
-        look_at_database(config, &url, &mut report).await;
+    if let Some(url) = config.database_url().cloned()
+        && !look_at_database(config, &url, &mut report).await
+    {
+        let found = "not looked at before the migrations are applied";
+        report.add("the rest", Status::Note, found);
+        return report;
     }
-    look_at_postgrest(config, &mut report).await;
+    look_at_postgrest(config, is_private, &mut report).await;
     report
 }
 
 /// Without DATABASE_URL the private PostgreSQL is meant, with its secret and the PostgREST beside it.
 fn find_embedded(config: &mut Config) -> anyhow::Result<()> {
-    if config.database_url().is_some() {
-        return Ok(());
-    }
     let (url, jwt_secret) = Embedded::running(&config.data_dir)?;
     config.database_url = Some(url);
     if config.jwt_secret().is_none() {
@@ -177,21 +185,34 @@ fn find_embedded(config: &mut Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn look_at_database(config: &Config, url: &SecretString, report: &mut Report) {
-    let (service, owner) = match connect(config, url).await {
-        Ok(connected) => connected,
-        Err(error) => {
-            report.fail("database", format!("{error:#}"), [
-                "correct DATABASE_URL: the service's URL from `speedcoding db login`, or the owner's",
-                "a Supabase project that is paused must be restored in the dashboard",
-            ]);
-            return;
-        }
+/// Whether the migrations are there, so that the rest can be looked at.
+async fn look_at_database(config: &Config, url: &SecretString, report: &mut Report) -> bool {
+    const CORRECT: &str =
+        "correct DATABASE_URL: the service's URL from `speedcoding db login`, or the owner's";
+    let Some(service) = connect("DATABASE_URL", url, CORRECT, report).await else {
+        return true;
     };
+    let owner = match (config.migration_setting(), config.migration_url()) {
+        // What cannot be read as a URL is none of the service's role either.
+        (Some(setting), Some(url)) if !db::logs_in_as_service(url).unwrap_or(false) => {
+            let remedy = format!("correct {setting}, the owner's URL");
+            match connect(setting, url, &remedy, report).await {
+                Some(owner) => Some(owner),
+                None => return true,
+            }
+        }
+        _ => None,
+    };
+    let mut is_migrated = true;
     let looked = async {
         look_at_server(&service, report).await?;
-        if look_at_migrations(owner.as_ref(), report).await? {
-            look_at_facts(&service, report).await?;
+        match look_at_migrations(owner.as_ref(), report).await? {
+            Migrations::Missing => {
+                is_migrated = false;
+                return Ok(());
+            }
+            Migrations::Newer => {}
+            Migrations::Ours => look_at_facts(&service, report).await?,
         }
         look_at_roles(&service, report).await?;
         look_at_pooler(config, url, report).await?;
@@ -206,6 +227,9 @@ async fn look_at_database(config: &Config, url: &SecretString, report: &mut Repo
             ["try again; if it stays, report it with this text"],
         );
     }
+    if !is_migrated {
+        return false;
+    }
     if let Err(error) = Db::connect(url, config).await {
         report.fail(
             "service",
@@ -213,20 +237,34 @@ async fn look_at_database(config: &Config, url: &SecretString, report: &mut Repo
             ["`speedcoding` would not start: see above"],
         );
     }
+    true
 }
 
-/// As the service, and as the owner where a URL of his is given.
-async fn connect(config: &Config, url: &SecretString) -> anyhow::Result<(Client, Option<Client>)> {
-    let mut service = PostgresUrl::parse(url)?;
-    service.postgres.application_name("speedcoding doctor");
-    let service = service.connect().await?.0;
-    let owner = match config.migration_url() {
-        Some(url) if !db::logs_in_as_service(url)? => {
-            Some(PostgresUrl::parse(url)?.connect().await?.0)
+/// As whoever the URL of this setting names; or says what to do about the setting.
+async fn connect(
+    setting: &str,
+    url: &SecretString,
+    remedy: &str,
+    report: &mut Report,
+) -> Option<Client> {
+    let mut url = match PostgresUrl::parse(url) {
+        Ok(url) => url,
+        Err(error) => {
+            report.fail("database", format!("{setting}: {error:#}"), [remedy]);
+            return None;
         }
-        _ => None,
     };
-    Ok((service, owner))
+    url.postgres.application_name("speedcoding doctor");
+    match url.connect().await {
+        Ok((client, _)) => Some(client),
+        Err(error) => {
+            const PAUSED: &str =
+                "a Supabase project that is paused must be restored in the dashboard";
+            let found = format!("{setting}: {error:#}");
+            report.fail("database", found, [remedy, PAUSED]);
+            None
+        }
+    }
 }
 
 async fn look_at_server(client: &Client, report: &mut Report) -> anyhow::Result<()> {
@@ -242,28 +280,40 @@ async fn look_at_server(client: &Client, report: &mut Report) -> anyhow::Result<
         report.add("database", Status::Ok, found);
     }
     let skew = (OffsetDateTime::now_utc() - row.get::<_, OffsetDateTime>(4)).unsigned_abs();
-    judge_skew("the database's", skew, report);
+    judge_skew("clock", "the database's", skew, report);
     Ok(())
 }
 
-fn judge_skew(whose: &str, skew: Duration, report: &mut Report) {
+fn judge_skew(check: &'static str, whose: &str, skew: Duration, report: &mut Report) {
     let found = format!(
         "{whose} clock and this machine's differ by {:.1} s",
         skew.as_secs_f64()
     );
     if skew > MOST_SKEW {
         report.fail(
-            "clock",
+            check,
             found,
             ["synchronise both by NTP: tokens expire early or are refused as from the future"],
         );
     } else {
-        report.add("clock", Status::Ok, found);
+        report.add(check, Status::Ok, found);
     }
 }
 
-/// Whether what is declared can be expected.
-async fn look_at_migrations(owner: Option<&Client>, report: &mut Report) -> anyhow::Result<bool> {
+/// What can be expected of a database.
+enum Migrations {
+    /// What is declared.
+    Ours,
+    /// More than this version knows.
+    Newer,
+    /// Nothing yet.
+    Missing,
+}
+
+async fn look_at_migrations(
+    owner: Option<&Client>,
+    report: &mut Report,
+) -> anyhow::Result<Migrations> {
     const MIGRATE: &str = "run `speedcoding migrate` with the owner's URL, or `supabase db push`";
     let Some(owner) = owner else {
         report.advise(
@@ -272,13 +322,16 @@ async fn look_at_migrations(owner: Option<&Client>, report: &mut Report) -> anyh
             "not looked at: the service may not read their history",
             ["give the owner's URL as MIGRATION_DATABASE_URL"],
         );
-        return Ok(true);
+        return Ok(Migrations::Ours);
     };
     let state = migrate::state(owner).await?;
     if !state.missing.is_empty() {
-        let found = format!("not applied: {}", state.missing.join(", "));
+        let found = match state.applied {
+            0 => "none applied".to_owned(),
+            _ => format!("not applied: {}", state.missing.join(", ")),
+        };
         report.fail("migrations", found, [MIGRATE]);
-        return Ok(false);
+        return Ok(Migrations::Missing);
     }
     if state.unknown > 0 {
         let found = format!(
@@ -291,14 +344,14 @@ async fn look_at_migrations(owner: Option<&Client>, report: &mut Report) -> anyh
             found,
             ["run the version that migrated this database"],
         );
-        return Ok(false);
+        return Ok(Migrations::Newer);
     }
     report.add(
         "migrations",
         Status::Ok,
         format!("all {} applied", state.applied),
     );
-    Ok(true)
+    Ok(Migrations::Ours)
 }
 
 /// Rights, policies, triggers, owners and functions: as `sql/` declares them.
@@ -558,7 +611,7 @@ async fn look_at_boards(owner: Option<&Client>, report: &mut Report) -> anyhow::
     Ok(())
 }
 
-async fn look_at_postgrest(config: &Config, report: &mut Report) {
+async fn look_at_postgrest(config: &Config, is_private: bool, report: &mut Report) {
     if config.jwt_secret().or(config.jwt_keys()).is_none() {
         let remedy = "set JWT_SECRET: on Supabase the project's JWT secret, else `openssl rand -base64 32` makes one";
         return report.fail("keys", "neither JWT_SECRET nor JWT_KEYS is set", [remedy]);
@@ -570,16 +623,13 @@ async fn look_at_postgrest(config: &Config, report: &mut Report) {
     let (auth, url, delegate) = match prepared() {
         Ok((auth, Some(url), delegate)) => (auth, url, delegate),
         Ok((_, None, _)) => {
-            let remedies = [
-                "put `postgrest` or `postrust` on PATH beside the private PostgreSQL, or set POSTGREST_URL or \
-                 SUPABASE_URL",
-            ];
-            return report.advise(
-                "postgrest",
-                Status::Note,
-                "none: /rest/v1 answers 501",
-                remedies,
-            );
+            let remedy = if is_private {
+                "put `postgrest` or `postrust` on PATH, or set POSTGREST_URL"
+            } else {
+                "set POSTGREST_URL or SUPABASE_URL"
+            };
+            let found = "none: /rest/v1 answers 501";
+            return report.advise("postgrest", Status::Note, found, [remedy]);
         }
         Err(error) => return report.fail("settings", format!("{error:#}"), ["correct this one"]),
     };
@@ -590,38 +640,48 @@ async fn look_at_postgrest(config: &Config, report: &mut Report) {
             .access
             .issue(Uuid::nil(), "runner", Uuid::nil(), None)?;
         let visitor = delegate.ask(QUESTION, None).await?;
-        Ok((visitor, delegate.ask(QUESTION, Some(&token)).await?))
+        if let Some(date) = visitor.date {
+            let skew = (OffsetDateTime::now_utc() - date).unsigned_abs();
+            judge_skew("postgrest clock", "PostgREST's", skew, report);
+        }
+        // What goes wrong for visitors does for all, and says nothing of keys.
+        if judge_visitor(&url, &visitor, report) {
+            let signed_in = delegate.ask(QUESTION, Some(&token)).await?;
+            judge_token(config, &signed_in, report);
+        }
+        Ok(())
     };
-    match asked.await {
-        Ok((visitor, signed_in)) => {
-            if let Some(date) = visitor.date {
-                let skew = (OffsetDateTime::now_utc() - date).unsigned_abs();
-                judge_skew("PostgREST's", skew, report);
-            }
-            judge_visitor(&url, &visitor, report);
-            judge_token(&signed_in, report);
-        }
-        Err(problem) => {
-            let problem: Problem = problem;
-            let cause = std::error::Error::source(&problem).map(db::describe);
-            let cause = cause.unwrap_or_else(|| problem.to_string());
-            let remedies = [
-                "start it, or correct POSTGREST_URL or SUPABASE_URL",
-                "beside the private PostgreSQL, postgrest.log in DATA_DIR says why it ended",
-            ];
-            report.fail(
-                "postgrest",
-                format!("{url} does not answer: {cause}"),
-                remedies,
-            );
-        }
+    let asked: Result<(), Problem> = asked.await;
+    if let Err(problem) = asked {
+        let cause = std::error::Error::source(&problem).map(db::describe);
+        let cause = cause.unwrap_or_else(|| problem.to_string());
+        let remedy = if is_private {
+            "start it, or correct POSTGREST_URL; of one that the service starts, postgrest.log in DATA_DIR says why \
+             it ended"
+        } else {
+            "start it, or correct POSTGREST_URL or SUPABASE_URL"
+        };
+        let found = format!("{url} does not answer: {cause}");
+        report.fail("postgrest", found, [remedy]);
     }
 }
 
-/// What somebody without a token was told.
-fn judge_visitor(url: &Url, answer: &Answered, report: &mut Report) {
+const HIDDEN: &str = "hides what the database says";
+const VERBATIM: &str = "start postrust with PGRST_DB_ERRORS_VERBATIM=true; its own log says more";
+
+/// postrust's own codes for errors of the database; PostgREST passes those on as they are.
+fn is_hiding(code: &str) -> bool {
+    matches!(code, "PGRST500" | "PGRST503" | "PGRST504" | "PGRST505")
+}
+
+/// What somebody without a token was told; whether that was an answer.
+fn judge_visitor(url: &Url, answer: &Answered, report: &mut Report) -> bool {
     let (found, remedy) = match (answer.status, answer.code.as_str()) {
-        (200, _) => return report.add("postgrest", Status::Ok, format!("{url} answers visitors")),
+        (200, _) => {
+            report.add("postgrest", Status::Ok, format!("{url} answers visitors"));
+            return true;
+        }
+        (_, code) if is_hiding(code) => (HIDDEN, VERBATIM),
         (_, "42501") => (
             "may not read public.users for visitors",
             "see `privileges` above; its role for visitors must be anon (PGRST_DB_ANON_ROLE)",
@@ -642,10 +702,11 @@ fn judge_visitor(url: &Url, answer: &Answered, report: &mut Report) {
         _ => ("does not serve", "its own log says why"),
     };
     report.fail("postgrest", format!("{url} {found}: {answer}"), [remedy]);
+    false
 }
 
 /// What somebody was told whose token is ours, and whose sign-in has never been.
-fn judge_token(answer: &Answered, report: &mut Report) {
+fn judge_token(config: &Config, answer: &Answered, report: &mut Report) {
     const ACCEPTED: &str = "PostgREST accepts our tokens";
     match (answer.status, answer.code.as_str()) {
         (401, "PT401") => {
@@ -674,12 +735,20 @@ fn judge_token(answer: &Answered, report: &mut Report) {
                 remedies,
             );
         }
+        // It is the pre-request that says no here, or something else in the database: of keys that tells nothing.
+        (_, code) if is_hiding(code) => {
+            let found = format!("PostgREST {HIDDEN}, such as why a token is refused: {answer}");
+            report.fail("errors", found, [VERBATIM]);
+        }
         (401, _) => {
-            let remedies = [
+            let mut remedies = [
                 "JWT_SECRET must be what PostgREST verifies with: on Supabase the project's JWT secret (Project \
                  Settings, JWT keys), with a PostgREST of your own its PGRST_JWT_SECRET",
                 "with JWT_KEYS it verifies with their public set: docs/keys.md",
             ];
+            if config.jwt_keys().is_some() {
+                remedies.reverse();
+            }
             report.fail(
                 "keys",
                 format!("PostgREST refuses our tokens: {answer}"),

@@ -3,13 +3,17 @@
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use speedcoding::{auth::token::AccessTokens, db::migrate::migrate};
+use time::{OffsetDateTime, format_description::well_known::Rfc2822};
 use tokio::io::AsyncWriteExt;
 
-use crate::support::{
-    app::JWT_SECRET,
-    cluster::Database,
-    program::{Ended, Launch, Scratch},
-    upstream::Upstream,
+use crate::{
+    lookalike,
+    support::{
+        app::JWT_SECRET,
+        cluster::Database,
+        program::{Ended, Launch, Scratch},
+        upstream::Upstream,
+    },
 };
 
 /// With the real clock: a doctor would find another one.
@@ -39,8 +43,9 @@ async fn postgrest(secret: &'static str, pre_request: bool) -> Upstream {
             ),
             _ => ("200 OK", "[]"),
         };
+        let date = OffsetDateTime::now_utc().format(&Rfc2822).expect("a date");
         let answer = format!(
-            "HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{body}",
+            "HTTP/1.1 {status}\r\nDate: {date}\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
         );
         stream.write_all(answer.as_bytes()).await.ok()?;
@@ -95,11 +100,14 @@ async fn a_sound_deployment_is_called_sound_by_the_owners_url_and_by_the_service
         "privileges",
         "row access",
         "functions",
+        "clock",
+        "postgrest clock",
         "keys",
         "pre-request",
     ] {
         let ok = format!("\"check\": \"{check}\",\n      \"status\": \"ok\"");
-        assert!(ended.stdout.contains(&ok), "{check}: {}", ended.stdout);
+        let times = ended.stdout.matches(&ok).count();
+        assert_eq!(times, 1, "{check}: {}", ended.stdout);
     }
     // For people.
     let text = scratch
@@ -111,7 +119,7 @@ async fn a_sound_deployment_is_called_sound_by_the_owners_url_and_by_the_service
         .well()
         .stdout;
     assert!(
-        text.contains("ok       migrations  all") && text.ends_with("Nothing fails.\n"),
+        text.contains("ok       migrations       all") && text.ends_with("Nothing fails.\n"),
         "{text}"
     );
 
@@ -276,6 +284,14 @@ async fn a_wrong_key_a_stopped_upstream_and_a_database_that_is_away_are_told_apa
             ("401 Unauthorized", r#"{"message":"Invalid API key"}"#),
             "SUPABASE_ANON_KEY",
         ),
+        (("404 Not Found", ""), "404\""),
+        (
+            (
+                "401 Unauthorized",
+                r#"{"code":"PGRST504","message":"Database error"}"#,
+            ),
+            "PGRST_DB_ERRORS_VERBATIM=true",
+        ),
         (
             (
                 "401 Unauthorized",
@@ -291,10 +307,10 @@ async fn a_wrong_key_a_stopped_upstream_and_a_database_that_is_away_are_told_apa
         ))
         .await;
         let found = failures(&doctor(&scratch, &database, &upstream).finish().await);
+        // One cause is told once.
+        assert_eq!(found.len(), 1, "{words}: {found:?}");
         assert!(
-            found
-                .iter()
-                .any(|(check, told)| check == "postgrest" && told.contains(words)),
+            found[0].0 == "postgrest" && found[0].1.contains(words),
             "{words}: {found:?}"
         );
     }
@@ -311,16 +327,127 @@ async fn a_wrong_key_a_stopped_upstream_and_a_database_that_is_away_are_told_apa
         "{found:?}"
     );
     let empty = Database::empty().await;
-    let found = failures(&doctor(&scratch, &empty, &other).finish().await);
+    let ended = doctor(&scratch, &empty, &other).finish().await;
+    let found = failures(&ended);
     assert!(
-        found[0].0 == "migrations" && found[0].1.contains("speedcoding migrate"),
-        "{found:?}"
+        found.len() == 1
+            && found[0].0 == "migrations"
+            && found[0].1.contains("speedcoding migrate")
+            && ended.stdout.contains("not looked at before"),
+        "{ended:?}"
     );
     let found = failures(&scratch.program(&["doctor", "--json"]).finish().await);
     assert!(
         found[0].0 == "database" && found[0].1.contains("start it with"),
         "{found:?}"
     );
+}
+
+#[tokio::test]
+async fn the_setting_that_is_wrong_is_the_one_that_is_blamed() {
+    let scratch = Scratch::new();
+    let database = migrated().await;
+    let upstream = postgrest(JWT_SECRET, true).await;
+    let mut wrong = url::Url::parse(database.url().expose_secret()).expect("a URL");
+    wrong.set_password(Some("wrong-wrong")).expect("a password");
+    for (url, is_url) in [("no URL at all", false), (wrong.as_str(), true)] {
+        let at = doctor(&scratch, &database, &upstream).env("MIGRATION_DATABASE_URL", url);
+        let found = failures(&at.finish().await);
+        assert_eq!(found.len(), 1, "{found:?}");
+        let (check, told) = &found[0];
+        assert!(
+            check == "database" && told.contains("correct MIGRATION_DATABASE_URL"),
+            "{told}"
+        );
+        assert!(!told.contains("correct DATABASE_URL"), "{told}");
+        assert_eq!(told.contains("paused"), is_url, "{told}");
+    }
+
+    let alone = scratch.program(&["doctor", "--json"]);
+    let alone = alone.env("MIGRATION_DATABASE_URL", database.url().expose_secret());
+    let found = failures(&alone.finish().await);
+    assert!(
+        found[0].0 == "settings" && found[0].1.contains("DATABASE_URL is not"),
+        "{found:?}"
+    );
+
+    // With keys, it is about them first.
+    let keys = scratch.program(&["keys", "generate"]).finish().await.well();
+    std::fs::write(scratch.path("keys.json"), keys.stdout).expect("a file");
+    let other = postgrest("another secret for tests, also of 32 bytes", true).await;
+    let with_keys = doctor(&scratch, &database, &other).env("JWT_KEYS", "keys.json");
+    let found = failures(&with_keys.finish().await);
+    let told: Value = serde_json::from_str(&found[0].1).expect("JSON");
+    let first = told["remedies"][0].as_str().expect("a remedy");
+    assert!(first.contains("JWT_KEYS"), "{told}");
+
+    // PATH counts for the private PostgreSQL only.
+    let none = scratch.program(&["doctor", "--json"]);
+    let ended = none.on(database.url().expose_secret()).finish().await;
+    assert_eq!(failures(&ended), []);
+    assert!(
+        ended.stdout.contains("set POSTGREST_URL or SUPABASE_URL")
+            && !ended.stdout.contains("on PATH"),
+        "{}",
+        ended.stdout
+    );
+}
+
+#[tokio::test]
+async fn a_postrust_that_hides_errors_is_no_wrong_key() {
+    let scratch = Scratch::new();
+    let database = migrated().await;
+    let hiding = Upstream::acting(|heard, mut stream| async move {
+        let (status, body) = match heard.all("authorization").first() {
+            Some(_) => (
+                "401 Unauthorized",
+                r#"{"code":"PGRST500","message":"Database error"}"#,
+            ),
+            None => ("200 OK", "[]"),
+        };
+        let length = body.len();
+        let answer = format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\n\r\n{body}");
+        stream.write_all(answer.as_bytes()).await.ok()?;
+        Some(stream)
+    });
+    let found = failures(&doctor(&scratch, &database, &hiding.await).finish().await);
+    assert_eq!(found.len(), 1, "{found:?}");
+    let (check, told) = &found[0];
+    assert!(
+        check == "errors"
+            && told.contains("PGRST_DB_ERRORS_VERBATIM=true")
+            && !told.contains("JWT_SECRET"),
+        "{told}"
+    );
+}
+
+#[tokio::test]
+async fn a_supabase_project_is_sound_as_the_services_role_sees_it() {
+    let project = lookalike::project().await;
+    // Who may make policies on Storage here.
+    let owner = &project.superuser_url;
+    migrate(owner).await.expect("migrations");
+    let upstream = postgrest(JWT_SECRET, true).await;
+    let login = project.scratch.program(&["db", "login"]);
+    let login = login.on(owner.expose_secret()).finish().await;
+    let seen = project.scratch.program(&["doctor", "--json"]);
+    let seen = seen
+        .on(login.well().stdout.trim_end())
+        .env("POSTGREST_URL", upstream.url.as_str())
+        .finish()
+        .await;
+    assert_eq!(failures(&seen), []);
+    for check in ["storage", "realtime", "boards"] {
+        let looked = format!("\"check\": \"{check}\"");
+        assert!(seen.stdout.contains(&looked), "{check}: {}", seen.stdout);
+    }
+    assert!(
+        seen.stdout
+            .contains("Supabase Storage is here, with the policies"),
+        "{}",
+        seen.stdout
+    );
+    project.embedded.stop().await;
 }
 
 #[tokio::test]

@@ -728,6 +728,27 @@ async fn db_login_gives_a_url_that_serves_and_owns_nothing() {
     assert_eq!(refused.code().map(|code| code.code()), Some("42501"));
     replica.stop().await.well();
 
+    // Through Supabase's pooler the user's name tells the project.
+    let owner = scratch.program(&["db", "url"]).finish().await.well().stdout;
+    let owner = SecretString::from(owner.trim_end());
+    connect(&owner)
+        .await
+        .batch_execute(
+            "create role \"postgres.abcdefghijklmnopqrst\" superuser login password 'sesame-sesame'",
+        )
+        .await
+        .expect("a role");
+    let mut pooler = url::Url::parse(owner.expose_secret()).expect("a URL");
+    pooler
+        .set_username("postgres.abcdefghijklmnopqrst")
+        .expect("a user");
+    pooler
+        .set_password(Some("sesame-sesame"))
+        .expect("a password");
+    let login = scratch.program(&["db", "login"]).on(pooler.as_str());
+    let printed = login.finish().await.well().stdout;
+    assert!(printed.starts_with("postgresql://speedcoding_api.abcdefghijklmnopqrst:"));
+
     // A new password: the old URL no longer logs in, those who are connected go on.
     scratch.program(&["db", "login"]).finish().await.well();
     alice.get("/auth/me").await.ok(200);
@@ -1025,6 +1046,19 @@ async fn a_database_that_never_answers_is_given_up() {
         "no answer in 1 s",
     ]);
     assert!(began.elapsed() < Duration::from_secs(25));
+}
+
+#[tokio::test]
+async fn an_owners_url_alone_does_not_mean_the_private_postgresql() {
+    let scratch = Scratch::new();
+    let owner = "postgresql://postgres:sesame-sesame@127.0.0.1:1/postgres";
+    scratch
+        .program(SERVES)
+        .env("MIGRATION_DATABASE_URL", owner)
+        .finish()
+        .await
+        .told(&["MIGRATION_DATABASE_URL", "`speedcoding db login`"]);
+    assert!(!scratch.path("data").exists(), "nothing is started");
 }
 
 #[tokio::test]
