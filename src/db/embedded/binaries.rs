@@ -11,7 +11,6 @@ use std::{
 
 use anyhow::{Context, Result, anyhow, ensure};
 use glob::{Pattern, glob};
-use tokio::runtime::Handle;
 
 use super::{account::Account, data_dir::DataDir};
 use crate::config::{Binaries, BinariesFrom};
@@ -39,7 +38,6 @@ pub(super) fn find(
     cluster_major: Option<u32>,
     account: &Account,
     files: &DataDir,
-    runtime: &Handle,
 ) -> Result<PathBuf> {
     let is_usable = |major| cluster_major.map_or(major >= OLDEST_MAJOR, |needed| major == needed);
     let mut refused = String::new();
@@ -71,7 +69,7 @@ pub(super) fn find(
     let outcome = if wanted.postgresql_binaries == BinariesFrom::Installed {
         Err(anyhow!("POSTGRESQL_BINARIES forbids to fetch one"))
     } else {
-        fetch(wanted, cluster_major, files, runtime).and_then(|dir| {
+        fetch(wanted, cluster_major, files).and_then(|dir| {
             // Such as on a system whose C library is another one.
             let works = major_of(account, &dir).map(|_| dir);
             works.map_err(|error| anyhow!("the fetched one does not run here ({error:#})"))
@@ -96,7 +94,7 @@ pub(super) fn find(
 use super::download::fetch;
 
 #[cfg(not(feature = "download"))]
-fn fetch(_: &Binaries, _: Option<u32>, _: &DataDir, _: &Handle) -> Result<PathBuf> {
+fn fetch(_: &Binaries, _: Option<u32>, _: &DataDir) -> Result<PathBuf> {
     anyhow::bail!("this speedcoding was built without the feature `download`")
 }
 

@@ -63,12 +63,7 @@ pub(super) struct Cluster {
 
 impl Cluster {
     /// Takes the directory, gets everything that an earlier run left out of the way, and makes the cluster if need be.
-    pub fn prepare(
-        data_dir: &Path,
-        wanted: &Binaries,
-        settings: Vec<String>,
-        runtime: &tokio::runtime::Handle,
-    ) -> Result<Self> {
+    pub fn prepare(data_dir: &Path, wanted: &Binaries, settings: Vec<String>) -> Result<Self> {
         let unusable = || {
             format!(
                 "the DATA_DIR {} cannot be used, choose another",
@@ -86,7 +81,7 @@ impl Cluster {
         files.rotate_logs()?;
         files.remove_unfinished();
         let major = files.major()?;
-        let bin = binaries::find(wanted, major, &account, &files, runtime)?;
+        let bin = binaries::find(wanted, major, &account, &files)?;
         let mut env = EnvFile::load(&files.env_file())?;
         let had_password = env.get("POSTGRES_PASSWORD").is_some();
         let cluster = Self {

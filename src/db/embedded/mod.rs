@@ -23,7 +23,6 @@ use anyhow::{Context, Result, bail};
 use nix::{sys::signal::Signal, unistd::Pid};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::{
-    runtime::Handle,
     sync::{oneshot, watch},
     time::timeout,
 };
@@ -61,7 +60,7 @@ impl Embedded {
         settings: &[(&str, &str)],
     ) -> Result<Self> {
         let (tell, told) = oneshot::channel();
-        let (dir, binaries, runtime) = (data_dir.to_owned(), binaries.clone(), Handle::current());
+        let (dir, binaries) = (data_dir.to_owned(), binaries.clone());
         let settings = settings
             .iter()
             .map(|(name, value)| format!("{name}={value}"))
@@ -71,7 +70,7 @@ impl Embedded {
         thread::Builder::new()
             .name("embedded-postgres".to_owned())
             .spawn(move || {
-                let started = Cluster::prepare(&dir, &binaries, settings, &runtime);
+                let started = Cluster::prepare(&dir, &binaries, settings);
                 keep(started, tell);
             })?;
         let embedded = told
