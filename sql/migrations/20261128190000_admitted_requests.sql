@@ -10,10 +10,11 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   claims jsonb := nullif(current_setting('request.jwt.claims', true), '')::jsonb;
-  request text := nullif(current_setting('request.headers', true), '')::jsonb ->> 'x-request-id';
+  request text;
 begin
   if claims ->> 'role' = 'authenticated' and coalesce(claims ->> 'iss', '') not like '%/auth/v1' then
     perform private.enter(claims);
+    request := nullif(current_setting('request.headers', true), '')::jsonb ->> 'x-request-id';
     -- The service need not ask again: it knows its own request by the id. A replica learns of revocations late.
     if request ~ '^[0-9a-f-]{36}$' and not pg_is_in_recovery() then
       perform set_config('response.headers', format('[{"Speedcoding-Admitted": "%s"}]', request), true);
