@@ -327,6 +327,8 @@ impl Config {
     }
 }
 
-fn cores() -> usize {
+/// How many cores this machine has for us.
+#[must_use]
+pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }

@@ -8,7 +8,6 @@ use std::{
     path::{Path, PathBuf},
     pin::pin,
     process::ExitCode,
-    thread,
 };
 
 use anyhow::{Context, anyhow, bail};
@@ -188,7 +187,7 @@ fn main() -> ExitCode {
 fn limit_heaps() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
-        let cores = thread::available_parallelism().map_or(1, usize::from);
+        let cores = speedcoding::config::cores();
         // SAFETY: it takes any numbers; no other thread runs yet.
         unsafe { libc::mallopt(libc::M_ARENA_MAX, cores.try_into().unwrap_or(i32::MAX)) };
     }

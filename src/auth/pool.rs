@@ -16,7 +16,7 @@ use memmap2::Advice;
 use memmap2::MmapMut;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-use crate::problem::Problem;
+use crate::{config::cores, problem::Problem};
 
 /// How many may wait for each one that is being hashed: a second or so of work.
 const QUEUE_PER_THREAD: usize = 32;
@@ -76,7 +76,7 @@ pub struct Place {
 impl Pool {
     /// As wide as the machine has cores.
     pub fn new() -> io::Result<Self> {
-        let cores = thread::available_parallelism().map_or(1, usize::from);
+        let cores = cores();
         let (jobs, queue) = crossbeam_channel::unbounded();
         for _ in 0..cores {
             let queue = queue.clone();
