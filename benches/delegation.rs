@@ -19,8 +19,8 @@ use futures_util::future::try_join_all;
 use secrecy::SecretString;
 use speedcoding::db::embedded::{Embedded, postgrest::PostgRest};
 use support::{
-    BUILT, Connection, FIRST, SECRET, Server, USER, Usage, access_tokens, connect, fill_users,
-    free_port, http, numbers, summary, token, upstream_program,
+    BUILT, Connection, FIRST, SECRET, Server, TURNS, USER, Usage, WARM_UP, access_tokens, connect,
+    fill_users, free_port, http, numbers, summary, token, upstream_program,
 };
 use tokio::{process::Command, time::sleep};
 
@@ -35,15 +35,12 @@ const CHALLENGES: &str = "/challenges?select=slug,title&order=slug";
 
 #[derive(Parser)]
 struct Options {
-    /// How often each has its turn.
+    /// How often both have four turns.
     #[arg(long, default_value_t = 7)]
     rounds: usize,
     /// How long a turn is measured, in seconds.
-    #[arg(long, default_value_t = 4)]
-    seconds: u64,
-    /// How long each turn runs before it is measured, in seconds.
     #[arg(long, default_value_t = 1)]
-    warm_up: u64,
+    seconds: u64,
     /// What cargo says to every benchmark.
     #[arg(long, hide = true)]
     bench: bool,
@@ -107,11 +104,10 @@ async fn measure(options: &Options, service: &Server, dir: &Path) -> Result<()> 
         ("challenges, a visitor", CHALLENGES),
     ];
     println!(
-        "{CONNECTIONS} connections, {} rounds of {} s after {} s of warm-up, {} cores. Medians; in brackets the \
+        "{CONNECTIONS} connections, {} rounds of four turns each, {} s a turn, {} cores. Medians; in brackets the \
          spread. Load average: {}.\n",
         options.rounds,
         options.seconds,
-        options.warm_up,
         std::thread::available_parallelism()?,
         fs::read_to_string("/proc/loadavg")?.trim()
     );
@@ -121,22 +117,18 @@ async fn measure(options: &Options, service: &Server, dir: &Path) -> Result<()> 
         let directly = requests(upstream.path().trim_end_matches('/'), question)?;
         let (mut delegated, mut direct) = (Vec::new(), Vec::new());
         for round in 0..options.rounds {
-            let turn = |port, requests| load(options, port, service.pid, requests);
-            // Each goes first once: what drifts favours nobody.
-            if round % 2 == 0 {
-                delegated.push(turn(service.port, &through).await?);
-                direct.push(turn(direct_port, &directly).await?);
-            } else {
-                direct.push(turn(direct_port, &directly).await?);
-                delegated.push(turn(service.port, &through).await?);
+            for turn in TURNS {
+                // Each goes first in every other round.
+                if turn == (round % 2 == 0) {
+                    delegated.push(load(options, service.port, service.pid, &through).await?);
+                } else {
+                    direct.push(load(options, direct_port, service.pid, &directly).await?);
+                }
             }
         }
-        let pairs = delegated.iter().zip(&direct);
-        let ratio = summary(
-            pairs
-                .map(|(own, it)| own.per_second / it.per_second)
-                .collect(),
-        );
+        let rate = |turns: &[Turn]| turns.iter().map(|turn| turn.per_second).sum::<f64>();
+        let rounds = delegated.chunks(4).zip(direct.chunks(4));
+        let ratio = summary(rounds.map(|(own, it)| rate(own) / rate(it)).collect());
         let median =
             |turns: &[Turn], of: fn(&Turn) -> f64| summary(turns.iter().map(of).collect()).1;
         println!(
@@ -221,7 +213,7 @@ async fn load(options: &Options, port: u16, service: u32, requests: &[Vec<u8>]) 
         Ok(())
     };
     let clock = async {
-        sleep(Duration::from_secs(options.warm_up)).await;
+        sleep(WARM_UP).await;
         let (began, before) = (Instant::now(), Usage::of(service)?.own_us);
         *latencies.borrow_mut() = Some(Vec::new());
         sleep(Duration::from_secs(options.seconds)).await;

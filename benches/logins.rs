@@ -20,7 +20,9 @@ use clap::Parser;
 use futures_util::future::{try_join, try_join_all};
 use serde_json::{Value, json};
 use speedcoding::db::embedded::Embedded;
-use support::{BUILT, Connection, Server, connect, http, on_private_postgresql, summary};
+use support::{
+    BUILT, Connection, Server, TURNS, WARM_UP, connect, http, on_private_postgresql, summary,
+};
 use tokio::time::sleep;
 
 const USERS: u64 = 1000;
@@ -39,12 +41,9 @@ struct Options {
     /// How often everything is measured.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// How long each turn is measured, in seconds.
+    /// How long each is measured in a round, in seconds.
     #[arg(long, default_value_t = 4)]
     seconds: u64,
-    /// How long each turn runs before it is measured, in seconds.
-    #[arg(long, default_value_t = 1)]
-    warm_up: u64,
     /// How many log in at once.
     #[arg(long, default_value_t = 500)]
     crowd: usize,
@@ -91,22 +90,21 @@ async fn measure(options: &Options, embedded: &Embedded, dir: &std::path::Path) 
     let cores = thread::available_parallelism()?.get();
     let bench = Bench::set_up(options, embedded, dir, cores).await?;
     println!(
-        "{} rounds, turns of {} s after {} s of warm-up, {cores} cores. Medians; in brackets the spread. Load average: {}.\n",
+        "{} rounds, in each {} s of everything, {cores} cores. Medians; in brackets the spread. Load average: {}.\n",
         options.rounds,
         options.seconds,
-        options.warm_up,
         fs::read_to_string("/proc/loadavg")?.trim()
     );
     let mut figures = Figures::default();
     for round in 0..options.rounds {
         bench.crowd(&mut figures).await?;
-        // Two turns each, the one around the other: what drifts favours nobody.
         let (mut logins, mut alone) = (0.0, 0.0);
-        for turn in [0, 1, 1, 0] {
-            if turn == round % 2 {
-                logins += bench.logins().await? / 2.0;
+        for turn in TURNS {
+            // Each goes first in every other round.
+            if turn == (round % 2 == 0) {
+                logins += bench.logins().await? / 4.0;
             } else {
-                alone += bench.argon2_alone().await? / 2.0;
+                alone += bench.argon2_alone().await? / 4.0;
             }
         }
         figures.logins.push(logins);
@@ -232,6 +230,11 @@ impl<'a> Bench<'a> {
         Connection::open(self.server.port).await
     }
 
+    /// A quarter of what is measured in a round.
+    fn turn(&self) -> Duration {
+        Duration::from_secs(self.options.seconds) / 4
+    }
+
     /// As many as `crowd` log in at the same moment.
     async fn crowd(&self, figures: &mut Figures) -> Result<()> {
         let crowd = self.options.crowd;
@@ -266,9 +269,9 @@ impl<'a> Bench<'a> {
         let (done, over) = (Cell::new(0_u64), Cell::new(false));
         let mut rate = 0.0;
         let clock = async {
-            sleep(Duration::from_secs(self.options.warm_up)).await;
+            sleep(WARM_UP).await;
             let (before, began) = (done.get(), Instant::now());
-            sleep(Duration::from_secs(self.options.seconds)).await;
+            sleep(self.turn()).await;
             rate = (done.get() - before) as f64 / began.elapsed().as_secs_f64();
             over.set(true);
             Ok(())
@@ -298,7 +301,7 @@ impl<'a> Bench<'a> {
 
     /// How many hashes all cores make in a second, at the same priority, in memory that they keep.
     async fn argon2_alone(&self) -> Result<f64> {
-        let (warm_up, seconds) = (self.options.warm_up, self.options.seconds);
+        let turn = self.turn();
         let threads = (0..self.cores).map(|_| {
             tokio::task::spawn_blocking(move || {
                 // As the service's threads do.
@@ -307,9 +310,9 @@ impl<'a> Bench<'a> {
                 let argon2 = Argon2::default();
                 let mut memory = vec![Block::new(); argon2.params().block_count()];
                 let mut output = [0; 32];
-                let mut hash_for = |seconds| {
+                let mut hash_for = |time| {
                     let (mut done, began) = (0.0, Instant::now());
-                    while began.elapsed() < Duration::from_secs(seconds) {
+                    while began.elapsed() < time {
                         let (password, salt) = (PASSWORD.as_bytes(), b"0123456789abcdef");
                         argon2.hash_password_into_with_memory(
                             password,
@@ -321,7 +324,7 @@ impl<'a> Bench<'a> {
                     }
                     Ok::<_, argon2::Error>(done / began.elapsed().as_secs_f64())
                 };
-                let rate = hash_for(warm_up).and_then(|_| hash_for(seconds));
+                let rate = hash_for(WARM_UP).and_then(|_| hash_for(turn));
                 rate.map_err(|error| anyhow::anyhow!("{error}"))
             })
         });
@@ -337,7 +340,7 @@ impl<'a> Bench<'a> {
         let (done, over) = (Cell::new(0), Cell::new(false));
         let latencies = RefCell::new(None);
         let clock = async {
-            sleep(Duration::from_secs(self.options.warm_up)).await;
+            sleep(WARM_UP).await;
             *latencies.borrow_mut() = Some(Vec::new());
             sleep(Duration::from_secs(self.options.seconds)).await;
             over.set(true);

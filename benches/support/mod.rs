@@ -38,6 +38,10 @@ pub const SECRET: &str = "a secret for benchmarks, which everybody may know";
 pub const FIRST: u64 = 100_000_000_000;
 pub const USER: &str = "00000000-0000-7000-8000-";
 pub const SIGN_IN: &str = "00000000-0000-4000-8000-";
+/// The turns of two that are compared: whatever drifts meanwhile, even unevenly, favours neither (Thue and Morse's order).
+pub const TURNS: [bool; 8] = [true, false, false, true, false, true, true, false];
+/// How long a turn runs before it is measured.
+pub const WARM_UP: Duration = Duration::from_millis(300);
 /// Linux counts CPU time in hundredths of a second.
 pub const TICK_US: u64 = 10_000;
 
