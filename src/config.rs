@@ -239,66 +239,39 @@ fn video_host(text: &str) -> Result<String, String> {
     }
 }
 
-/// A setting that is set but empty counts as none.
-fn given(setting: &Option<SecretString>) -> Option<&SecretString> {
-    setting
-        .as_ref()
-        .filter(|value| !value.expose_secret().is_empty())
-}
-
 impl Config {
-    /// The given connection URL.
-    pub fn database_url(&self) -> Option<&SecretString> {
-        given(&self.database_url)
-    }
-
     /// The database to serve; none where the private one is meant. Who names an owner does not mean that one.
     pub fn database_to_serve(&self) -> anyhow::Result<Option<&SecretString>> {
-        let url = self.database_url();
+        let url = self.database_url.as_ref();
         anyhow::ensure!(
-            url.is_some() || given(&self.migration_database_url).is_none(),
+            url.is_some() || self.migration_database_url.is_none(),
             "MIGRATION_DATABASE_URL is set and DATABASE_URL is not: set it, too, to the URL that `speedcoding db login` \
              prints or to the owner's; for the private PostgreSQL set neither"
         );
         Ok(url)
     }
 
-    /// The given secret that signs access tokens.
-    pub fn jwt_secret(&self) -> Option<&SecretString> {
-        given(&self.jwt_secret)
-    }
-
-    /// The given keys of access tokens.
-    pub fn jwt_keys(&self) -> Option<&SecretString> {
-        given(&self.jwt_keys)
-    }
-
     /// The owner's URL to migrate with: its own setting, or else the database URL.
     pub fn migration_url(&self) -> Option<&SecretString> {
-        given(&self.migration_database_url).or_else(|| self.database_url())
+        let own = self.migration_database_url.as_ref();
+        own.or(self.database_url.as_ref())
     }
 
     /// The setting that the migration URL comes from, to be named when something is wrong with it.
     pub fn migration_setting(&self) -> Option<&'static str> {
-        let own = given(&self.migration_database_url).map(|_| "MIGRATION_DATABASE_URL");
-        own.or_else(|| self.database_url().map(|_| "DATABASE_URL"))
-    }
-
-    /// The key that PostgREST is asked with.
-    pub fn api_key(&self) -> Option<&str> {
-        self.supabase_anon_key
-            .as_deref()
-            .filter(|key| !key.is_empty())
+        let own = self.migration_database_url.as_ref();
+        let own = own.map(|_| "MIGRATION_DATABASE_URL");
+        own.or(self.database_url.as_ref().map(|_| "DATABASE_URL"))
     }
 
     /// The bearer of whoever has no token: Supabase's clients always send one.
     pub fn anon_key(&self) -> &str {
-        self.api_key().unwrap_or("anon")
+        self.supabase_anon_key.as_deref().unwrap_or("anon")
     }
 
     /// How many connections to PostgreSQL there may be.
     pub fn db_connections(&self) -> usize {
-        match (self.db_connections, self.database_url()) {
+        match (self.db_connections, &self.database_url) {
             (Some(connections), _) => connections.into(),
             // How far away it is and how many cores it has is not known.
             (None, Some(_)) => 16,
@@ -308,7 +281,7 @@ impl Config {
 
     /// How many threads answer requests.
     pub fn worker_threads(&self) -> usize {
-        match (self.worker_threads, self.database_url()) {
+        match (self.worker_threads, &self.database_url) {
             (Some(threads), _) => threads.into(),
             (None, Some(_)) => cores(),
             (None, None) => (cores() / 2).max(1),

@@ -116,9 +116,18 @@ enum DbCommand {
 
 /// The command line: every command takes every setting, and shows in its help those that count for it.
 fn command_line() -> clap::Command {
-    let command = Cli::command().mut_args(|setting| setting.global(true));
+    let command = Cli::command().mut_args(|setting| unless_empty(setting).global(true));
     let settings: Vec<_> = command.get_arguments().cloned().collect();
     command.mut_subcommands(|command| take(&settings, command))
+}
+
+/// A variable that is set but empty counts as none.
+fn unless_empty(setting: Arg) -> Arg {
+    let value = setting.get_env().and_then(env::var_os);
+    match value {
+        Some(value) if value.is_empty() => setting.env(None::<&str>),
+        _ => setting,
+    }
 }
 
 fn take(settings: &[Arg], command: clap::Command) -> clap::Command {
@@ -228,7 +237,7 @@ async fn run(command: Command, config: &Config) -> anyhow::Result<()> {
         Command::Openapi => tell(speedcoding::app::openapi()?.trim_end()),
         Command::Keys(KeysCommand::Generate) => tell(keys::generate()?.expose_secret()),
         Command::Keys(KeysCommand::Public) => {
-            let keys = config.jwt_keys().context(
+            let keys = config.jwt_keys.as_ref().context(
                 "JWT_KEYS is not set: it names the file that `speedcoding keys generate >keys.json` has made",
             )?;
             tell(keys::public_set(&keys::load(keys)?))

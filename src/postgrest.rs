@@ -127,7 +127,8 @@ impl Delegate {
                 .build(https),
             upstream: upstream.map(|url| url.as_str().trim_end_matches('/').to_owned()),
             api_key: config
-                .api_key()
+                .supabase_anon_key
+                .as_deref()
                 .map(HeaderValue::from_str)
                 .transpose()
                 .context("SUPABASE_ANON_KEY")?,
@@ -269,7 +270,7 @@ pub fn upstream(config: &Config) -> anyhow::Result<Option<Url>> {
         (Some(url), _) => ("POSTGREST_URL", url.clone()),
         (None, Some(project)) => {
             anyhow::ensure!(
-                config.api_key().is_some(),
+                config.supabase_anon_key.is_some(),
                 "SUPABASE_ANON_KEY is needed with SUPABASE_URL: the project's publishable (anon) key, which its \
                  PostgREST asks for"
             );

@@ -25,12 +25,13 @@ pub struct Auth {
 impl Auth {
     /// Takes its keys from the settings. A generated secret stands in where they leave something unsigned.
     pub fn new(config: &Config, generated: Option<&SecretString>) -> anyhow::Result<Self> {
-        let keys = config.jwt_keys().map(keys::load).transpose()?;
+        let keys = config.jwt_keys.as_ref().map(keys::load).transpose()?;
         let keys = keys.unwrap_or_default();
         let unsigned = !keys.iter().any(keys::Key::can_sign);
-        let secret = config.jwt_secret().or(generated.filter(|_| unsigned));
+        let given = config.jwt_secret.as_ref();
+        let secret = given.or(generated.filter(|_| unsigned));
         let access = token::AccessTokens::new(secret, &keys, &config.jwt_issuer)?;
-        if let (Some(secret), Some(list)) = (config.jwt_secret(), &config.refresh_secrets) {
+        if let (Some(secret), Some(list)) = (given, &config.refresh_secrets) {
             let (secret, list) = (secret.expose_secret(), list.expose_secret());
             // Its parts would be other secrets, and sign everybody out.
             anyhow::ensure!(
@@ -40,7 +41,7 @@ impl Auth {
         }
         let mut refresh_secrets = config.refresh_secrets();
         if refresh_secrets.is_empty() {
-            let derived = config.jwt_secret().or(generated).context(
+            let derived = given.or(generated).context(
                 "REFRESH_SECRETS is needed where JWT_KEYS stands alone: at least 32 bytes; what was JWT_SECRET keeps \
                  everybody signed in, or else `openssl rand -base64 32` makes one",
             )?;

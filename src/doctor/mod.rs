@@ -161,7 +161,7 @@ pub async fn examine(config: &Config) -> Report {
         );
         return report;
     }
-    if let Some(url) = config.database_url().cloned()
+    if let Some(url) = config.database_url.clone()
         && !look_at_database(config, &url, &mut report).await
     {
         let found = "not looked at before the migrations are applied";
@@ -176,7 +176,7 @@ pub async fn examine(config: &Config) -> Report {
 fn find_embedded(config: &mut Config) -> anyhow::Result<()> {
     let (url, jwt_secret) = Embedded::running(&config.data_dir)?;
     config.database_url = Some(url);
-    if config.jwt_secret().is_none() {
+    if config.jwt_secret.is_none() {
         config.jwt_secret = jwt_secret;
     }
     if config.postgrest_url.is_none() && config.supabase_url.is_none() {
@@ -612,7 +612,7 @@ async fn look_at_boards(owner: Option<&Client>, report: &mut Report) -> anyhow::
 }
 
 async fn look_at_postgrest(config: &Config, is_private: bool, report: &mut Report) {
-    if config.jwt_secret().or(config.jwt_keys()).is_none() {
+    if config.jwt_secret.is_none() && config.jwt_keys.is_none() {
         let remedy = "set JWT_SECRET: on Supabase the project's JWT secret, else `openssl rand -base64 32` makes one";
         return report.fail("keys", "neither JWT_SECRET nor JWT_KEYS is set", [remedy]);
     }
@@ -746,7 +746,7 @@ fn judge_token(config: &Config, answer: &Answered, report: &mut Report) {
                  Settings, JWT keys), with a PostgREST of your own its PGRST_JWT_SECRET",
                 "with JWT_KEYS it verifies with their public set: docs/keys.md",
             ];
-            if config.jwt_keys().is_some() {
+            if config.jwt_keys.is_some() {
                 remedies.reverse();
             }
             report.fail(
