@@ -1,9 +1,7 @@
 //! `speedcoding doctor`: looks at a deployment from all sides and says, for each point that fails, what to do.
 
-mod declared;
-
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     fmt::{self, Display},
     time::Duration,
 };
@@ -31,11 +29,20 @@ use crate::{
     postgrest::{self, Answered, Delegate},
     problem::Problem,
 };
-use declared::{Declared, ROLES};
 
-const FACTS: &str = include_str!("../../sql/doctor/facts.sql");
-const BODIES: &str = include_str!("../../sql/doctor/bodies.sql");
-const MISSING_IN_ROLES: &str = include_str!("../../sql/doctor/roles.sql");
+/// What the catalog says where nothing but the migrations has changed it: `subject: detail`, in the order of the bytes.
+const MIGRATED: &str = include_str!("../sql/doctor/catalog.txt");
+const MISSING_IN_ROLES: &str = include_str!("../sql/doctor/roles.sql");
+/// The roles whose rights are fixed; others belong to whoever runs the database.
+pub const ROLES: [&str; 7] = [
+    "public",
+    "anon",
+    "authenticated",
+    "service_role",
+    "speedcoding_api",
+    "speedcoding_writer",
+    "speedcoding_keeper",
+];
 /// Clocks that differ by more let tokens expire early or come from the future.
 const MOST_SKEW: Duration = Duration::from_secs(30);
 /// So many differences are listed; who has more has another trouble.
@@ -212,7 +219,7 @@ async fn look_at_database(config: &Config, url: &SecretString, report: &mut Repo
                 return Ok(());
             }
             Migrations::Newer => {}
-            Migrations::Ours => look_at_facts(&service, report).await?,
+            Migrations::Ours => look_at_catalog(&service, report).await?,
         }
         look_at_roles(&service, report).await?;
         look_at_pooler(config, url, report).await?;
@@ -269,7 +276,7 @@ async fn connect(
 
 async fn look_at_server(client: &Client, report: &mut Report) -> anyhow::Result<()> {
     let row = client
-        .query_typed_one(include_str!("../../sql/doctor/server.sql"), &[])
+        .query_typed_one(include_str!("../sql/doctor/server.sql"), &[])
         .await?;
     let (number, version, database, user): (i32, &str, &str, &str) =
         (row.get(0), row.get(1), row.get(2), row.get(3));
@@ -302,7 +309,7 @@ fn judge_skew(check: &'static str, whose: &str, skew: Duration, report: &mut Rep
 
 /// What can be expected of a database.
 enum Migrations {
-    /// What is declared.
+    /// What this version knows.
     Ours,
     /// More than this version knows.
     Newer,
@@ -354,11 +361,21 @@ async fn look_at_migrations(
     Ok(Migrations::Ours)
 }
 
-/// Rights, policies, triggers, owners and functions: as `sql/` declares them.
-async fn look_at_facts(client: &Client, report: &mut Report) -> anyhow::Result<()> {
-    let declared = Declared::read();
-    let relations: Vec<_> = declared.relations.iter().collect();
-    let functions: Vec<_> = declared.functions.keys().collect();
+/// Rights, policies, triggers, functions and tables: as the migrations left them.
+async fn look_at_catalog(client: &Client, report: &mut Report) -> anyhow::Result<()> {
+    let migrated: BTreeMap<&str, &str> = MIGRATED
+        .lines()
+        .map(|line| line.split_once(": ").unwrap_or((line, "")))
+        .collect();
+    let named = |kinds: &[&str]| -> Vec<&str> {
+        let subjects = migrated
+            .keys()
+            .filter_map(|subject| subject.split_once(' '));
+        let subjects = subjects.filter(|(kind, _)| kinds.contains(kind));
+        subjects.map(|(_, name)| name).collect()
+    };
+    let relations = named(&["table", "view", "sequence", "type"]);
+    let functions = named(&["function"]);
     let schemas: &[&str] = &["public", "private", "speedcoding"];
     let params: [(&(dyn ToSql + Sync), Type); 4] = [
         (&relations, Type::TEXT_ARRAY),
@@ -366,48 +383,88 @@ async fn look_at_facts(client: &Client, report: &mut Report) -> anyhow::Result<(
         (&schemas, Type::TEXT_ARRAY),
         (&ROLES.as_slice(), Type::TEXT_ARRAY),
     ];
-    let rows = client.query_typed(FACTS, &params).await?;
-    let actual: BTreeSet<String> = rows.iter().map(|row| row.get(0)).collect();
-    // Whoever runs the database may add triggers, and let others into their schema public.
-    let is_theirs =
-        |fact: &&String| fact.starts_with("trigger ") || fact.contains(" on schema public ");
-    let kind = |fact: &str| match fact.split(' ').next() {
-        Some("grant") => "privileges",
-        Some("trigger") => "triggers",
-        _ if fact.contains(" owner to ") => "owners",
-        _ => "row access",
-    };
-    for check in ["privileges", "row access", "triggers", "owners"] {
-        let of_kind = |facts: &BTreeSet<String>| -> BTreeSet<String> {
-            facts
-                .iter()
-                .filter(|fact| kind(fact) == check)
-                .cloned()
-                .collect()
-        };
-        let (wanted, found) = (of_kind(&declared.facts), of_kind(&actual));
-        let missing = wanted.difference(&found).map(|fact| add(fact));
-        let extra = found.difference(&wanted).filter(|fact| !is_theirs(fact));
-        let remedies = missing.chain(extra.map(|fact| take(fact))).collect();
-        judge(check, wanted.len(), remedies, report);
-    }
-
     let rows = client
-        .query_typed(BODIES, &[(&functions, Type::TEXT_ARRAY)])
+        .query_typed(include_str!("../sql/doctor/catalog.sql"), &params)
         .await?;
-    let bodies: BTreeMap<&str, &str> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
-    let changed = declared
-        .functions
+    let found: BTreeMap<&str, &str> = rows
         .iter()
-        .filter(|(name, body)| bodies.get(name.as_str()) != Some(&body.as_str()))
-        .map(|(name, _)| format!("run sql/functions/{name}.sql"));
-    judge(
+        .map(|row| {
+            (
+                row.get(0),
+                row.get::<_, Option<&str>>(1).unwrap_or_default(),
+            )
+        })
+        .collect();
+
+    let missing: Vec<&str> = (relations.iter().chain(&functions).copied())
+        .filter(|name| !found.keys().any(|subject| names(subject, name)))
+        .collect();
+    // What is said of something that is not there goes without saying, and whoever runs the database may add tables,
+    // columns, indexes and triggers of their own, and let others into their schema public.
+    let changed = migrated.iter().filter(|(subject, detail)| {
+        let is_there = !missing.iter().any(|name| names(subject, name)) || is_object(subject);
+        found.get(*subject) != Some(*detail) && is_there
+    });
+    let added = found.keys().filter(|subject| {
+        !migrated.contains_key(*subject)
+            && (subject.starts_with("grant ") || subject.starts_with("policy "))
+            && !subject.contains(" on schema public ")
+    });
+    let mut remedies: Vec<(&str, String)> = changed
+        .map(|(subject, detail)| {
+            (
+                *subject,
+                restore(subject, detail, found.contains_key(subject)),
+            )
+        })
+        .chain(added.map(|subject| (*subject, remove(subject))))
+        .collect();
+    for check in [
+        "privileges",
+        "row access",
+        "triggers",
         "functions",
-        declared.functions.len(),
-        changed.collect(),
-        report,
-    );
+        "tables",
+    ] {
+        let count = migrated
+            .keys()
+            .filter(|subject| of(subject) == check)
+            .count();
+        let own = remedies.extract_if(.., |(subject, _)| of(subject) == check);
+        judge(
+            check,
+            count,
+            own.map(|(_, remedy)| remedy).collect(),
+            report,
+        );
+    }
     Ok(())
+}
+
+/// Which check a subject of the catalog belongs to.
+fn of(subject: &str) -> &'static str {
+    match subject.split(' ').next() {
+        Some("grant") => "privileges",
+        Some("policy" | "alter") => "row access",
+        Some("trigger") => "triggers",
+        Some("function") => "functions",
+        _ => "tables",
+    }
+}
+
+/// Whether something is said of what has this name, or of a part of it.
+fn names(subject: &str, name: &str) -> bool {
+    let is_named = |word: &str| {
+        word.strip_prefix(name)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    };
+    subject.split(' ').any(is_named)
+}
+
+/// Whether a subject is a whole thing, and no property of one.
+fn is_object(subject: &str) -> bool {
+    let kind = subject.split(' ').next().unwrap_or_default();
+    ["table", "view", "sequence", "type", "function"].contains(&kind)
 }
 
 fn judge(check: &'static str, count: usize, mut remedies: Vec<String>, report: &mut Report) {
@@ -432,26 +489,35 @@ fn judge(check: &'static str, count: usize, mut remedies: Vec<String>, report: &
     });
 }
 
-/// How what is missing is made again.
-fn add(fact: &str) -> String {
-    let Some((kind @ ("policy" | "trigger"), rest)) = fact.split_once(' ') else {
-        return format!("{fact};");
-    };
-    match rest.split_once(" on ") {
-        Some((name, table)) if kind == "trigger" => format!(
-            "alter table {table} enable trigger {name}; or, where it is gone, create it as in sql/migrations"
-        ),
-        _ => format!("create {fact} as in sql/migrations"),
+/// How what is missing or another is made as it was.
+fn restore(subject: &str, detail: &str, is_there: bool) -> String {
+    match (subject.split_once(' '), is_there) {
+        (Some(("grant" | "alter", _)), _) => format!("{subject};"),
+        (Some(("function", name)), _) => format!("run sql/functions/{name}.sql"),
+        (Some(("trigger", rest)), false) => {
+            let (name, table) = rest.split_once(" on ").unwrap_or((rest, ""));
+            format!(
+                "alter table {table} enable trigger {name}; or, where it is gone, create it as in sql/migrations"
+            )
+        }
+        (Some(("policy" | "trigger", _)), true) => {
+            format!("drop {subject}; and create it as in sql/migrations")
+        }
+        (Some(("policy", _)), false) => format!("create {subject} as in sql/migrations"),
+        (_, true) => format!("make {subject} as in sql/migrations: {detail}"),
+        (Some(("table" | "view" | "sequence", _)), false) => {
+            format!("restore {subject} from a backup, or create it as in sql/migrations")
+        }
+        (_, false) => format!("restore {subject} as in sql/migrations: {detail}"),
     }
 }
 
 /// How what should not be there is undone.
-fn take(fact: &str) -> String {
-    let grant = fact.strip_prefix("grant ");
+fn remove(subject: &str) -> String {
+    let grant = subject.strip_prefix("grant ");
     match grant.and_then(|grant| grant.rsplit_once(" to ")) {
         Some((what, role)) => format!("revoke {what} from {role};"),
-        None if fact.starts_with("policy ") => format!("drop {fact};"),
-        None => format!("undo this: {fact}"),
+        None => format!("drop {subject};"),
     }
 }
 
@@ -525,12 +591,12 @@ async fn look_at_supabase(
     report: &mut Report,
 ) -> anyhow::Result<()> {
     let row = client
-        .query_typed_one(include_str!("../../sql/doctor/supabase.sql"), &[])
+        .query_typed_one(include_str!("../sql/doctor/supabase.sql"), &[])
         .await?;
     // Its rows are the owner's to see.
     let bucket = match owner {
         Some(owner) if row.get(0) => {
-            let bucket = include_str!("../../sql/doctor/bucket.sql");
+            let bucket = include_str!("../sql/doctor/bucket.sql");
             Some(owner.query_typed_opt(bucket, &[]).await?)
         }
         _ => None,
