@@ -190,8 +190,9 @@ fn service() -> OpenApiService<impl OpenApi, ()> {
         .description(
             "The backend on which developers speedrun building software: start a timed session, pass its \
              milestones, end it, hand it in.\n\n\
-             To try it here: `POST /auth/register`, copy `accessToken` from the answer, press *Authorize* and \
-             paste it. A refusal is a problem (RFC 9457): decide by its `code`. Every answer has the header \
+             To try it here: `POST /auth/register` with a name of your own (that of the example is soon taken), copy \
+             `accessToken` from the answer, press *Authorize* and paste it. The `id` that `POST /sessions/start` \
+             answers with goes into `sessionId` wherever a body has one. A refusal is a problem (RFC 9457): decide by its `code`. Every answer has the header \
              `X-Request-Id`, which names the request in the log.",
         )
         .contact(ContactObject::new().name("The maintainers of SpeedCoding"))

@@ -1,6 +1,6 @@
 //! Every code that a problem can have: its status, what it means, which operations answer with it.
 //!
-//! The document's 4xx and 5xx responses are made from this table, and the README's table is held against it.
+//! The document's 4xx and 5xx responses are made from this table, and the one in docs/errors.md is held against it.
 
 /// A problem's code.
 pub struct Code {

@@ -441,8 +441,8 @@ async fn every_answer_bears_an_id_of_its_own() {
 }
 
 #[test]
-fn the_readme_lists_every_code() {
-    let readme = std::fs::read_to_string("README.md").expect("README.md");
+fn the_page_on_errors_lists_every_code() {
+    let page = std::fs::read_to_string("docs/errors.md").expect("docs/errors.md");
     let rows: Vec<_> = speedcoding::codes::CODES
         .iter()
         .map(|code| format!("| {} | `{}` | {} |", code.status, code.name, code.meaning))
@@ -452,8 +452,8 @@ fn the_readme_lists_every_code() {
         rows.join("\n")
     );
     assert!(
-        readme.contains(&table),
-        "README.md, under \"What went wrong\", should have:\n{table}"
+        page.contains(&table),
+        "docs/errors.md should have:\n{table}"
     );
 }
 
