@@ -22,12 +22,12 @@ const POSTGREST: &str = "PostgREST";
 /// The settings of the service, which every command takes. Secrets show as `[REDACTED]` in `Debug`.
 #[derive(Args, Clone, Debug)]
 pub struct Config {
-    /// The PostgreSQL to serve: an owner's connection URL, or the service role's own.
+    /// The PostgreSQL to serve: an owner's connection URL, or the one that `db login` prints.
     /// Without it a private PostgreSQL is kept under DATA_DIR.
     #[arg(long, env, hide_env_values = true, help_heading = DATABASE)]
     pub database_url: Option<SecretString>,
 
-    /// The owner's URL to migrate with, where DATABASE_URL is the service role's or a pooler's.
+    /// The owner's URL to migrate with, where DATABASE_URL is that of `db login` or a pooler's.
     #[arg(long, env, hide_env_values = true, help_heading = DATABASE)]
     pub migration_database_url: Option<SecretString>,
 
@@ -212,7 +212,7 @@ fn address(text: &str) -> Result<SocketAddr, String> {
 }
 
 fn web_url(text: &str) -> Result<Url, String> {
-    Url::parse(text).map_err(|_| "a URL is meant, such as http://127.0.0.1:3000".into())
+    Url::parse(text).map_err(|_| "a URL is meant, such as https://abcdefghijklmnopqrst.supabase.co or http://127.0.0.1:3000".into())
 }
 
 fn origin(text: &str) -> Result<String, String> {

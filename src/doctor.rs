@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use anyhow::Context;
 use secrecy::SecretString;
 use serde::Serialize;
 use serde_json::json;
@@ -22,7 +23,7 @@ use crate::{
     config::{Config, Statements},
     db::{
         self, Db,
-        connect::PostgresUrl,
+        connect::{ANOTHER, PostgresUrl, place},
         embedded::{Embedded, postgrest::PostgRest},
         migrate,
     },
@@ -203,10 +204,15 @@ async fn look_at_database(config: &Config, url: &SecretString, report: &mut Repo
         // What cannot be read as a URL is none of the service's role either.
         (Some(setting), Some(url)) if !db::logs_in_as_service(url).unwrap_or(false) => {
             let remedy = format!("correct {setting}, the owner's URL");
-            match connect(setting, url, &remedy, report).await {
-                Some(owner) => Some(owner),
-                None => return true,
+            let owner = connect(setting, url, &remedy, report).await;
+            if let Some(owner) = &owner
+                && let (Ok(one), Ok(other)) = (place(&service).await, place(owner).await)
+                && one != other
+            {
+                report.fail("database", format!("{setting}: {ANOTHER}"), [&remedy]);
+                return true;
             }
+            owner
         }
         _ => None,
     };
@@ -238,11 +244,7 @@ async fn look_at_database(config: &Config, url: &SecretString, report: &mut Repo
         return false;
     }
     if let Err(error) = Db::connect(url, config).await {
-        report.fail(
-            "service",
-            format!("{error:#}"),
-            ["`speedcoding` would not start: see above"],
-        );
+        report.fail("service", format!("{error:#}"), [CORRECT]);
     }
     true
 }
@@ -265,10 +267,17 @@ async fn connect(
     match url.connect().await {
         Ok((client, _)) => Some(client),
         Err(error) => {
-            const PAUSED: &str =
-                "a Supabase project that is paused must be restored in the dashboard";
             let found = format!("{setting}: {error:#}");
-            report.fail("database", found, [remedy, PAUSED]);
+            // What a server answers itself begins so; a paused project's pooler knows no tenant.
+            let hint = if found.contains("password authentication failed") {
+                "`speedcoding db login` gives the service a new one; in a URL its special characters are written as %40"
+            } else if found.contains("FATAL: ") && !found.contains("Tenant or user") {
+                report.fail("database", found, [remedy]);
+                return None;
+            } else {
+                "a Supabase project that is paused must be restored in the dashboard"
+            };
+            report.fail("database", found, [remedy, hint]);
             None
         }
     }
@@ -601,8 +610,9 @@ async fn look_at_supabase(
         }
         _ => None,
     };
-    const OPEN: [&str; 1] =
-        ["select private.open_recordings(); as the owner, or by hand: docs/dashboard.md"];
+    const OPEN: [&str; 1] = [
+        "select private.open_recordings(); as a superuser, or by hand in the dashboard: docs/dashboard.md",
+    ];
     match (row.get(0), row.get::<_, Option<&str>>(1), bucket) {
         (false, ..) => report.add(
             "storage",
@@ -697,9 +707,12 @@ async fn look_at_postgrest(config: &Config, is_private: bool, report: &mut Repor
             let found = "none: /rest/v1 answers 501";
             return report.advise("postgrest", Status::Note, found, [remedy]);
         }
-        Err(error) => return report.fail("settings", format!("{error:#}"), ["correct this one"]),
+        Err(error) => {
+            let remedy = "correct it: `speedcoding --help` explains each setting";
+            return report.fail("settings", format!("{error:#}"), [remedy]);
+        }
     };
-    const QUESTION: &str = "/users?select=id&limit=1";
+    const QUESTION: &str = "/users?select=id&limit=10";
     let asked = async {
         // Nobody's sign-in: taken for a token it reads what everybody may, and the pre-request refuses it.
         let token = auth
@@ -711,7 +724,8 @@ async fn look_at_postgrest(config: &Config, is_private: bool, report: &mut Repor
             judge_skew("postgrest clock", "PostgREST's", skew, report);
         }
         // What goes wrong for visitors does for all, and says nothing of keys.
-        if judge_visitor(&url, &visitor, report) {
+        if judge_visitor(config, &url, &visitor, report) {
+            compare_databases(config, &url, &visitor, report).await;
             let signed_in = delegate.ask(QUESTION, Some(&token)).await?;
             judge_token(config, &signed_in, report);
         }
@@ -741,8 +755,8 @@ fn is_hiding(code: &str) -> bool {
 }
 
 /// What somebody without a token was told; whether that was an answer.
-fn judge_visitor(url: &Url, answer: &Answered, report: &mut Report) -> bool {
-    let (found, remedy) = match (answer.status, answer.code.as_str()) {
+fn judge_visitor(config: &Config, url: &Url, answer: &Answered, report: &mut Report) -> bool {
+    let (found, remedy) = match (answer.status, answer.code()) {
         (200, _) => {
             report.add("postgrest", Status::Ok, format!("{url} answers visitors"));
             return true;
@@ -761,6 +775,10 @@ fn judge_visitor(url: &Url, answer: &Answered, report: &mut Report) -> bool {
             "notify pgrst, 'reload schema'; as the owner. It must serve this database, with public among its \
              schemas (PGRST_DB_SCHEMAS)",
         ),
+        (404, _) if config.postgrest_url.is_none() => (
+            "is not PostgREST",
+            "SUPABASE_URL must name the project, such as https://abcdefghijklmnopqrst.supabase.co",
+        ),
         (404, _) => (
             "is not PostgREST",
             "POSTGREST_URL must name its root, such as http://127.0.0.1:3000; postrust's is beneath /api",
@@ -771,10 +789,43 @@ fn judge_visitor(url: &Url, answer: &Answered, report: &mut Report) -> bool {
     false
 }
 
+/// Whether whom PostgREST knows is known in our database, too; where it names nobody, that tells nothing.
+async fn compare_databases(config: &Config, url: &Url, answer: &Answered, report: &mut Report) {
+    let known: Vec<&str> = answer
+        .body
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|user| user["id"].as_str())
+        .collect();
+    let counted = async {
+        let database = config.database_url.as_ref().context("no database")?;
+        let (client, _) = PostgresUrl::parse(database)?.connect().await?;
+        let params: [(&(dyn ToSql + Sync), Type); 1] = [(&known, Type::TEXT_ARRAY)];
+        let own = client
+            .query_typed_one(
+                "select count(*) from public.users where id::text = any ($1)",
+                &params,
+            )
+            .await?;
+        anyhow::Ok(own.get::<_, i64>(0))
+    };
+    // Somebody may have gone meanwhile; all of them have not.
+    if !known.is_empty() && matches!(counted.await, Ok(0)) {
+        report.fail(
+            "postgrest",
+            format!(
+                "{url} serves another database: it names users whom DATABASE_URL does not know"
+            ),
+            ["let both name one database: PostgREST's own connection is PGRST_DB_URI"],
+        );
+    }
+}
+
 /// What somebody was told whose token is ours, and whose sign-in has never been.
 fn judge_token(config: &Config, answer: &Answered, report: &mut Report) {
     const ACCEPTED: &str = "PostgREST accepts our tokens";
-    match (answer.status, answer.code.as_str()) {
+    match (answer.status, answer.code()) {
         (401, "PT401") => {
             report.add("keys", Status::Ok, ACCEPTED);
             report.add(
@@ -790,6 +841,7 @@ fn judge_token(config: &Config, answer: &Answered, report: &mut Report) {
             let remedies = [
                 "alter role authenticator set pgrst.db_pre_request = 'speedcoding.check_request';",
                 "notify pgrst, 'reload config';",
+                "where that is not permitted: PGRST_DB_PRE_REQUEST=speedcoding.check_request, among PostgREST's own settings",
             ];
             report.advise("pre-request", Status::Warning, found, remedies);
         }

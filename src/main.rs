@@ -110,7 +110,7 @@ enum KeysCommand {
 enum DbCommand {
     /// Prints the connection URL of the private PostgreSQL that is running, with its password.
     Url,
-    /// Gives the service's role a new password, and prints the URL that it logs in with.
+    /// Gives the service's own login a new password, and prints its URL: the one printed before no longer works.
     Login,
 }
 
@@ -440,6 +440,7 @@ async fn prepare(config: &Config, url: &SecretString) -> anyhow::Result<App> {
     if let Some(owner) = config.migration_url()
         && !blame(config, db::logs_in_as_service(owner))?
     {
+        blame(config, db::connect::refuse_another(url, owner).await)?;
         blame(config, db::migrate::migrate(owner).await)?;
     }
     let db = Db::connect(url, config).await.context("DATABASE_URL")?;
@@ -537,7 +538,7 @@ fn whose_postgrest(config: &Config) -> &'static str {
     match (&config.postgrest_url, &config.supabase_url) {
         (Some(_), _) => "as POSTGREST_URL says",
         (None, Some(_)) => "as SUPABASE_URL says",
-        (None, None) => "none",
+        (None, None) => "none: /rest/v1 answers 501, and says how to get one",
     }
 }
 

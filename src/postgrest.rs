@@ -161,13 +161,10 @@ impl Delegate {
         let (parts, body) = tokio::time::timeout(self.patience, asked)
             .await
             .map_err(|_| timed_out())??;
-        let body: Value = serde_json::from_slice(&body).unwrap_or_default();
-        let text = |name: &str| body[name].as_str().unwrap_or_default().to_owned();
         let date = parts.headers.get(header::DATE);
         Ok(Answered {
             status: parts.status.as_u16(),
-            code: text("code"),
-            message: text("message"),
+            body: serde_json::from_slice(&body).unwrap_or_default(),
             date: date.and_then(|date| OffsetDateTime::parse(date.to_str().ok()?, &Rfc2822).ok()),
         })
     }
@@ -248,17 +245,24 @@ impl Delegate {
 /// What PostgREST answered to a question of our own.
 pub struct Answered {
     pub status: u16,
-    /// Of an error.
-    pub code: String,
-    pub message: String,
+    /// Null where it is no JSON.
+    pub body: Value,
     /// By its clock.
     pub date: Option<OffsetDateTime>,
+}
+
+impl Answered {
+    /// The code of an error.
+    pub fn code(&self) -> &str {
+        self.body["code"].as_str().unwrap_or_default()
+    }
 }
 
 impl fmt::Display for Answered {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.status)?;
-        let told = [&self.code, &self.message];
+        let message = self.body["message"].as_str().unwrap_or_default();
+        let told = [self.code(), message];
         let mut told = told.into_iter().filter(|text| !text.is_empty());
         told.try_for_each(|text| write!(f, " {text}"))
     }

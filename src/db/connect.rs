@@ -23,6 +23,10 @@ use tracing::warn;
 /// A server may be far away, or waking up. `connect_timeout` in the URL says otherwise.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(30);
 
+/// What is wrong where two URLs lead to two databases.
+pub const ANOTHER: &str =
+    "this leads to another database than DATABASE_URL: both must name the one that is served";
+
 /// A database as a connection URL names it, and how to reach it.
 pub struct PostgresUrl {
     pub postgres: Config,
@@ -109,6 +113,25 @@ impl PostgresUrl {
         };
         Ok((client, tokio::spawn(driven)))
     }
+}
+
+/// Which database of which server this is, the same by all ways that lead to it.
+pub async fn place(client: &Client) -> Result<String, tokio_postgres::Error> {
+    const PLACE: &str =
+        "select format('%s %s', extract(epoch from pg_postmaster_start_time()), oid)
+                           from pg_catalog.pg_database where datname = current_database()";
+    Ok(client.query_typed_one(PLACE, &[]).await?.get(0))
+}
+
+/// Fails where two URLs lead to two databases. What cannot be reached yet, such as a role that the first migration
+/// makes, leads nowhere.
+pub async fn refuse_another(url: &SecretString, owner_url: &SecretString) -> anyhow::Result<()> {
+    let Ok((service, _)) = PostgresUrl::parse(url)?.connect().await else {
+        return Ok(());
+    };
+    let (owner, _) = PostgresUrl::parse(owner_url)?.connect().await?;
+    anyhow::ensure!(place(&service).await? == place(&owner).await?, ANOTHER);
+    Ok(())
 }
 
 /// Works on one connection, as whoever the URL names, and ends it in good order.

@@ -6,10 +6,14 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
-use super::{SERVICE_ROLE, connect::once};
+use super::{SERVICE_ROLE, connect::once, logs_in_as_service};
 
 /// Gives the service's role a new random password, and returns the URL that it logs in with.
 pub async fn give_password(owner_url: &SecretString) -> anyhow::Result<SecretString> {
+    anyhow::ensure!(
+        !logs_in_as_service(owner_url)?,
+        "{SERVICE_ROLE} cannot give itself a password: give the owner's URL"
+    );
     let mut bytes = [0; 24];
     rand::fill(&mut bytes).map_err(|_| anyhow::anyhow!("no randomness"))?;
     let password = SecretString::from(URL_SAFE_NO_PAD.encode(bytes));

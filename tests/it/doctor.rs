@@ -196,11 +196,6 @@ async fn whatever_differs_from_the_migrations_is_found_and_can_be_mended_as_told
             "triggers",
             "alter table public.sessions enable trigger sessions_guard;",
         ),
-        (
-            "alter function private.admit(jsonb) owner to postgres",
-            "owners",
-            "alter function private.admit owner to speedcoding_writer;",
-        ),
     ] {
         owner.batch_execute(harm).await.expect(harm);
         let found = failures(&doctor(&scratch, &database, &upstream).finish().await);
@@ -211,26 +206,91 @@ async fn whatever_differs_from_the_migrations_is_found_and_can_be_mended_as_told
         assert!(told.contains(remedy), "{harm}: {told}");
         owner.batch_execute(remedy).await.expect(remedy);
     }
-    // A function that does something else is made anew from its file.
-    owner
-        .batch_execute(
+    // A function that is another is made anew from its file.
+    for (harm, name) in [
+        (
             "create or replace function private.caller_id() returns uuid language sql stable
              set search_path = pg_catalog, pg_temp as 'select null::uuid'",
-        )
-        .await
-        .expect("a change");
-    let found = failures(&doctor(&scratch, &database, &upstream).finish().await);
-    assert!(
-        found
-            .iter()
-            .any(|(check, told)| check == "functions" && told.contains("private.caller_id.sql"))
-    );
-    let file = std::fs::read_to_string("sql/functions/private.caller_id.sql").expect("a file");
-    owner.batch_execute(&file).await.expect("the file");
-    assert_eq!(
-        failures(&doctor(&scratch, &database, &upstream).finish().await),
-        []
-    );
+            "caller_id",
+        ),
+        (
+            "alter function private.admit(jsonb) owner to postgres",
+            "admit",
+        ),
+        (
+            "alter function private.admit(jsonb) reset search_path",
+            "admit",
+        ),
+        (
+            "alter function private.admit(jsonb) security invoker",
+            "admit",
+        ),
+        ("drop function private.check_boards()", "check_boards"),
+    ] {
+        owner.batch_execute(harm).await.expect(harm);
+        let found = failures(&doctor(&scratch, &database, &upstream).finish().await);
+        let file = format!("sql/functions/private.{name}.sql");
+        let is_told =
+            |(check, told): &(String, String)| check == "functions" && told.contains(&file);
+        assert!(found.iter().any(is_told), "{harm}: {found:?}");
+        let file = std::fs::read_to_string(&file).expect("a file");
+        owner.batch_execute(&file).await.expect("the file");
+    }
+    // What else is another, or gone, is named.
+    for (harm, check, named) in [
+        (
+            "alter policy sessions_visit on public.sessions using (true)",
+            "row access",
+            "drop policy sessions_visit on public.sessions; and create it",
+        ),
+        (
+            "drop policy sessions_visit on public.sessions",
+            "row access",
+            "create policy sessions_visit on public.sessions",
+        ),
+        (
+            "alter table public.challenges rename column description to descr",
+            "tables",
+            "restore column public.challenges.description",
+        ),
+        (
+            "alter table public.challenges alter column title drop not null",
+            "tables",
+            "make column public.challenges.title as in sql/migrations: text not null",
+        ),
+        (
+            "alter table public.challenges drop constraint challenges_slug_form",
+            "tables",
+            "restore constraint challenges_slug_form on public.challenges",
+        ),
+        (
+            "drop index private.refresh_tokens_user_id",
+            "tables",
+            "restore index refresh_tokens_user_id on private.refresh_tokens",
+        ),
+        (
+            "alter table public.milestones owner to speedcoding_api",
+            "tables",
+            "make table public.milestones as in sql/migrations: owner of schema private",
+        ),
+        (
+            "drop table private.failed_logins",
+            "tables",
+            "restore table private.failed_logins",
+        ),
+    ] {
+        owner.batch_execute(harm).await.expect(harm);
+        let found = failures(&doctor(&scratch, &database, &upstream).finish().await);
+        let is_told = |(found, told): &(String, String)| found == check && told.contains(named);
+        assert!(found.iter().any(is_told), "{harm}: {found:?}");
+        // Of what is gone nothing else is said.
+        assert!(
+            !found
+                .iter()
+                .any(|(_, told)| told.contains("on private.failed_logins")),
+            "{found:?}"
+        );
+    }
 
     owner.batch_execute("delete from private.migration_history where version = (select max(version) from private.migration_history)").await.expect("a gap");
     let found = failures(&doctor(&scratch, &database, &upstream).finish().await);
@@ -350,7 +410,7 @@ async fn the_setting_that_is_wrong_is_the_one_that_is_blamed() {
     let upstream = postgrest(JWT_SECRET, true).await;
     let mut wrong = url::Url::parse(database.url().expose_secret()).expect("a URL");
     wrong.set_password(Some("wrong-wrong")).expect("a password");
-    for (url, is_url) in [("no URL at all", false), (wrong.as_str(), true)] {
+    for (url, hint) in [("no URL at all", "correct"), (wrong.as_str(), "%40")] {
         let at = doctor(&scratch, &database, &upstream).env("MIGRATION_DATABASE_URL", url);
         let found = failures(&at.finish().await);
         assert_eq!(found.len(), 1, "{found:?}");
@@ -360,8 +420,44 @@ async fn the_setting_that_is_wrong_is_the_one_that_is_blamed() {
             "{told}"
         );
         assert!(!told.contains("correct DATABASE_URL"), "{told}");
-        assert_eq!(told.contains("paused"), is_url, "{told}");
+        assert!(told.contains(hint) && !told.contains("paused"), "{told}");
     }
+
+    // A database that is another one, migrated or not, is neither looked at nor migrated.
+    for other in [migrated().await, Database::empty().await] {
+        let at = doctor(&scratch, &database, &upstream)
+            .env("MIGRATION_DATABASE_URL", other.url().expose_secret());
+        let found = failures(&at.finish().await);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(
+            found[0].1.contains("another database than DATABASE_URL"),
+            "{found:?}"
+        );
+        let serves = scratch
+            .program(&["serve"])
+            .on(database.url().expose_secret());
+        let serves = serves.env("MIGRATION_DATABASE_URL", other.url().expose_secret());
+        serves
+            .finish()
+            .await
+            .told(&["MIGRATION_DATABASE_URL", "another database"]);
+    }
+    let knows_others = Upstream::acting(|_, mut stream| async move {
+        let body = r#"[{"id":"00000000-0000-4000-8000-000000000000"}]"#;
+        let length = body.len();
+        let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{body}");
+        stream.write_all(answer.as_bytes()).await.ok()?;
+        Some(stream)
+    });
+    let found = failures(
+        &doctor(&scratch, &database, &knows_others.await)
+            .finish()
+            .await,
+    );
+    assert!(
+        found.len() == 1 && found[0].1.contains("serves another database"),
+        "{found:?}"
+    );
 
     let alone = scratch.program(&["doctor", "--json"]);
     let alone = alone.env("MIGRATION_DATABASE_URL", database.url().expose_secret());
