@@ -31,8 +31,8 @@ begin
     perform private.refuse(409, 'challenge_incomplete', format(
       'The milestones of a challenge are numbered 1, 2, 3 and so on, without a gap: number %s is missing.', missing));
   end if;
-  -- What is being put together, row by row, is not complete yet.
-  if tg_op = 'INSERT' or not challenge.active then
+  -- Milestones that are added, row by row, are not complete yet.
+  if not challenge.active or (tg_op = 'INSERT' and tg_table_name <> 'challenges') then
     return null;
   end if;
   if challenge.required_milestones > placed then
@@ -63,6 +63,6 @@ end
 $$;
 
 comment on function private.check_challenge() is
-  'Refuses milestones whose numbers have a gap, and changes that make an active challenge impossible to complete.';
+  'Refuses milestones whose numbers have a gap, and an active challenge that is impossible to complete.';
 revoke all on function private.check_challenge() from public, anon, authenticated, service_role;
 alter function private.check_challenge() owner to speedcoding_keeper;

@@ -603,11 +603,13 @@ async fn the_owner_of_a_supabase_project_loads_and_the_service_cannot() {
 
 /// Puts a challenge together, row by row, and edits it before, during and after a run.
 async fn administer(app: &TestApp, dashboard: &Client, role: &str) {
-    done(
-        dashboard,
-        "insert into public.challenges (slug, title, required_milestones) values ('quiz', 'Quiz', 2)",
-    )
-    .await;
+    let quiz = |active: bool| {
+        format!(
+            "insert into public.challenges (slug, title, required_milestones, active) values ('quiz', 'Quiz', 2, {active})"
+        )
+    };
+    refused(dashboard, &quiz(true), "challenge_incomplete").await;
+    done(dashboard, &quiz(false)).await;
     let insert = |number: u32| {
         format!(
             "insert into public.challenge_milestones (challenge_id, number, title)
@@ -631,7 +633,12 @@ async fn administer(app: &TestApp, dashboard: &Client, role: &str) {
     refused(dashboard, &insert(3), "challenge_incomplete").await;
     done(
         dashboard,
-        &format!("begin; {}; {}; commit", insert(3), insert(2)),
+        &format!(
+            "begin; {}; {}; {}; commit",
+            insert(3),
+            insert(2),
+            set("active = true")
+        ),
     )
     .await;
     refused(dashboard, &delete(2), "challenge_incomplete").await;

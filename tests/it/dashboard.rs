@@ -162,9 +162,12 @@ async fn administer(app: &TestApp, editor: &Client, name: &str) {
     alice.get("/auth/me").await.ok(200);
     assert!(board(app).await.contains(&on_board));
 
-    // Adds a challenge, which is built at once, and withdraws it.
+    // Adds a challenge, which is built as soon as it is complete, and withdraws it.
     let slug = format!("challenge-{}", name.replace('_', "-"));
-    let challenge = json!({ "slug": slug, "title": "Challenge", "required_milestones": 1 });
+    let mut challenge = json!({ "slug": slug, "title": "Challenge", "required_milestones": 1 });
+    let hasty = insert(editor, "challenges", challenge.clone()).await;
+    assert!(hasty.is_err_and(|told| told.contains("Switch active off")));
+    challenge["active"] = false.into();
     assert_eq!(insert(editor, "challenges", challenge).await, Ok(1));
     let id = first_column(
         editor,
@@ -175,6 +178,10 @@ async fn administer(app: &TestApp, editor: &Client, name: &str) {
         json!({ "challenge_id": id[0], "number": 1, "title": "First", "verification": "manual" });
     assert_eq!(
         insert(editor, "challenge_milestones", milestone).await,
+        Ok(1)
+    );
+    assert_eq!(
+        edit(editor, "challenges", &id[0], json!({ "active": true })).await,
         Ok(1)
     );
     let described = app

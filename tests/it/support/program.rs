@@ -445,7 +445,7 @@ fn server_log(data_dir: &Path) -> String {
 /// Fails where a text holds one of these secrets, or any token.
 #[track_caller]
 fn assert_keeps(text: &str, secrets: &[String], place: &str) {
-    for secret in secrets {
+    for secret in secrets.iter().filter(|secret| !secret.is_empty()) {
         assert!(!text.contains(secret), "a secret in the {place}:\n{text}");
     }
     let is_of_token = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
