@@ -440,7 +440,9 @@ async fn prepare(config: &Config, url: &SecretString) -> anyhow::Result<App> {
     if let Some(owner) = config.migration_url()
         && !blame(config, db::logs_in_as_service(owner))?
     {
-        blame(config, db::connect::refuse_another(url, owner).await)?;
+        if config.migration_database_url.is_some() {
+            blame(config, db::connect::refuse_another(url, owner).await)?;
+        }
         blame(config, db::migrate::migrate(owner).await)?;
     }
     let db = Db::connect(url, config).await.context("DATABASE_URL")?;
