@@ -244,7 +244,8 @@ async fn look_at_database(config: &Config, url: &SecretString, report: &mut Repo
         return false;
     }
     if let Err(error) = Db::connect(url, config).await {
-        report.fail("service", format!("{error:#}"), [CORRECT]);
+        let remedies = ["mend first what fails above", CORRECT];
+        report.fail("service", format!("{error:#}"), remedies);
     }
     true
 }
