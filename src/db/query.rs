@@ -42,6 +42,7 @@ queries! {
     ADMIT = "admit" (JSONB);
     FIND_LIVE_SIGN_IN = "find_live_sign_in" (UUID, UUID);
     FIND_OWN_CREDENTIALS = "find_own_credentials" (JSONB);
+    LOGIN_DELAY = "login_delay" (BYTEA, BYTEA);
     CHANGE_PASSWORD = "change_password" (JSONB, TEXT, TEXT, BYTEA, BYTEA);
     DELETE_ME = "delete_me" (JSONB, BYTEA, BYTEA);
     GET_ME = "get_me" (JSONB);

@@ -1,6 +1,6 @@
 //! Guessing passwords: it gets slower and slower, on all replicas, and locks nobody out.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
@@ -306,6 +306,45 @@ async fn patiently(request: RequestBuilder) -> Answer {
         answer.problem(503, "overloaded");
         tokio::time::sleep(wait).await;
     }
+}
+
+#[tokio::test]
+async fn while_a_guesser_has_to_wait_nothing_is_hashed() {
+    let app = app().await;
+    let tokens = register(&app, "ada", HOME).await;
+    register(&app, "bob", HOME).await;
+    for _ in 0..5 {
+        fail(&app, "ada", HOME).await;
+    }
+    // From now on one comparison takes seconds.
+    app.sql()
+        .await
+        .batch_execute(
+            "update private.credentials
+                set password_hash = '$2b$15$abcdefghijklmnopqrstuuU/6hSR28FALjuBmCudufQmaaWRLvRZm'",
+        )
+        .await
+        .expect("hashes");
+    let started = Instant::now();
+    fail(&app, "bob", HOME).await;
+    let comparison = started.elapsed();
+
+    let ada = app.visitor().with_tokens(&tokens);
+    // It would be refused where it is hashed.
+    let change = json!({ "currentPassword": WRONG, "newPassword": "password" });
+    let started = Instant::now();
+    for _ in 0..5 {
+        for (method, path, body) in [
+            (Method::DELETE, "/auth/me", json!({ "password": WRONG })),
+            (Method::POST, "/auth/password", change.clone()),
+        ] {
+            let request = ada.request(method, path).header("X-Forwarded-For", HOME);
+            answer(request.json(&body))
+                .await
+                .problem(429, "too_many_failed_logins");
+        }
+    }
+    assert!(started.elapsed() < comparison, "{comparison:?}");
 }
 
 #[tokio::test]

@@ -75,6 +75,7 @@ const CALLS: &[(&str, &str)] = &[
         "'RUNNER_77', sha256('account'), sha256('network')",
     ),
     ("find_own_credentials", "{caller}"),
+    ("login_delay", "sha256('account'), sha256('network')"),
     (
         "change_password",
         "{caller}, 'none', 'other', sha256('account'), sha256('network')",
