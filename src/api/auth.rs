@@ -246,16 +246,14 @@ pub(super) async fn wrong_password(
     user: Option<Uuid>,
     address: IpAddr,
 ) -> Result<Problem, Problem> {
-    let limit = &state.limits.failed_logins;
-    let (free, longest_wait) = limit.rate().unzip();
-    let params: [&(dyn ToSql + Sync); 7] = [
+    let (free, longest_wait) = state.limits.failed_logins.rate().unzip();
+    let params: [&(dyn ToSql + Sync); 6] = [
         &attempt.account,
         &attempt.network,
         &user,
         &network(address),
         &free,
         &longest_wait,
-        &limit.is_audited(user),
     ];
     let _: Option<Found> = state
         .db

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
+use speedcoding::config::Config;
 
 use crate::support::{
     actor::{Actor, Answer, PASSWORD, answer, text},
@@ -21,13 +22,17 @@ async fn app() -> TestApp {
 
 async fn app_with(limits: &str) -> TestApp {
     let app = TestApp::start_with(|config| {
-        config.trusted_proxies = "127.0.0.1".parse().expect("a network");
+        behind_proxy(config);
         config.rate_limits = limits.parse().expect("limits");
         config.db_connections = Some(64);
     })
     .await;
     app.stop_clock().await;
     app
+}
+
+fn behind_proxy(config: &mut Config) {
+    config.trusted_proxies = "127.0.0.1".parse().expect("a network");
 }
 
 fn login(
@@ -120,10 +125,7 @@ async fn after_five_wrong_passwords_each_further_one_doubles_the_wait() {
 #[tokio::test]
 async fn failures_hold_on_another_replica_and_after_a_restart() {
     let first = app().await;
-    let change = |config: &mut speedcoding::config::Config| {
-        config.trusted_proxies = "127.0.0.1".parse().expect("a network");
-    };
-    let second = first.replica(change).await;
+    let second = first.replica(behind_proxy).await;
     register(&first, "ada", HOME).await;
     for turn in 0..5 {
         let app = [&first, &second][turn % 2];
@@ -132,7 +134,7 @@ async fn failures_hold_on_another_replica_and_after_a_restart() {
     for app in [&first, &second] {
         assert_eq!(wait(app, "ada", HOME).await, 29);
     }
-    let restarted = first.replica(change).await;
+    let restarted = first.replica(behind_proxy).await;
     drop((first, second));
     assert_eq!(wait(&restarted, "ada", HOME).await, 29);
     restarted.travel("29 seconds").await;
@@ -159,6 +161,39 @@ async fn of_many_guesses_at_once_no_more_are_answered_than_one_after_another() {
     for answer in refused {
         answer.problem(429, "too_many_failed_logins");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn refused_guesses_leave_no_gap_in_the_audit_log_and_others_a_hundred_rows_an_hour() {
+    let app = app().await;
+    let second = app.replica(behind_proxy).await;
+    let owner = app.sql().await;
+    register(&app, "ada", HOME).await;
+    let noted = async || -> i64 {
+        let noted = "select count(*) from private.audit_log where action = 'sign_in.failed'";
+        owner.query_one(noted, &[]).await.expect("a count").get(0)
+    };
+    // Of thirty at once from one network five are answered.
+    for number in 1..=4 {
+        let gate = app
+            .hold("lock table private.failed_logins in exclusive mode")
+            .await;
+        let from = format!("198.51.100.{number}");
+        let guesses = race((0..30).map(|_| login(&app, "ada", WRONG, &from)));
+        gate.until_waiting(30).await;
+        gate.release().await;
+        guesses.answers().await;
+        assert_eq!(noted().await, 5 * number);
+    }
+    for number in 1..=130 {
+        let replica = [&app, &second][number % 2];
+        fail(replica, "ada", &format!("203.0.113.{number}")).await;
+        let number = i64::try_from(number).expect("a small number");
+        assert_eq!(noted().await, (20 + number).min(100));
+    }
+    app.travel("61 minutes").await;
+    fail(&app, "ada", "203.0.113.1").await;
+    assert_eq!(noted().await, 101);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -321,10 +321,7 @@ async fn a_password_that_is_asked_for_again_counts_as_a_login() {
     for (left, (method, path)) in [1, 0].into_iter().zip(ways.clone()) {
         let answer = ask_again(method, path, "192.0.2.7").await;
         let limits = answer.headers["ratelimit"].to_str().expect("text");
-        assert!(
-            limits.contains(&format!("\"login\";r={left};")),
-            "{limits}"
-        );
+        assert!(limits.contains(&format!("\"login\";r={left};")), "{limits}");
         answer.problem(403, "wrong_password");
     }
     for (method, path) in ways {

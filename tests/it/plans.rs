@@ -91,7 +91,7 @@ const CALLS: &[(&str, &str)] = &[
     ),
     (
         "record_failed_login",
-        "sha256('account'), sha256('network'), {user}, '127.0.0.1', 5, 900, true",
+        "sha256('account'), sha256('network'), {user}, '127.0.0.1', 5, 900",
     ),
     (
         "list_submissions",
