@@ -142,12 +142,16 @@ async fn delete_me(
         return Ok(());
     };
     confirm(state, caller, &account, comparing, password, address).await?;
-    let params: [&(dyn ToSql + Sync); 2] = [&account.attempt.account, &account.attempt.network];
+    let params: [&(dyn ToSql + Sync); 3] = [
+        &account.password_hash,
+        &account.attempt.account,
+        &account.attempt.network,
+    ];
     let deleted: Deleted = state
         .db
         .call(Some(caller), &query::DELETE_ME, &params)
         .await?;
-    if deleted.erased == Some(true) {
+    if deleted.erased.ok_or_else(changed_meanwhile)? {
         telemetry::count_event("user.erased");
     }
     Ok(())
@@ -184,9 +188,7 @@ async fn change_password(
         .db
         .call(Some(caller), &query::CHANGE_PASSWORD, &params)
         .await?;
-    let ended = changed.ended.ok_or_else(|| {
-        Problem::unavailable("busy", "The password was changed meanwhile: try again.")
-    })?;
+    let ended = changed.ended.ok_or_else(changed_meanwhile)?;
     telemetry::count_event("user.password_changed");
     telemetry::count_ended(ended, "password_changed");
     Ok(())
@@ -238,4 +240,8 @@ async fn confirm(
         "wrong_password",
         "This is not your password.",
     ))
+}
+
+fn changed_meanwhile() -> Problem {
+    Problem::unavailable("busy", "The password was changed meanwhile: try again.")
 }

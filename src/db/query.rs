@@ -44,7 +44,7 @@ queries! {
     FIND_OWN_CREDENTIALS = "find_own_credentials" (JSONB);
     LOGIN_DELAY = "login_delay" (BYTEA, BYTEA);
     CHANGE_PASSWORD = "change_password" (JSONB, TEXT, TEXT, BYTEA, BYTEA);
-    DELETE_ME = "delete_me" (JSONB, BYTEA, BYTEA);
+    DELETE_ME = "delete_me" (JSONB, TEXT, BYTEA, BYTEA);
     GET_ME = "get_me" (JSONB);
     START_SESSION = "start_session" (JSONB, TEXT, TEXT);
     VERIFY_MILESTONE = "verify_milestone" (JSONB, UUID, INT4, TEXT);

@@ -438,6 +438,26 @@ async fn the_database_keeps_neither_names_nor_addresses_of_failures_nor_the_fail
 }
 
 #[tokio::test]
+async fn an_erasure_forgets_the_failures_from_all_networks() {
+    let app = app().await;
+    let tokens = register(&app, "ada", HOME).await;
+    for from in [HOME, "203.0.113.1", "203.0.113.2"] {
+        fail(&app, "ada", from).await;
+        fail(&app, "nobody", from).await;
+    }
+    let ada = app.visitor().with_tokens(&tokens);
+    let erase = ada
+        .request(Method::DELETE, "/auth/me")
+        .header("X-Forwarded-For", HOME)
+        .json(&json!({ "password": PASSWORD }));
+    answer(erase).await.ok(204);
+    let owner = app.sql().await;
+    let left = "select count(*), count(distinct account) from private.failed_logins";
+    let left = owner.query_one(left, &[]).await.expect("counts");
+    assert_eq!((left.get::<_, i64>(0), left.get::<_, i64>(1)), (3, 1));
+}
+
+#[tokio::test]
 async fn failed_logins_can_be_limited_otherwise_or_not_at_all() {
     let app = app_with("failed_logins=2/1m").await;
     register(&app, "ada", HOME).await;

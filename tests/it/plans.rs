@@ -82,7 +82,7 @@ const CALLS: &[(&str, &str)] = &[
     ),
     (
         "delete_me",
-        "{caller}, sha256('account'), sha256('network')",
+        "{caller}, 'none', sha256('account'), sha256('network')",
     ),
     (
         "open_sign_in",

@@ -21,6 +21,7 @@ stories! {
     the_password_that_is_asked_for_again_is_guessed_as_slowly_as_at_login
     a_login_with_the_old_password_does_not_outlive_its_change
     two_changes_of_a_password_at_once_are_one
+    an_erasure_with_the_old_password_does_not_outlive_its_change
     an_account_without_approved_runs_is_erased_wholly
     approved_runs_stay_under_a_name_that_says_nothing
     an_erasure_leaves_nothing_of_what_races_it
@@ -426,6 +427,29 @@ async fn two_changes_of_a_password_at_once_are_one(replicas: usize) {
                 .problem(401, "wrong_credentials");
         }
     }
+}
+
+async fn an_erasure_with_the_old_password_does_not_outlive_its_change(replicas: usize) {
+    let service = Service::of(replicas, |_| {}).await;
+    let tokens = service.register("ada").await;
+    let ada = |turn| service.visitor(turn).with_tokens(&tokens);
+    let lock = format!(
+        "select pg_advisory_xact_lock(hashtextextended('{}', 0))",
+        ada(0).id
+    );
+    // The erasure has compared the old password, and waits.
+    let gate = service.replicas[0].hold(&lock).await;
+    let (thief, owner) = (ada(0), ada(1));
+    let erasure = race([async move { erase(&thief, PASSWORD).await }]);
+    gate.until_waiting(1).await;
+    change_password(&owner, PASSWORD, NEW_PASSWORD)
+        .await
+        .ok(204);
+    gate.release().await;
+    erasure.answers().await.remove(0).problem(503, "busy");
+    log_in_with(&service, 0, "ada", NEW_PASSWORD).await.ok(200);
+    erase(&owner, PASSWORD).await.problem(403, "wrong_password");
+    erase(&owner, NEW_PASSWORD).await.ok(204);
 }
 
 async fn an_account_without_approved_runs_is_erased_wholly(replicas: usize) {
