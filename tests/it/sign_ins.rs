@@ -15,6 +15,7 @@ use crate::support::{
 
 stories! {
     a_logout_ends_what_it_is_asked_to
+    of_two_devices_that_log_the_others_out_at_once_one_is_left
     sign_ins_are_listed_with_their_devices_and_ended_one_by_one
     dead_sign_ins_are_swept_by_one_replica_at_a_time
     a_password_is_changed_by_who_knows_it_and_ends_the_other_sign_ins
@@ -89,6 +90,42 @@ async fn a_logout_ends_what_it_is_asked_to(replicas: usize) {
         .me(0, &bystander)
         .await
         .problem(401, "sign_in_ended");
+}
+
+async fn of_two_devices_that_log_the_others_out_at_once_one_is_left(replicas: usize) {
+    let service = Service::of(replicas, |_| {}).await;
+    let mut left = service.register("ada").await;
+    for round in 0..20 {
+        let devices = [left, service.log_in("ada").await];
+        let log_out = |turn: usize| {
+            let body = json!({ "refreshToken": refresh_token(&devices[turn]), "scope": "others" });
+            let visitor = service.visitor(turn);
+            async move { visitor.post("/auth/logout", body).await }
+        };
+        // In every other round both have begun before either ends anything.
+        let gate = if round % 2 == 0 {
+            let lock = "select from private.refresh_tokens for update";
+            Some(service.replicas[0].hold(lock).await)
+        } else {
+            None
+        };
+        let logouts = race([log_out(0), log_out(1)]);
+        if let Some(gate) = gate {
+            gate.until_waiting(2).await;
+            gate.release().await;
+        }
+        for answer in logouts.answers().await {
+            answer.ok(204);
+        }
+        let mut alive = Vec::new();
+        for (turn, device) in devices.into_iter().enumerate() {
+            if service.me(turn, &device).await.status == 200 {
+                alive.push(device);
+            }
+        }
+        assert_eq!(alive.len(), 1, "round {round}");
+        left = alive.remove(0);
+    }
 }
 
 /// A device that calls itself by a name.
