@@ -305,8 +305,8 @@ impl Device {
         let user_agent = request
             .headers()
             .get(header::USER_AGENT)
-            .and_then(|value| value.to_str().ok())
-            .map(|value| value.chars().take(200).collect());
+            .map(|value| String::from_utf8_lossy(value.as_bytes()))
+            .map(|text| text.chars().filter(|c| !c.is_control()).take(200).collect());
         Device {
             user_agent,
             ip: state.limits.client(request),
