@@ -61,8 +61,6 @@ const DEFAULTS: [(&str, &str); 7] = [
     ("runs", "120/h"),
 ];
 const FAILED_LOGINS: &str = "failed_logins";
-/// So many failures of one account an hour are noted in the audit log, and as many of all unknown names together.
-const AUDITED_FAILURES: &str = "100/h";
 /// Redeeming a refresh token is limited by sign-in alone: a neighbour must not be able to sign people out.
 const REFRESH: &str = "/auth/refresh";
 
@@ -506,7 +504,6 @@ fn count_refusal(limit: &'static str) {
 pub struct FailedLogins {
     rate: Option<Rate>,
     key: hmac::Key,
-    audited: Option<Limiter<Uuid>>,
 }
 
 /// Somebody's attempt to log in. Without digests it is not limited.
@@ -522,7 +519,6 @@ impl FailedLogins {
         FailedLogins {
             rate: rates.0.get(FAILED_LOGINS).copied(),
             key,
-            audited: AUDITED_FAILURES.parse().ok().as_ref().map(limiter),
         }
     }
 
@@ -544,14 +540,6 @@ impl FailedLogins {
         let rate = self.rate?;
         let free = i32::try_from(rate.count.get()).unwrap_or(i32::MAX);
         Some((free, rate.seconds.get().into()))
-    }
-
-    /// Whether a failure is noted in the audit log: nobody can fill it by failing.
-    pub fn is_audited(&self, user: Option<Uuid>) -> bool {
-        let account = user.unwrap_or_default();
-        self.audited
-            .as_ref()
-            .is_none_or(|limiter| limiter.check_key(&account).is_ok())
     }
 
     /// Counts a refusal that PostgreSQL decided on, and tells it in the headers.

@@ -342,17 +342,18 @@ pub async fn delegate(mut request: Request) -> Result<Response> {
         .await
         .map_err(|_| timed_out())
         .and_then(|outcome| outcome.map_err(refused));
-    if is_read && claims.is_some() {
-        let response = outcome.as_ref().ok();
-        let success = response.filter(|response| response.status().is_success());
-        let is_admitted = success.map(|response| is_admitted(response.headers()));
-        if let Some(is_admitted) = is_admitted {
-            admits.store(is_admitted, Ordering::Relaxed);
-        }
-        if is_judged_there && is_admitted != Some(true) {
-            // Whoever may ask nothing is told so in the same words everywhere.
-            admit(&state, claims.as_ref()).await?;
-        }
+    let response = outcome.as_ref().ok();
+    let success =
+        response.filter(|response| is_read && claims.is_some() && response.status().is_success());
+    let is_admitted = success.map(|response| is_admitted(response.headers()));
+    if let Some(is_admitted) = is_admitted {
+        admits.store(is_admitted, Ordering::Relaxed);
+    }
+    let is_refused =
+        response.is_some_and(|response| matches!(response.status().as_u16(), 401 | 403));
+    if is_refused || is_judged_there && is_admitted != Some(true) {
+        // Whoever may ask nothing is told so in the same words everywhere.
+        admit(&state, claims.as_ref()).await?;
     }
     Ok(state.delegate.response(outcome?, answers, caller)?)
 }

@@ -1,20 +1,26 @@
-create or replace function private.delete_me(caller jsonb, out erased boolean)
+create or replace function private.delete_me(
+  caller jsonb, old_hash text, account_digest bytea, out erased boolean
+)
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
   me uuid := (caller ->> 'sub')::uuid;
 begin
-  erased := false;
   -- Starts of the user come before or after: start_session() takes the same lock, and then enters.
   perform pg_advisory_xact_lock(hashtextextended(me::text, 0));
   if not exists (select from public.users where id = me and erased_at is null) then
+    erased := false;
     return;
   end if;
   perform private.enter(caller);
 
   -- First what a login locks first.
-  delete from private.credentials where user_id = me;
+  delete from private.credentials where user_id = me and password_hash = old_hash;
+  -- Changed since it was compared: it has to be compared again.
+  if not found then
+    return;
+  end if;
   perform from private.refresh_tokens where user_id = me order by id for update;
   delete from private.refresh_tokens where user_id = me;
   -- What a moderator has taken, others may take.
@@ -22,6 +28,11 @@ begin
   -- A review locks the submission, then the session.
   delete from public.submissions where user_id = me and status <> 'APPROVED';
   delete from public.sessions where user_id = me and not published;
+  -- What somebody is counting at this moment is forgotten within the hour: nobody waits for it.
+  delete from private.failed_logins
+   where (account, network) in (
+     select account, network from private.failed_logins where account = account_digest for update skip locked
+   );
 
   insert into private.audit_log (action, actor_id, user_id)
   values ('user.erased', me, me);
@@ -38,8 +49,8 @@ begin
 end
 $$;
 
-comment on function private.delete_me(jsonb) is
-  'Erases the caller''s account: all of it, or all but approved runs under an anonymous name. False: it was erased before.';
-revoke all on function private.delete_me(jsonb) from public, anon, authenticated, service_role;
-grant execute on function private.delete_me(jsonb) to speedcoding_api;
-alter function private.delete_me(jsonb) owner to speedcoding_writer;
+comment on function private.delete_me(jsonb, text, bytea) is
+  'Erases the caller''s account: all of it, or all but approved runs under an anonymous name. False: it was erased before; null: the hash is not the old one.';
+revoke all on function private.delete_me(jsonb, text, bytea) from public, anon, authenticated, service_role;
+grant execute on function private.delete_me(jsonb, text, bytea) to speedcoding_api;
+alter function private.delete_me(jsonb, text, bytea) owner to speedcoding_writer;

@@ -10,11 +10,22 @@ with outcome as materialized (
     $5, $6
   ) as refusal
 ), audited as (
+  -- A hundred an hour of each account, and of all unknown names together: nobody can fill the log by
+  -- failing. (Failures at the same moment do not see each other.)
   insert into private.audit_log (action, user_id)
   select 'sign_in.failed', $3
     from outcome
    where refusal is null
-     and $7
+     and 100 > (
+       select count(*)
+         from (
+           select from private.audit_log
+            where action = 'sign_in.failed'
+              and (user_id = $3 or user_id is null and $3 is null)
+              and happened_at > (select private.clock()) - interval '1 hour'
+            limit 100
+         ) as noted
+     )
 )
 select refusal, refusal is null as recorded
   from outcome

@@ -11,14 +11,14 @@ use tokio_postgres::types::ToSql;
 
 use super::{
     Tag,
-    auth::{User, wrong_password},
+    auth::{User, admit, wrong_password},
     types::Done,
 };
 use crate::{
     app::State,
     auth::{bearer::SignedIn, password::Admitted, token::Claims},
     contract::{Body, Json},
-    db::query,
+    db::{Found, query},
     limits::Attempt,
     problem::Problem,
     telemetry,
@@ -70,6 +70,7 @@ struct Deleted {
 struct OwnAccount {
     username: String,
     password_hash: String,
+    attempt: Attempt,
 }
 
 #[OpenApi(prefix_path = "/auth", tag = "Tag::Account")]
@@ -135,18 +136,22 @@ async fn delete_me(
     password: &SecretString,
     address: IpAddr,
 ) -> Result<(), Problem> {
-    let comparing = state.auth.passwords.admit()?;
+    let comparing = admit(state, &state.limits.login, address)?;
     // Where nothing is found it was erased before: answered as the first time.
-    let Some(account) = find(state, caller).await? else {
+    let Some(account) = find(state, caller, address).await? else {
         return Ok(());
     };
-    let attempt = confirm(state, caller, &account, comparing, password, address).await?;
-    let params: [&(dyn ToSql + Sync); 2] = [&attempt.account, &attempt.network];
+    confirm(state, caller, &account, comparing, password, address).await?;
+    let params: [&(dyn ToSql + Sync); 3] = [
+        &account.password_hash,
+        &account.attempt.account,
+        &account.attempt.network,
+    ];
     let deleted: Deleted = state
         .db
         .call(Some(caller), &query::DELETE_ME, &params)
         .await?;
-    if deleted.erased == Some(true) {
+    if deleted.erased.ok_or_else(changed_meanwhile)? {
         telemetry::count_event("user.erased");
     }
     Ok(())
@@ -162,8 +167,8 @@ async fn change_password(
         current_password,
         new_password,
     } = passwords;
-    let hashing = state.auth.passwords.admit()?;
-    let account = find(state, caller).await?.ok_or_else(|| {
+    let hashing = admit(state, &state.limits.login, address)?;
+    let account = find(state, caller, address).await?.ok_or_else(|| {
         Problem::unauthorized("sign_in_ended", "This sign-in has ended: log in again.")
     })?;
     // First, so that a new password that will not do does not tell whether the current one was right.
@@ -172,35 +177,44 @@ async fn change_password(
         .await?;
     let comparing = state.auth.passwords.admit()?;
     let current = current_password.into();
-    let attempt = confirm(state, caller, &account, comparing, &current, address).await?;
+    confirm(state, caller, &account, comparing, &current, address).await?;
     let params: [&(dyn ToSql + Sync); 4] = [
         &account.password_hash,
         &new_hash,
-        &attempt.account,
-        &attempt.network,
+        &account.attempt.account,
+        &account.attempt.network,
     ];
     let changed: Changed = state
         .db
         .call(Some(caller), &query::CHANGE_PASSWORD, &params)
         .await?;
-    let ended = changed.ended.ok_or_else(|| {
-        Problem::unavailable("busy", "The password was changed meanwhile: try again.")
-    })?;
+    let ended = changed.ended.ok_or_else(changed_meanwhile)?;
     telemetry::count_event("user.password_changed");
     telemetry::count_ended(ended, "password_changed");
     Ok(())
 }
 
-/// The caller's own account; nothing of one that is erased.
-async fn find(state: &State, caller: &Claims) -> Result<Option<OwnAccount>, Problem> {
+/// The caller's own account; nothing of one that is erased. Whoever has failed too often is refused before anything is
+/// hashed.
+async fn find(
+    state: &State,
+    caller: &Claims,
+    address: IpAddr,
+) -> Result<Option<OwnAccount>, Problem> {
     let found: OwnCredentials = state
         .db
         .call(Some(caller), &query::FIND_OWN_CREDENTIALS, &[])
         .await?;
-    let found = found.username.zip(found.password_hash);
-    Ok(found.map(|(username, password_hash)| OwnAccount {
+    let Some((username, password_hash)) = found.username.zip(found.password_hash) else {
+        return Ok(None);
+    };
+    let attempt = state.limits.failed_logins.attempt(&username, address);
+    let params: [&(dyn ToSql + Sync); 2] = [&attempt.account, &attempt.network];
+    let _: Option<Found> = state.db.identity(&query::LOGIN_DELAY, &params).await?;
+    Ok(Some(OwnAccount {
         username,
         password_hash,
+        attempt,
     }))
 }
 
@@ -214,18 +228,20 @@ async fn confirm(
     comparing: Admitted,
     password: &SecretString,
     address: IpAddr,
-) -> Result<Attempt, Problem> {
-    let limit = &state.limits.failed_logins;
-    let attempt = limit.attempt(&account.username, address);
+) -> Result<(), Problem> {
     let stored = Some((caller.sub, account.password_hash.clone()));
-    if !comparing.verify(password, stored).await?.correct {
-        // Whoever has failed too often is told to wait, instead.
-        wrong_password(state, &attempt, Some(caller.sub), address).await?;
-        return Err(Problem::new(
-            StatusCode::FORBIDDEN,
-            "wrong_password",
-            "This is not your password.",
-        ));
+    if comparing.verify(password, stored).await?.correct {
+        return Ok(());
     }
-    Ok(attempt)
+    // Whoever has failed too often is told to wait, instead.
+    wrong_password(state, &account.attempt, Some(caller.sub), address).await?;
+    Err(Problem::new(
+        StatusCode::FORBIDDEN,
+        "wrong_password",
+        "This is not your password.",
+    ))
+}
+
+fn changed_meanwhile() -> Problem {
+    Problem::unavailable("busy", "The password was changed meanwhile: try again.")
 }

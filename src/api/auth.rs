@@ -20,10 +20,11 @@ use super::{
 };
 use crate::{
     app::State,
+    auth::password::Admitted,
     config::{ACCESS_TOKEN_LIFETIME, SIGN_IN_IDLE_LIFETIME, SIGN_IN_LIFETIME},
     contract::{Body, Json},
     db::{Found, query},
-    limits::{Attempt, network},
+    limits::{Attempt, Limit, network},
     problem::Problem,
     telemetry,
 };
@@ -110,8 +111,7 @@ impl AuthApi {
     ) -> Result<Created<Tokens>, Problem> {
         let Credentials { username, password } = body.0;
         let device = Device::of(&state, request);
-        state.limits.register.check(&network(device.ip))?;
-        let hashing = state.auth.passwords.admit()?;
+        let hashing = admit(&state, &state.limits.register, device.ip)?;
         let hash = hashing
             .hash("password", &password.into(), &username)
             .await?;
@@ -158,14 +158,15 @@ impl AuthApi {
         let LoginCredentials { username, password } = body.0;
         let password = SecretString::from(password);
         let device = Device::of(&state, request);
-        state.limits.login.check(&network(device.ip))?;
+        let mut comparing = admit(&state, &state.limits.login, device.ip)?;
         for _ in 0..LOGIN_ATTEMPTS {
-            let tokens = sign_in(&state, &username, &password, &device)
+            let tokens = sign_in(&state, &username, &password, &device, comparing)
                 .await
                 .inspect_err(|problem| state.limits.failed_logins.note(problem))?;
             if let Some(tokens) = tokens {
                 return Ok(Json(tokens));
             }
+            comparing = state.auth.passwords.admit()?;
         }
         Err(Problem::unavailable(
             "busy",
@@ -174,15 +175,27 @@ impl AuthApi {
     }
 }
 
+/// A place in the pool, which counts as an attempt from this network: whoever finds none is told to come back, and that
+/// must cost nothing.
+pub(super) fn admit(
+    state: &State,
+    limit: &Limit<IpAddr>,
+    address: IpAddr,
+) -> Result<Admitted, Problem> {
+    let admitted = state.auth.passwords.admit()?;
+    limit.check(&network(address))?;
+    Ok(admitted)
+}
+
 /// Nothing where the account has changed since its password was compared: deleted, or with another hash.
 async fn sign_in(
     state: &State,
     username: &str,
     password: &SecretString,
     device: &Device,
+    comparing: Admitted,
 ) -> Result<Option<Tokens>, Problem> {
     let attempt = state.limits.failed_logins.attempt(username, device.ip);
-    let comparing = state.auth.passwords.admit()?;
     let found: Option<FoundCredentials> = state
         .db
         .identity(
@@ -233,16 +246,14 @@ pub(super) async fn wrong_password(
     user: Option<Uuid>,
     address: IpAddr,
 ) -> Result<Problem, Problem> {
-    let limit = &state.limits.failed_logins;
-    let (free, longest_wait) = limit.rate().unzip();
-    let params: [&(dyn ToSql + Sync); 7] = [
+    let (free, longest_wait) = state.limits.failed_logins.rate().unzip();
+    let params: [&(dyn ToSql + Sync); 6] = [
         &attempt.account,
         &attempt.network,
         &user,
         &network(address),
         &free,
         &longest_wait,
-        &limit.is_audited(user),
     ];
     let _: Option<Found> = state
         .db
@@ -294,8 +305,8 @@ impl Device {
         let user_agent = request
             .headers()
             .get(header::USER_AGENT)
-            .and_then(|value| value.to_str().ok())
-            .map(|value| value.chars().take(200).collect());
+            .map(|value| String::from_utf8_lossy(value.as_bytes()))
+            .map(|text| text.chars().filter(|c| !c.is_control()).take(200).collect());
         Device {
             user_agent,
             ip: state.limits.client(request),

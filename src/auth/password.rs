@@ -57,7 +57,7 @@ impl Passwords {
         Pool::new().map(Passwords)
     }
 
-    /// A place in the pool, or 503 at once: before the database is asked anything.
+    /// A place in the pool, or 503 at once.
     pub fn admit(&self) -> Result<Admitted, Problem> {
         self.0.admit().map(Admitted)
     }

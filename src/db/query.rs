@@ -31,7 +31,7 @@ queries! {
     READY = "ready" ();
     REGISTER = "register" (TEXT, TEXT, UUID, BYTEA, BYTEA, FLOAT8, FLOAT8, TEXT, INET);
     FIND_CREDENTIALS = "find_credentials" (TEXT, BYTEA, BYTEA);
-    RECORD_FAILED_LOGIN = "record_failed_login" (BYTEA, BYTEA, UUID, INET, INT4, FLOAT8, BOOL);
+    RECORD_FAILED_LOGIN = "record_failed_login" (BYTEA, BYTEA, UUID, INET, INT4, FLOAT8);
     OPEN_SIGN_IN = "open_sign_in" (UUID, UUID, BYTEA, BYTEA, FLOAT8, FLOAT8, TEXT, INET, TEXT, TEXT, BYTEA, BYTEA);
     REFRESH = "refresh" (UUID, BYTEA, BYTEA, INT4, FLOAT8, FLOAT8);
     REFUSE_REFRESH = "refuse_refresh" (UUID, BYTEA, BYTEA, INT4, FLOAT8);
@@ -42,8 +42,9 @@ queries! {
     ADMIT = "admit" (JSONB);
     FIND_LIVE_SIGN_IN = "find_live_sign_in" (UUID, UUID);
     FIND_OWN_CREDENTIALS = "find_own_credentials" (JSONB);
+    LOGIN_DELAY = "login_delay" (BYTEA, BYTEA);
     CHANGE_PASSWORD = "change_password" (JSONB, TEXT, TEXT, BYTEA, BYTEA);
-    DELETE_ME = "delete_me" (JSONB, BYTEA, BYTEA);
+    DELETE_ME = "delete_me" (JSONB, TEXT, BYTEA, BYTEA);
     GET_ME = "get_me" (JSONB);
     START_SESSION = "start_session" (JSONB, TEXT, TEXT);
     VERIFY_MILESTONE = "verify_milestone" (JSONB, UUID, INT4, TEXT);

@@ -92,6 +92,31 @@ async fn each_login_is_a_sign_in_of_its_own_that_knows_its_device() {
 }
 
 #[tokio::test]
+async fn a_device_is_known_by_whatever_it_calls_itself() {
+    let app = TestApp::start().await;
+    app.runner("ada").await;
+    let long = "é".repeat(201);
+    for (sent, known) in [
+        ("Téléphone/1 🦀".as_bytes(), "Téléphone/1 🦀"),
+        (b"T\xe9l\xe9phone/1", "T\u{fffd}l\u{fffd}phone/1"),
+        ("Tele\tphone\u{85}/1".as_bytes(), "Telephone/1"),
+        (long.as_bytes(), &long[..400]),
+    ] {
+        let login = app
+            .visitor()
+            .request(Method::POST, "/auth/login")
+            .header(header::USER_AGENT, sent)
+            .json(&credentials("ada", PASSWORD));
+        let tokens = crate::support::actor::answer(login).await.ok(200);
+        let device = app.visitor().with_tokens(&tokens);
+        let listed = device.get("/auth/sign-ins").await.ok(200);
+        let items = listed["items"].as_array().expect("items");
+        let own = items.iter().find(|item| item["current"] == true);
+        assert_eq!(own.expect("this one")["device"], known);
+    }
+}
+
+#[tokio::test]
 async fn a_name_is_taken_in_every_case() {
     let app = TestApp::start().await;
     app.runner("Linus").await;

@@ -4,6 +4,7 @@ use std::{
     fs,
     os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -567,6 +568,54 @@ async fn of_many_at_once_each_is_judged_for_itself() {
         }
     }
     assert_eq!(upstream.heard().len(), 100);
+}
+
+#[tokio::test]
+async fn who_is_signed_out_or_banned_while_postgrest_answers_is_told_so_as_everywhere() {
+    let database = Database::migrated().await;
+    let owner = Arc::new(database.owner().await);
+    let upstream = Upstream::acting(move |heard, mut stream| {
+        let owner = owner.clone();
+        async move {
+            let (status, change) = match heard.line() {
+                line if line.contains("/ban") => {
+                    (403, "update public.users set banned_at = now()")
+                }
+                line if line.contains("/logout") => (
+                    401,
+                    "update private.refresh_tokens set revoked_at = now(), revoked_reason = 'logout'",
+                ),
+                _ => (403, ""),
+            };
+            owner.batch_execute(change).await.expect(change);
+            let body = format!("{{\"code\":\"PT{status}\"}}");
+            let length = body.len();
+            let answer =
+                format!("HTTP/1.1 {status} No\r\nContent-Length: {length}\r\n\r\n{body}");
+            stream.write_all(answer.as_bytes()).await.ok()?;
+            Some(stream)
+        }
+    })
+    .await;
+    let app = TestApp::start_on(database, |config| {
+        config.postgrest_url = Some(upstream.url.clone());
+    })
+    .await;
+    for (number, method) in [Method::GET, Method::POST].into_iter().enumerate() {
+        let alice = app.runner(&format!("alice_{number}")).await;
+        let ask = |path: &str| answer(alice.request(method.clone(), path));
+        // Other refusals are PostgREST's own.
+        let refused = ask("/rest/v1/users").await;
+        assert_eq!(
+            (refused.status.as_u16(), &refused.body["code"]),
+            (403, &json!("PT403"))
+        );
+        ask("/rest/v1/ban").await.problem(403, "account_banned");
+        let unban = "update public.users set banned_at = null";
+        app.sql().await.batch_execute(unban).await.expect(unban);
+        ask("/rest/v1/logout").await.problem(401, "sign_in_ended");
+    }
+    assert_eq!(upstream.heard().len(), 6);
 }
 
 #[tokio::test]

@@ -1,10 +1,13 @@
 //! Guessing passwords: it gets slower and slower, on all replicas, and locks nobody out.
 
-use reqwest::Method;
+use std::time::{Duration, Instant};
+
+use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
+use speedcoding::config::Config;
 
 use crate::support::{
-    actor::{Answer, PASSWORD, answer, text},
+    actor::{Actor, Answer, PASSWORD, answer, text},
     app::TestApp,
     race::race,
 };
@@ -19,7 +22,7 @@ async fn app() -> TestApp {
 
 async fn app_with(limits: &str) -> TestApp {
     let app = TestApp::start_with(|config| {
-        config.trusted_proxies = "127.0.0.1".parse().expect("a network");
+        behind_proxy(config);
         config.rate_limits = limits.parse().expect("limits");
         config.db_connections = Some(64);
     })
@@ -28,27 +31,30 @@ async fn app_with(limits: &str) -> TestApp {
     app
 }
 
+fn behind_proxy(config: &mut Config) {
+    config.trusted_proxies = "127.0.0.1".parse().expect("a network");
+}
+
 fn login(
     app: &TestApp,
     name: &str,
     password: &str,
     from: &str,
 ) -> impl Future<Output = Answer> + Send + 'static + use<> {
-    let request = app
-        .visitor()
-        .request(Method::POST, "/auth/login")
+    answer(enter(&app.visitor(), "/auth/login", name, password, from))
+}
+
+/// A request to log in or to register.
+fn enter(visitor: &Actor, path: &str, name: &str, password: &str, from: &str) -> RequestBuilder {
+    visitor
+        .request(Method::POST, path)
         .header("X-Forwarded-For", from)
-        .json(&json!({ "username": name, "password": password }));
-    answer(request)
+        .json(&json!({ "username": name, "password": password }))
 }
 
 /// Registers from a network, which is a usual one from then on.
 async fn register(app: &TestApp, name: &str, from: &str) -> Value {
-    let request = app
-        .visitor()
-        .request(Method::POST, "/auth/register")
-        .header("X-Forwarded-For", from)
-        .json(&json!({ "username": name, "password": PASSWORD }));
+    let request = enter(&app.visitor(), "/auth/register", name, PASSWORD, from);
     answer(request).await.ok(201)
 }
 
@@ -119,10 +125,7 @@ async fn after_five_wrong_passwords_each_further_one_doubles_the_wait() {
 #[tokio::test]
 async fn failures_hold_on_another_replica_and_after_a_restart() {
     let first = app().await;
-    let change = |config: &mut speedcoding::config::Config| {
-        config.trusted_proxies = "127.0.0.1".parse().expect("a network");
-    };
-    let second = first.replica(change).await;
+    let second = first.replica(behind_proxy).await;
     register(&first, "ada", HOME).await;
     for turn in 0..5 {
         let app = [&first, &second][turn % 2];
@@ -131,7 +134,7 @@ async fn failures_hold_on_another_replica_and_after_a_restart() {
     for app in [&first, &second] {
         assert_eq!(wait(app, "ada", HOME).await, 29);
     }
-    let restarted = first.replica(change).await;
+    let restarted = first.replica(behind_proxy).await;
     drop((first, second));
     assert_eq!(wait(&restarted, "ada", HOME).await, 29);
     restarted.travel("29 seconds").await;
@@ -158,6 +161,39 @@ async fn of_many_guesses_at_once_no_more_are_answered_than_one_after_another() {
     for answer in refused {
         answer.problem(429, "too_many_failed_logins");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn refused_guesses_leave_no_gap_in_the_audit_log_and_others_a_hundred_rows_an_hour() {
+    let app = app().await;
+    let second = app.replica(behind_proxy).await;
+    let owner = app.sql().await;
+    register(&app, "ada", HOME).await;
+    let noted = async || -> i64 {
+        let noted = "select count(*) from private.audit_log where action = 'sign_in.failed'";
+        owner.query_one(noted, &[]).await.expect("a count").get(0)
+    };
+    // Of thirty at once from one network five are answered.
+    for number in 1..=4 {
+        let gate = app
+            .hold("lock table private.failed_logins in exclusive mode")
+            .await;
+        let from = format!("198.51.100.{number}");
+        let guesses = race((0..30).map(|_| login(&app, "ada", WRONG, &from)));
+        gate.until_waiting(30).await;
+        gate.release().await;
+        guesses.answers().await;
+        assert_eq!(noted().await, 5 * number);
+    }
+    for number in 1..=130 {
+        let replica = [&app, &second][number % 2];
+        fail(replica, "ada", &format!("203.0.113.{number}")).await;
+        let number = i64::try_from(number).expect("a small number");
+        assert_eq!(noted().await, (20 + number).min(100));
+    }
+    app.travel("61 minutes").await;
+    fail(&app, "ada", "203.0.113.1").await;
+    assert_eq!(noted().await, 101);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -270,33 +306,80 @@ async fn a_name_that_nobody_has_is_limited_like_one_that_somebody_has() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_hundred_people_behind_one_address_sign_in() {
+async fn two_hundred_people_behind_one_address_who_all_come_at_once_get_in() {
     let app = app().await;
-    register(&app, "person_0", HOME).await;
+    let visitor = app.visitor();
+    for path in ["/auth/register", "/auth/login"] {
+        let people = (0..200).map(|number| {
+            let visitor = visitor.clone();
+            async move {
+                let name = format!("person_{number}");
+                // Every other one mistypes first.
+                if path == "/auth/login" && number % 2 == 0 {
+                    let wrong = enter(&visitor, path, &name, WRONG, HOME);
+                    let answer = patiently(wrong).await;
+                    answer.problem(401, "wrong_credentials");
+                }
+                patiently(enter(&visitor, path, &name, PASSWORD, HOME)).await
+            }
+        });
+        for answer in race(people).answers().await {
+            assert!(answer.status.is_success(), "{path}: {answer:?}");
+        }
+    }
+}
+
+/// Comes back as often as it is told to, and when.
+async fn patiently(request: RequestBuilder) -> Answer {
+    loop {
+        let answer = answer(request.try_clone().expect("a body in memory")).await;
+        if answer.status != 503 {
+            return answer;
+        }
+        let wait = answer.headers["retry-after"].to_str().expect("text");
+        let wait = Duration::from_secs(wait.parse().expect("seconds"));
+        answer.problem(503, "overloaded");
+        tokio::time::sleep(wait).await;
+    }
+}
+
+#[tokio::test]
+async fn while_a_guesser_has_to_wait_nothing_is_hashed() {
+    let app = app().await;
+    let tokens = register(&app, "ada", HOME).await;
+    register(&app, "bob", HOME).await;
+    for _ in 0..5 {
+        fail(&app, "ada", HOME).await;
+    }
+    // From now on one comparison takes seconds.
     app.sql()
         .await
         .batch_execute(
-            "insert into public.users (username) select 'person_' || n from generate_series(1, 199) as n;
-             insert into private.credentials (user_id, password_hash)
-             select id, (select password_hash from private.credentials) from public.users where username <> 'person_0'",
+            "update private.credentials
+                set password_hash = '$2b$15$abcdefghijklmnopqrstuuU/6hSR28FALjuBmCudufQmaaWRLvRZm'",
         )
         .await
-        .expect("people");
-    // Every other one mistypes first.
-    for table in 0..10 {
-        let people = (table * 20..table * 20 + 20).map(|number| {
-            let name = format!("person_{number}");
-            let wrong = login(&app, &name, WRONG, HOME);
-            let right = login(&app, &name, PASSWORD, HOME);
-            async move {
-                if number % 2 == 0 {
-                    wrong.await.problem(401, "wrong_credentials");
-                }
-                right.await.ok(200)
-            }
-        });
-        race(people).answers().await;
+        .expect("hashes");
+    let started = Instant::now();
+    fail(&app, "bob", HOME).await;
+    let comparison = started.elapsed();
+
+    let ada = app.visitor().with_tokens(&tokens);
+    // It would be refused where it is hashed.
+    let change = json!({ "currentPassword": WRONG, "newPassword": "password" });
+    let started = Instant::now();
+    for _ in 0..5 {
+        for (method, path, body) in [
+            (Method::DELETE, "/auth/me", json!({ "password": WRONG })),
+            (Method::POST, "/auth/password", change.clone()),
+        ] {
+            let request = ada.request(method, path).header("X-Forwarded-For", HOME);
+            answer(request.json(&body))
+                .await
+                .problem(429, "too_many_failed_logins");
+        }
     }
+    assert!(started.elapsed() < comparison, "{comparison:?}");
 }
 
 #[tokio::test]
@@ -352,6 +435,26 @@ async fn the_database_keeps_neither_names_nor_addresses_of_failures_nor_the_fail
         .expect("a number")
         .get(0);
     assert_eq!(left, 2, "what was forgotten has gone");
+}
+
+#[tokio::test]
+async fn an_erasure_forgets_the_failures_from_all_networks() {
+    let app = app().await;
+    let tokens = register(&app, "ada", HOME).await;
+    for from in [HOME, "203.0.113.1", "203.0.113.2"] {
+        fail(&app, "ada", from).await;
+        fail(&app, "nobody", from).await;
+    }
+    let ada = app.visitor().with_tokens(&tokens);
+    let erase = ada
+        .request(Method::DELETE, "/auth/me")
+        .header("X-Forwarded-For", HOME)
+        .json(&json!({ "password": PASSWORD }));
+    answer(erase).await.ok(204);
+    let owner = app.sql().await;
+    let left = "select count(*), count(distinct account) from private.failed_logins";
+    let left = owner.query_one(left, &[]).await.expect("counts");
+    assert_eq!((left.get::<_, i64>(0), left.get::<_, i64>(1)), (3, 1));
 }
 
 #[tokio::test]

@@ -303,6 +303,36 @@ async fn logins_are_limited_by_network_whatever_the_name_and_the_password() {
 }
 
 #[tokio::test]
+async fn a_password_that_is_asked_for_again_counts_as_a_login() {
+    let app = behind("127.0.0.1", "login=2/h").await;
+    let ada = app.runner("ada").await;
+    let ask_again = async |method: Method, path: &str, hop: &str| {
+        let body = match path {
+            "/auth/me" => json!({ "password": "not the password" }),
+            _ => json!({ "currentPassword": "not the password", "newPassword": "kT9#vQz! Zq7" }),
+        };
+        let request = ada.request(method, path).header("X-Forwarded-For", hop);
+        answer(request.json(&body)).await
+    };
+    let ways = [
+        (Method::DELETE, "/auth/me"),
+        (Method::POST, "/auth/password"),
+    ];
+    for (left, (method, path)) in [1, 0].into_iter().zip(ways.clone()) {
+        let answer = ask_again(method, path, "192.0.2.7").await;
+        let limits = answer.headers["ratelimit"].to_str().expect("text");
+        assert!(limits.contains(&format!("\"login\";r={left};")), "{limits}");
+        answer.problem(403, "wrong_password");
+    }
+    for (method, path) in ways {
+        let refused = ask_again(method.clone(), path, "192.0.2.7").await;
+        refused.problem(429, "rate_limited");
+        let elsewhere = ask_again(method, path, "192.0.2.8").await;
+        elsewhere.problem(403, "wrong_password");
+    }
+}
+
+#[tokio::test]
 async fn whoever_is_signed_in_is_limited_as_a_user_and_nobody_else_can_use_that_up() {
     let app = behind("", "network=20/h,user=3/h").await;
     let (ada, bob) = (app.runner("ada").await, app.runner("bob").await);

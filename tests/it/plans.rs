@@ -75,13 +75,14 @@ const CALLS: &[(&str, &str)] = &[
         "'RUNNER_77', sha256('account'), sha256('network')",
     ),
     ("find_own_credentials", "{caller}"),
+    ("login_delay", "sha256('account'), sha256('network')"),
     (
         "change_password",
         "{caller}, 'none', 'other', sha256('account'), sha256('network')",
     ),
     (
         "delete_me",
-        "{caller}, sha256('account'), sha256('network')",
+        "{caller}, 'none', sha256('account'), sha256('network')",
     ),
     (
         "open_sign_in",
@@ -90,7 +91,7 @@ const CALLS: &[(&str, &str)] = &[
     ),
     (
         "record_failed_login",
-        "sha256('account'), sha256('network'), {user}, '127.0.0.1', 5, 900, true",
+        "sha256('account'), sha256('network'), {user}, '127.0.0.1', 5, 900",
     ),
     (
         "list_submissions",

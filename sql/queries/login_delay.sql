@@ -1,0 +1,1 @@
+select private.login_delay($1, $2) as refusal
