@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use secrecy::SecretString;
 use speedcoding::db::{embedded::Embedded, migrate::migrate};
-use tokio_postgres::Client;
+use tokio_postgres::{Client, types::Type};
 
 use crate::support::{
     actor::Actor,
@@ -367,6 +367,11 @@ async fn an_older_replica_still_starts_on_a_newer_database() {
         .expect("a newer history");
     assert_eq!(migrate(database.url()).await.expect("quiet"), [""; 0]);
     assert_eq!(history(&owner).await.len(), files().len() + 1);
+    // What an older release asks for is still there.
+    owner
+        .prepare_typed("select private.delete_me($1)", &[Type::JSONB])
+        .await
+        .expect("its statement");
 
     let scratch = Scratch::new();
     use secrecy::ExposeSecret;
