@@ -393,9 +393,13 @@ async fn look_at_catalog(client: &Client, report: &mut Report) -> anyhow::Result
         (&schemas, Type::TEXT_ARRAY),
         (&ROLES.as_slice(), Type::TEXT_ARRAY),
     ];
+    client
+        .batch_execute(include_str!("../sql/doctor/settings.sql"))
+        .await?;
     let rows = client
         .query_typed(include_str!("../sql/doctor/catalog.sql"), &params)
         .await?;
+    client.batch_execute("commit").await?;
     let found: BTreeMap<&str, &str> = rows
         .iter()
         .map(|row| {
@@ -409,7 +413,7 @@ async fn look_at_catalog(client: &Client, report: &mut Report) -> anyhow::Result
     let missing: Vec<&str> = (relations.iter().chain(&functions).copied())
         .filter(|name| !found.keys().any(|subject| names(subject, name)))
         .collect();
-    // What is said of something that is not there goes without saying, and whoever runs the database may add tables,
+    // What is said of something that is not there goes without saying. Whoever runs the database may add tables,
     // columns, indexes and triggers of their own, and let others into their schema public.
     let changed = migrated.iter().filter(|(subject, detail)| {
         let is_there = !missing.iter().any(|name| names(subject, name)) || is_object(subject);
@@ -417,7 +421,9 @@ async fn look_at_catalog(client: &Client, report: &mut Report) -> anyhow::Result
     });
     let added = found.keys().filter(|subject| {
         !migrated.contains_key(*subject)
-            && (subject.starts_with("grant ") || subject.starts_with("policy "))
+            && ["grant ", "policy ", "rule "]
+                .iter()
+                .any(|kind| subject.starts_with(kind))
             && !subject.contains(" on schema public ")
     });
     let mut remedies: Vec<(&str, String)> = changed
@@ -455,6 +461,9 @@ async fn look_at_catalog(client: &Client, report: &mut Report) -> anyhow::Result
 fn of(subject: &str) -> &'static str {
     match subject.split(' ').next() {
         Some("grant") => "privileges",
+        Some("alter" | "rule") if !subject.ends_with("security") && !subject.ends_with("true)") => {
+            "triggers"
+        }
         Some("policy" | "alter") => "row access",
         Some("trigger") => "triggers",
         Some("function") => "functions",

@@ -277,6 +277,7 @@ async fn run(command: Command, config: &Config) -> anyhow::Result<()> {
             tell(Embedded::running_url(&config.data_dir)?.expose_secret())
         }
         Command::Db(DbCommand::Login) => {
+            refuse_another(config).await?;
             let login = db::login::give_password(&owner_url(config)?).await;
             tell(blame(config, login)?.expose_secret())
         }
@@ -300,6 +301,14 @@ fn owner_url(config: &Config) -> anyhow::Result<SecretString> {
     }
 }
 
+/// Fails where the owner's URL leads to another database than the one that is served.
+async fn refuse_another(config: &Config) -> anyhow::Result<()> {
+    match (&config.database_url, &config.migration_database_url) {
+        (Some(url), Some(owner)) => blame(config, db::connect::refuse_another(url, owner).await),
+        _ => Ok(()),
+    }
+}
+
 /// Says which setting an error is about, where the owner's URL comes from one.
 fn blame<T>(config: &Config, outcome: anyhow::Result<T>) -> anyhow::Result<T> {
     match config.migration_setting() {
@@ -314,6 +323,7 @@ async fn as_owner<T>(
     work: impl AsyncFnOnce(&SecretString) -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
     if let Ok(url) = owner_url(config) {
+        refuse_another(config).await?;
         return blame(config, work(&url).await);
     }
     let mut stop = stop_signals()?;
@@ -440,9 +450,7 @@ async fn prepare(config: &Config, url: &SecretString) -> anyhow::Result<App> {
     if let Some(owner) = config.migration_url()
         && !blame(config, db::logs_in_as_service(owner))?
     {
-        if config.migration_database_url.is_some() {
-            blame(config, db::connect::refuse_another(url, owner).await)?;
-        }
+        refuse_another(config).await?;
         blame(config, db::migrate::migrate(owner).await)?;
     }
     let db = Db::connect(url, config).await.context("DATABASE_URL")?;

@@ -1,5 +1,5 @@
 -- What the catalog says of our relations and types ($1), functions ($2), schemas ($3) and roles ($4): what something is
--- called, and how it is. How PostgreSQL qualifies names in expressions depends on its version and on the search path.
+-- called, and how it is. How PostgreSQL writes it depends on settings: sql/doctor/settings.sql.
 with roles as (
   select oid, rolname::text as name from pg_catalog.pg_roles where rolname = any ($4)
    union all
@@ -60,9 +60,25 @@ facts (subject, detail) as (
     from relations
     join pg_catalog.pg_policy as p on p.polrelid = relations.oid
    union all
-  select format('trigger %I on %s', t.tgname, relations.name), pg_catalog.pg_get_triggerdef(t.oid)
+  -- A restored dump groups conditions by other brackets.
+  select format('trigger %I on %s', t.tgname, relations.name), translate(pg_catalog.pg_get_triggerdef(t.oid), '()', '')
     from relations
     join pg_catalog.pg_trigger as t on t.tgrelid = relations.oid and not t.tgisinternal and t.tgenabled in ('O', 'A')
+   union all
+  -- PostgreSQL's own, which hold foreign keys.
+  select format('alter table %s enable trigger all', name), null
+    from relations
+   where relkind in ('r', 'p')
+     and not exists (
+       select from pg_catalog.pg_trigger as t
+        where t.tgrelid = relations.oid
+          and t.tgisinternal
+          and t.tgenabled not in ('O', 'A')
+     )
+   union all
+  select format('rule %I on %s', r.rulename, relations.name), null
+    from relations
+    join pg_catalog.pg_rewrite as r on r.ev_class = relations.oid and r.rulename <> '_RETURN'
    union all
   select 'function ' || f.name,
          format('(%s) returns %s, %s, %s%s%s, %s, owner %s, body %s', pg_catalog.pg_get_function_arguments(f.oid),
@@ -74,8 +90,10 @@ facts (subject, detail) as (
     left join roles on roles.oid = f.proowner
    union all
   select format('%s %s', case relkind when 'v' then 'view' when 'm' then 'view' when 'S' then 'sequence' else 'table' end, relations.name),
-         format('owner %s%s', case when relowner = owner.oid then 'of schema private' else coalesce(roles.name, 'another') end,
-           ', query ' || md5(regexp_replace(pg_catalog.pg_get_viewdef(relations.oid), '\s+|\m\w+\.', '', 'g')))
+         concat_ws(', ', 'owner ' || case when relowner = owner.oid then 'of schema private' else coalesce(roles.name, 'another') end,
+           case when relpersistence <> 'p' then 'unlogged' end, case when relforcerowsecurity then 'forced' end,
+           -- From one version on columns are qualified only where they must be.
+           'query ' || md5(regexp_replace(pg_catalog.pg_get_viewdef(relations.oid), '\s+|\m\w+\.(?!\w+\()', '', 'g')))
     from relations
    cross join owner
     left join roles on roles.oid = relowner
@@ -89,7 +107,8 @@ facts (subject, detail) as (
     left join pg_catalog.pg_attrdef as d on d.adrelid = a.attrelid and d.adnum = a.attnum
    where relkind <> 'S'
    union all
-  select format('constraint %I on %s', c.conname, relations.name), pg_catalog.pg_get_constraintdef(c.oid)
+  select format('constraint %I on %s', c.conname, relations.name),
+         regexp_replace(pg_catalog.pg_get_constraintdef(c.oid), ' NOT VALID$', '')
     from relations
     join pg_catalog.pg_constraint as c on c.conrelid = relations.oid
    where c.contype in ('c', 'f', 'p', 'u', 'x')
@@ -107,6 +126,6 @@ facts (subject, detail) as (
    where n.nspname || '.' || t.typname = any ($1)
    group by n.nspname, t.typname
 )
-select subject, regexp_replace(regexp_replace(detail, '\s+', ' ', 'g'), '\m\w+\.', '', 'g')
+select subject, regexp_replace(detail, '\s+', ' ', 'g')
   from facts
  order by subject collate "C"

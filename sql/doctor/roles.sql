@@ -19,3 +19,19 @@ select case
           where m.roleid = r.oid
             and m.member = pg_catalog.to_regrole('authenticator')
        ))
+   union all
+select format('alter role %I nologin;', rolname)
+  from pg_catalog.pg_roles
+ where rolname in ('speedcoding_writer', 'speedcoding_keeper')
+   and rolcanlogin
+   union all
+-- Whoever migrates is a member of ours; those whom anybody can become are members of nothing of ours.
+select format('revoke %I from %I;', granted.rolname, member.rolname)
+  from pg_catalog.pg_auth_members as m
+  join pg_catalog.pg_roles as granted on granted.oid = m.roleid
+  join pg_catalog.pg_roles as member on member.oid = m.member
+ where (
+         granted.rolname like 'speedcoding\_%'
+         and member.rolname in ('anon', 'authenticated', 'service_role', 'authenticator')
+       )
+    or member.rolname in ('anon', 'authenticated', 'speedcoding_api', 'speedcoding_writer', 'speedcoding_keeper')

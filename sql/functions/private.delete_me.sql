@@ -28,7 +28,7 @@ begin
   -- A review locks the submission, then the session.
   delete from public.submissions where user_id = me and status <> 'APPROVED';
   delete from public.sessions where user_id = me and not published;
-  -- What somebody is counting at this moment is forgotten within the hour: nobody waits for it.
+  -- What somebody is counting at this moment is forgotten in its time: nobody waits for it.
   delete from private.failed_logins
    where (account, network) in (
      select account, network from private.failed_logins where account = account_digest for update skip locked

@@ -10,7 +10,7 @@ use crate::{
     lookalike,
     support::{
         app::JWT_SECRET,
-        cluster::Database,
+        cluster::{Database, first_column},
         program::{Ended, Launch, Scratch},
         upstream::Upstream,
     },
@@ -91,6 +91,23 @@ fn failures(ended: &Ended) -> Vec<(String, String)> {
 async fn a_sound_deployment_is_called_sound_by_the_owners_url_and_by_the_services() {
     let scratch = Scratch::new();
     let database = migrated().await;
+    // However the database writes what it says, and however its constraints came about.
+    let owner = database.owner().await;
+    let name = first_column(&owner, "select current_database()::text").await;
+    for setting in [
+        "timezone = 'America/New_York'",
+        "datestyle = 'SQL, DMY'",
+        "intervalstyle = 'sql_standard'",
+        "quote_all_identifiers = on",
+        "standard_conforming_strings = off",
+    ] {
+        let set = format!("alter database {} set {setting}", name[0]);
+        owner.batch_execute(&set).await.expect(setting);
+    }
+    owner
+        .batch_execute("alter table public.challenges validate constraint challenges_title_plain")
+        .await
+        .expect("a valid constraint");
     let upstream = postgrest(JWT_SECRET, true).await;
     let ended = doctor(&scratch, &database, &upstream).finish().await;
     assert_eq!(failures(&ended), []);
@@ -196,6 +213,16 @@ async fn whatever_differs_from_the_migrations_is_found_and_can_be_mended_as_told
             "triggers",
             "alter table public.sessions enable trigger sessions_guard;",
         ),
+        (
+            "alter table private.reviews disable trigger all",
+            "triggers",
+            "alter table private.reviews enable trigger all;",
+        ),
+        (
+            "create rule quiet as on insert to public.submissions do instead nothing",
+            "triggers",
+            "drop rule quiet on public.submissions;",
+        ),
     ] {
         owner.batch_execute(harm).await.expect(harm);
         let found = failures(&doctor(&scratch, &database, &upstream).finish().await);
@@ -242,6 +269,12 @@ async fn whatever_differs_from_the_migrations_is_found_and_can_be_mended_as_told
             "alter policy sessions_visit on public.sessions using (true)",
             "row access",
             "drop policy sessions_visit on public.sessions; and create it",
+        ),
+        (
+            "create function public.caller_id() returns uuid language sql as 'select null::uuid';
+             alter policy audit_log_append on private.audit_log with check (actor_id = public.caller_id())",
+            "row access",
+            "drop policy audit_log_append on private.audit_log; and create it",
         ),
         (
             "drop policy sessions_visit on public.sessions",
@@ -552,5 +585,33 @@ async fn the_private_postgresql_is_found_and_sound() {
     let program = scratch.program(&["serve"]).serve().await;
     let ended = scratch.program(&["doctor", "--json"]).finish().await;
     assert_eq!(failures(&ended), []);
+    // Roles are the whole server's: nobody else works on this one.
+    let url = scratch.program(&["db", "url"]).finish().await.well();
+    let (owner, connection) = tokio_postgres::connect(url.stdout.trim(), tokio_postgres::NoTls)
+        .await
+        .expect("the owner");
+    tokio::spawn(connection);
+    for (harm, remedy) in [
+        (
+            "grant speedcoding_keeper to speedcoding_api",
+            "revoke speedcoding_keeper from speedcoding_api;",
+        ),
+        (
+            "grant pg_read_all_data to anon",
+            "revoke pg_read_all_data from anon;",
+        ),
+        (
+            "alter role speedcoding_writer login",
+            "alter role speedcoding_writer nologin;",
+        ),
+    ] {
+        owner.batch_execute(harm).await.expect(harm);
+        let found = failures(&scratch.program(&["doctor", "--json"]).finish().await);
+        assert!(
+            found.len() == 1 && found[0].1.contains(remedy),
+            "{harm}: {found:?}"
+        );
+        owner.batch_execute(remedy).await.expect(remedy);
+    }
     program.stop().await.well();
 }

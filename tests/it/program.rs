@@ -959,7 +959,7 @@ async fn each_wrong_setting_is_named_in_one_line() {
             .told(&[bind, "localhost:8080", "such as 127.0.0.1:8080"]);
     }
     for url in ["POSTGREST_URL", "SUPABASE_URL", "POSTGRESQL_RELEASES_URL"] {
-        let said = "a URL is meant, such as http://127.0.0.1:3000";
+        let said = "a URL is meant, such as https://abcdefghijklmnopqrst.supabase.co or http://127.0.0.1:3000";
         external()
             .env(url, "foo")
             .finish()

@@ -144,6 +144,10 @@ async fn the_doctor_knows_what_the_migrations_leave() {
     let [relations, functions] = [relations, functions]
         .map(|rows| rows.iter().map(|row| row.get(0)).collect::<Vec<String>>());
     let schemas = ["public", "private", "speedcoding"];
+    owner
+        .batch_execute(include_str!("../../sql/doctor/settings.sql"))
+        .await
+        .expect("settings");
     let rows = owner
         .query(
             include_str!("../../sql/doctor/catalog.sql"),
