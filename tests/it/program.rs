@@ -1139,7 +1139,8 @@ async fn an_owners_url_is_migrated_and_then_served_as_the_service_role() {
     let roles = owner
         .query(
             "select distinct application_name from pg_stat_activity
-              where datname = current_database() and pid <> pg_backend_pid()",
+              where datname = current_database() and pid <> pg_backend_pid()
+                and backend_type = 'client backend'", // Autovacuum comes and goes.
             &[],
         )
         .await
