@@ -192,7 +192,8 @@ fn service() -> OpenApiService<impl OpenApi, ()> {
              milestones, end it, hand it in.\n\n\
              To try it here: `POST /auth/register` with a name of your own (that of the example is soon taken), copy \
              `accessToken` from the answer, press *Authorize* and paste it. The `id` that `POST /sessions/start` \
-             answers with goes into `sessionId` wherever a body has one. A refusal is a problem (RFC 9457): decide by its `code`. Every answer has the header \
+             answers with goes into `sessionId` wherever a body has one. A refusal is a problem (RFC 9457): decide \
+             by its `code`. Every answer has the header \
              `X-Request-Id`, which names the request in the log.",
         )
         .contact(ContactObject::new().name("The maintainers of SpeedCoding"))

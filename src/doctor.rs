@@ -461,11 +461,9 @@ async fn look_at_catalog(client: &Client, report: &mut Report) -> anyhow::Result
 fn of(subject: &str) -> &'static str {
     match subject.split(' ').next() {
         Some("grant") => "privileges",
-        Some("alter" | "rule") if !subject.ends_with("security") && !subject.ends_with("true)") => {
-            "triggers"
-        }
+        Some("trigger" | "rule") => "triggers",
+        Some("alter") if subject.ends_with("trigger all") => "triggers",
         Some("policy" | "alter") => "row access",
-        Some("trigger") => "triggers",
         Some("function") => "functions",
         _ => "tables",
     }
