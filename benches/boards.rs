@@ -18,10 +18,7 @@ use anyhow::{Context, Result, ensure};
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use clap::{Parser, ValueEnum};
 use futures_util::future::try_join_all;
-use speedcoding::{
-    app::BASE,
-    db::{embedded::Embedded, migrate::migrate},
-};
+use speedcoding::{api::BASE, db::migrate::migrate, embedded::Embedded};
 use support::{BUILT, Connection, Server, access_tokens, connect, http, summary};
 use tokio::time::interval_at;
 use tokio_postgres::Client;

@@ -17,7 +17,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use futures_util::future::try_join_all;
 use secrecy::SecretString;
-use speedcoding::db::embedded::{Embedded, postgrest::PostgRest};
+use speedcoding::embedded::{Embedded, postgrest::PostgRest};
 use support::{
     BUILT, Connection, FIRST, SECRET, Server, TURNS, USER, Usage, WARM_UP, access_tokens, connect,
     fill_users, free_port, http, numbers, summary, token, upstream_program,

@@ -19,7 +19,7 @@ use argon2::{Argon2, Block};
 use clap::Parser;
 use futures_util::future::{try_join, try_join_all};
 use serde_json::{Value, json};
-use speedcoding::db::embedded::Embedded;
+use speedcoding::embedded::Embedded;
 use support::{
     BUILT, Connection, Server, TURNS, WARM_UP, connect, http, on_private_postgresql, summary,
 };

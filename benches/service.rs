@@ -18,10 +18,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, ValueEnum};
 use secrecy::{ExposeSecret, SecretString};
-use speedcoding::{
-    auth::token::AccessTokens,
-    db::{embedded::Embedded, migrate::migrate},
-};
+use speedcoding::{auth::token::AccessTokens, db::migrate::migrate, embedded::Embedded};
 use support::{
     BUILT, Connection, FIRST, SECRET, Server, TICK_US, USER, Usage, access_tokens, connect,
     fill_users, free_port, http, numbers, on_private_postgresql, summary, token, upstream_program,

@@ -1,16 +1,15 @@
 //! Every setting: from the command line, the environment, or a `.env` file, in that order.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{env, net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum};
+use nix::unistd::Uid;
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
-use crate::{
-    db::embedded,
-    limits::{RateLimits, TrustedProxies},
-    telemetry::LogFormat,
-};
+mod limits;
+
+pub use limits::{DEFAULTS, FAILED_LOGINS, Rate, RateLimits, TrustedProxies};
 
 /// What the settings are about, in `--help`.
 pub const DATABASE: &str = "Database";
@@ -32,7 +31,7 @@ pub struct Config {
     pub migration_database_url: Option<SecretString>,
 
     /// Where the private PostgreSQL and its secrets live.
-    #[arg(long, env, default_value_os_t = embedded::default_data_dir(), help_heading = DATABASE)]
+    #[arg(long, env, default_value_os_t = default_data_dir(), help_heading = DATABASE)]
     pub data_dir: PathBuf,
 
     #[command(flatten)]
@@ -190,6 +189,17 @@ pub enum Statements {
     Unnamed,
 }
 
+/// How the log is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// Text on a terminal, JSON otherwise.
+    Auto,
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
 /// How long an access token lives: short, because until then only the database can revoke it.
 pub const ACCESS_TOKEN_LIFETIME: Duration = Duration::from_secs(15 * 60);
 /// A sign-in that is not refreshed for so long ends.
@@ -298,6 +308,19 @@ impl Config {
             .map(SecretString::from)
             .collect()
     }
+}
+
+/// Where data lives by default: `/var/lib/speedcoding` for root, else `$XDG_DATA_HOME/speedcoding` or its default.
+fn default_data_dir() -> PathBuf {
+    if Uid::effective().is_root() {
+        return PathBuf::from("/var/lib/speedcoding");
+    }
+    env::var_os("XDG_DATA_HOME")
+        .map(PathBuf::from)
+        .filter(|path| path.is_absolute())
+        .or_else(|| env::home_dir().map(|home| home.join(".local/share")))
+        .unwrap_or_default()
+        .join("speedcoding")
 }
 
 /// How many cores this machine has for us.

@@ -1,22 +1,33 @@
 //! SpeedCoding: the backend on which developers speedrun building software.
 //!
-//! A request goes straight through: `app` routes it, `auth::bearer` says who sends it, an operation in `api`
-//! says what is asked, `db` makes one round trip to a function in PostgreSQL that holds the rules, and the
-//! row comes back as the answer, or an error as a `problem`.
+//! A request goes straight through: `http::router` routes it, `http::bearer` says who sends it, an operation in `api` says
+//! what is asked, `db` makes one round trip to a function in PostgreSQL that holds the rules, and the row comes back as the
+//! answer, or an error as a `problem`.
+//!
+//! A file uses what stands below it in this list, never what stands above (tests/it/floors.rs).
+
+pub mod serve;
+
+pub mod app;
+pub mod operate;
+pub mod signals;
 
 pub mod api;
-pub mod app;
+pub mod http;
+pub mod openapi;
+
+pub mod state;
+pub mod sweep;
+
 pub mod auth;
-pub mod challenge_file;
-pub mod codes;
-pub mod config;
-pub mod connection;
-pub mod contract;
 pub mod db;
-pub mod doctor;
-pub mod document;
+pub mod embedded;
 pub mod limits;
 pub mod postgrest;
+
+pub mod config;
+pub mod context;
+pub mod error;
 pub mod problem;
-pub mod sweep;
 pub mod telemetry;
+pub mod text;

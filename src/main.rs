@@ -2,36 +2,29 @@
 
 use std::{
     env,
-    fmt::Display,
-    io::{self, Write},
-    net::TcpListener,
     path::{Path, PathBuf},
-    pin::pin,
     process::ExitCode,
 };
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::Context;
 use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand};
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 use speedcoding::{
-    app::App,
-    auth::{Auth, keys},
-    challenge_file,
-    config::{Config, DATABASE},
-    db::{
-        self, Db,
-        connect::PostgresUrl,
-        embedded::{Embedded, postgrest::PostgRest},
-        users::{Appointed, Role},
+    app,
+    auth::keys,
+    config::{self, Config, DATABASE},
+    db::migrate::migrate,
+    embedded::Embedded,
+    operate::{
+        challenge_file, challenges, doctor, login,
+        owner::{as_owner, blame, owner_url, refuse_another},
+        seed, tell,
+        users::{self, Appointed, Role},
     },
-    doctor,
-    postgrest::{self, Delegate},
+    serve::serve,
     telemetry,
 };
-use tokio::{
-    runtime::Builder,
-    signal::unix::{SignalKind, signal},
-};
+use tokio::runtime::Builder;
 
 /// The backend on which developers speedrun building software.
 #[derive(Parser)]
@@ -196,7 +189,7 @@ fn main() -> ExitCode {
 fn limit_heaps() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
-        let cores = speedcoding::config::cores();
+        let cores = config::cores();
         // SAFETY: it takes any numbers; no other thread runs yet.
         unsafe { libc::mallopt(libc::M_ARENA_MAX, cores.try_into().unwrap_or(i32::MAX)) };
     }
@@ -232,9 +225,9 @@ fn describe_dotenv(error: &dotenvy::Error) -> String {
 async fn run(command: Command, config: &Config) -> anyhow::Result<()> {
     match command {
         Command::Serve => serve(config).await,
-        Command::Migrate => migrate(config).await,
-        Command::Seed => seed(config).await,
-        Command::Openapi => tell(speedcoding::app::openapi()?.trim_end()),
+        Command::Migrate => bring_up_to_date(config).await,
+        Command::Seed => add_season(config).await,
+        Command::Openapi => tell(app::openapi()?.trim_end()),
         Command::Keys(KeysCommand::Generate) => tell(keys::generate()?.expose_secret()),
         Command::Keys(KeysCommand::Public) => {
             let keys = config.jwt_keys.as_ref().context(
@@ -262,120 +255,39 @@ async fn run(command: Command, config: &Config) -> anyhow::Result<()> {
                 username,
                 before,
                 after,
-            } = as_owner(config, async |url| {
-                db::users::set_role(url, &name, role).await
-            })
-            .await?;
+            } = as_owner(config, async |url| users::set_role(url, &name, role).await).await?;
             tell(if before == after {
                 format!("{username} is {after} already.")
             } else {
                 format!("{username} was {before}, and is now {after}.")
             })
         }
-        Command::Challenges(ChallengesCommand::Load { file }) => load(config, &file).await,
+        Command::Challenges(ChallengesCommand::Load { file }) => {
+            load_challenge(config, &file).await
+        }
         Command::Db(DbCommand::Url) => {
             tell(Embedded::running_url(&config.data_dir)?.expose_secret())
         }
         Command::Db(DbCommand::Login) => {
             refuse_another(config).await?;
-            let login = db::login::give_password(&owner_url(config)?).await;
+            let login = login::give_password(&owner_url(config)?).await;
             tell(blame(config, login)?.expose_secret())
         }
     }
 }
 
-/// Prints what was asked for. Whoever reads may have had enough: that is no failure.
-fn tell(text: impl Display) -> anyhow::Result<()> {
-    let told = writeln!(io::stdout(), "{text}");
-    match told {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        told => told.context("standard output"),
-    }
-}
-
-/// The owner's URL of the database that is meant: the one given, or the private one that is running.
-fn owner_url(config: &Config) -> anyhow::Result<SecretString> {
-    match config.migration_url() {
-        Some(url) => Ok(url.clone()),
-        None => Ok(Embedded::running_url(&config.data_dir)?),
-    }
-}
-
-/// Fails where the owner's URL leads to another database than the one that is served.
-async fn refuse_another(config: &Config) -> anyhow::Result<()> {
-    match (&config.database_url, &config.migration_database_url) {
-        (Some(url), Some(owner)) => blame(config, db::connect::refuse_another(url, owner).await),
-        _ => Ok(()),
-    }
-}
-
-/// Says which setting an error is about, where the owner's URL comes from one.
-fn blame<T>(config: &Config, outcome: anyhow::Result<T>) -> anyhow::Result<T> {
-    match config.migration_setting() {
-        Some(setting) => outcome.context(setting),
-        None => outcome,
-    }
-}
-
-/// Works on the database that is meant, as its owner; the private one is started for it where it does not run.
-async fn as_owner<T>(
-    config: &Config,
-    work: impl AsyncFnOnce(&SecretString) -> anyhow::Result<T>,
-) -> anyhow::Result<T> {
-    if let Ok(url) = owner_url(config) {
-        refuse_another(config).await?;
-        return blame(config, work(&url).await);
-    }
-    let mut stop = stop_signals()?;
-    let interrupted = || anyhow!("stopped by a signal");
-    let embedded = start_embedded(config, &mut stop).await?;
-    let embedded = embedded.ok_or_else(interrupted)?;
-    let outcome = tokio::select! {
-        outcome = work(embedded.url()) => outcome,
-        () = stop() => Err(interrupted()),
-    };
-    embedded.stop().await;
-    outcome
-}
-
-/// Starts the private PostgreSQL; nothing where it is asked to stop meanwhile. Then the start is seen through all the
-/// same, so that nothing of it is left behind.
-async fn start_embedded(
-    config: &Config,
-    stop: &mut impl AsyncFnMut(),
-) -> anyhow::Result<Option<Embedded>> {
-    let mut starting = pin!(Embedded::start_from(
-        &config.binaries,
-        &config.data_dir,
-        &[]
-    ));
-    tokio::select! {
-        started = &mut starting => return started.map(Some),
-        () = stop() => {}
-    }
-    tracing::info!("stopping as soon as PostgreSQL has started; a second Ctrl-C ends it at once");
-    tokio::select! {
-        // What fails now need not be told: Ctrl-C in a terminal reaches initdb, too.
-        started = starting => if let Ok(embedded) = started {
-            embedded.stop().await;
-        },
-        () = stop() => {}
-    }
-    Ok(None)
-}
-
-async fn migrate(config: &Config) -> anyhow::Result<()> {
-    let applied = as_owner(config, async |url| db::migrate::migrate(url).await).await?;
+async fn bring_up_to_date(config: &Config) -> anyhow::Result<()> {
+    let applied = as_owner(config, async |url| migrate(url).await).await?;
     match applied.as_slice() {
         [] => tell("The database is up to date."),
         applied => tell(format!("Migrated: {}.", applied.join(", "))),
     }
 }
 
-async fn seed(config: &Config) -> anyhow::Result<()> {
+async fn add_season(config: &Config) -> anyhow::Result<()> {
     let added = as_owner(config, async |url| {
-        db::migrate::migrate(url).await?;
-        db::seed::seed(url).await
+        migrate(url).await?;
+        seed::seed(url).await
     });
     match added.await? {
         (0, _) => tell("The season is there already."),
@@ -383,7 +295,7 @@ async fn seed(config: &Config) -> anyhow::Result<()> {
     }
 }
 
-async fn load(config: &Config, file: &Path) -> anyhow::Result<()> {
+async fn load_challenge(config: &Config, file: &Path) -> anyhow::Result<()> {
     let name = file.display();
     let challenge = match challenge_file::read(&challenge_file::open(file)?) {
         Ok(challenge) => challenge,
@@ -398,178 +310,12 @@ async fn load(config: &Config, file: &Path) -> anyhow::Result<()> {
         }
     };
     let loaded = as_owner(config, async |url| {
-        db::migrate::migrate(url).await?;
-        db::challenges::load(url, &challenge, |done, of| {
+        migrate(url).await?;
+        challenges::load(url, &challenge, |done, of| {
             eprintln!("{name}: {done} of {of} inputs");
         })
         .await
     });
     let loaded = loaded.await?;
     tell(loaded.with_context(|| format!("{} is not loaded", challenge.slug))?)
-}
-
-async fn serve(config: &Config) -> anyhow::Result<()> {
-    // Before anything is started, so that whatever is started is stopped, too.
-    let (mut first, second) = (stop_signals()?, stop_signals()?);
-    // A taken port is told at once.
-    if let Some(address) = config.metrics_bind {
-        let listener = TcpListener::bind(address).map_err(|error| {
-            anyhow!("cannot listen on {address}: {error}; choose another address with METRICS_BIND")
-        })?;
-        tokio::spawn(speedcoding::app::serve_metrics(listener)?);
-    }
-    let listener = TcpListener::bind(config.bind).map_err(|error| {
-        anyhow!(
-            "cannot listen on {}: {error}; choose another address with BIND, such as BIND=127.0.0.1:8081",
-            config.bind
-        )
-    })?;
-    // Nor is anything started with settings that will not do.
-    Delegate::new(config)?;
-    let Some(url) = config.database_to_serve()? else {
-        // What is generated later will do.
-        Auth::new(config, Some(&"-".repeat(32).into()))?;
-        return serve_embedded(config, listener, first, second).await;
-    };
-    let app = tokio::select! {
-        app = prepare(config, url) => app?,
-        () = first() => return Ok(()),
-    };
-    announce(&listener, "as DATABASE_URL says", whose_postgrest(config))?;
-    serve_until_stopped(app, listener, config, first, second).await
-}
-
-/// The service on a database of somebody else's, which is migrated where an owner's URL is given.
-async fn prepare(config: &Config, url: &SecretString) -> anyhow::Result<App> {
-    let auth = Auth::new(config, None)?;
-    if !db::logs_in_as_service(url).context("DATABASE_URL")? {
-        PostgresUrl::check_options(url)
-            .await
-            .context("DATABASE_URL")?;
-    }
-    if let Some(owner) = config.migration_url()
-        && !blame(config, db::logs_in_as_service(owner))?
-    {
-        refuse_another(config).await?;
-        blame(config, db::migrate::migrate(owner).await)?;
-    }
-    let db = Db::connect(url, config).await.context("DATABASE_URL")?;
-    App::build(config, auth, db)
-}
-
-/// Serves until Ctrl-C or SIGTERM; then what is under way has its time to finish, unless another one comes.
-async fn serve_until_stopped(
-    app: App,
-    listener: TcpListener,
-    config: &Config,
-    mut first: impl AsyncFnMut(),
-    mut second: impl AsyncFnMut(),
-) -> anyhow::Result<()> {
-    let stopped = async {
-        first().await;
-        tracing::info!(
-            "stopping: requests under way have {} s to finish; a second Ctrl-C ends them at once",
-            config.shutdown_timeout
-        );
-    };
-    let stopped_twice = async {
-        second().await;
-        second().await;
-    };
-    tokio::select! {
-        served = app.serve(listener, stopped) => served,
-        () = stopped_twice => Ok(()),
-    }
-}
-
-async fn serve_embedded(
-    config: &Config,
-    listener: TcpListener,
-    mut first: impl AsyncFnMut(),
-    second: impl AsyncFnMut(),
-) -> anyhow::Result<()> {
-    let Some(embedded) = start_embedded(config, &mut first).await? else {
-        return Ok(());
-    };
-    let mut config = config.clone();
-    let mut beside = None;
-    let served = async {
-        let app = tokio::select! {
-            app = prepare_embedded(&mut config, &embedded, &mut beside) => app?,
-            () = first() => return Ok(()),
-        };
-        announce(
-            &listener,
-            &format!("private, in {}", config.data_dir.display()),
-            &match &beside {
-                Some(started) => started.program.display().to_string(),
-                None => whose_postgrest(&config).to_owned(),
-            },
-        )?;
-        tokio::select! {
-            served = serve_until_stopped(app, listener, &config, first, second) => served,
-            () = embedded.ended() => bail!(
-                "PostgreSQL has ended by itself; {}/postgres.log says why. The next start recovers",
-                config.data_dir.display()
-            ),
-        }
-    };
-    let outcome = served.await;
-    if let Some(postgrest) = beside {
-        postgrest.stop().await;
-    }
-    embedded.stop().await;
-    outcome
-}
-
-/// The service on the private PostgreSQL, with a PostgREST beside it where none is given and one is installed.
-async fn prepare_embedded(
-    config: &mut Config,
-    embedded: &Embedded,
-    beside: &mut Option<PostgRest>,
-) -> anyhow::Result<App> {
-    db::migrate::migrate(embedded.url()).await?;
-    let auth = Auth::new(config, Some(embedded.jwt_secret()))?;
-    if postgrest::upstream(config)?.is_none() {
-        let secret = auth.access.postgrest_secret();
-        let started = PostgRest::start(&config.data_dir, embedded, secret).await;
-        *beside = started.unwrap_or_else(|error| {
-            tracing::warn!("PostgREST is not started: {error:#}");
-            None
-        });
-        config.postgrest_url = beside.as_ref().map(|started| started.url.clone());
-    }
-    let db = Db::connect(embedded.socket_url(), config).await?;
-    App::build(config, auth, db)
-}
-
-/// Which PostgREST the settings name.
-fn whose_postgrest(config: &Config) -> &'static str {
-    match (&config.postgrest_url, &config.supabase_url) {
-        (Some(_), _) => "as POSTGREST_URL says",
-        (None, Some(_)) => "as SUPABASE_URL says",
-        (None, None) => "none: /rest/v1 answers 501, and says how to get one",
-    }
-}
-
-fn announce(listener: &TcpListener, database: &str, postgrest: &str) -> anyhow::Result<()> {
-    let address = listener.local_addr()?;
-    tell(format!(
-        "SpeedCoding {}\n  API         http://{address}{}\n  Swagger UI  http://{address}/docs\n  \
-         PostgreSQL  {database}\n  PostgREST   {postgrest}\nCtrl-C stops it.",
-        env!("CARGO_PKG_VERSION"),
-        speedcoding::app::BASE,
-    ))
-}
-
-/// Waits for Ctrl-C or SIGTERM, each time for the next one.
-fn stop_signals() -> anyhow::Result<impl AsyncFnMut()> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    Ok(async move || {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
-    })
 }

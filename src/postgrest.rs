@@ -1,4 +1,4 @@
-//! Delegation: what clients read ad hoc goes to PostgREST, streamed both ways, with the caller's own token.
+//! The way to PostgREST: requests are passed on and answers passed back, streamed both ways.
 
 use std::{
     fmt, io,
@@ -22,24 +22,22 @@ use hyper_util::{
 };
 use percent_encoding::percent_decode_str;
 use poem::{
-    Body, Request, Response, Result,
-    error::{MethodNotAllowedError, NotFoundError},
-    http::{self, HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header},
+    Body, Request, Response,
+    error::NotFoundError,
+    http::{self, HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header},
 };
 use serde_json::Value;
 use time::{OffsetDateTime, format_description::well_known::Rfc2822};
 use tokio::time::{Instant, Sleep, sleep};
-use tokio_postgres::types::ToSql;
 use url::Url;
 
 use crate::{
-    app::State,
-    auth::{bearer, token::Claims},
     config::Config,
-    db::{self, Found, connect, is_caused_by, query},
-    limits::{Answers, Held, PIECE},
+    context,
+    db::connect,
+    error::{describe, is_caused_by},
+    limits::answers::{Answers, Held, PIECE},
     problem::{Problem, REQUEST_ID},
-    telemetry,
 };
 
 /// Where PostgREST begins, here as on Supabase.
@@ -55,7 +53,7 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 const API_KEY: HeaderName = HeaderName::from_static("apikey");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// The id of the request whose caller `check_request` has admitted, in the transaction that has read what is answered.
-const ADMITTED: HeaderName = HeaderName::from_static("speedcoding-admitted");
+pub const ADMITTED: HeaderName = HeaderName::from_static("speedcoding-admitted");
 
 /// What is between two neighbours only (RFC 9110, section 7.6.1), whatever `Connection` adds.
 const HOP_BY_HOP: [HeaderName; 9] = [
@@ -101,8 +99,8 @@ pub struct Delegate {
     upstream: Option<String>,
     api_key: Option<HeaderValue>,
     patience: Duration,
-    /// Whether it has admitted the last reader by itself: then the next one is not looked up before.
-    admits: AtomicBool,
+    /// Whether it has judged the last reader by itself: then the next one is not looked up before.
+    judges: AtomicBool,
 }
 
 impl Delegate {
@@ -133,7 +131,7 @@ impl Delegate {
                 .transpose()
                 .context("SUPABASE_ANON_KEY")?,
             patience: Duration::from_secs(config.request_timeout),
-            admits: AtomicBool::new(false),
+            judges: AtomicBool::new(false),
         })
     }
 
@@ -169,7 +167,37 @@ impl Delegate {
         })
     }
 
-    fn uri(&self, uri: &Uri) -> Result<Uri, Problem> {
+    /// Whether its last answer to a reader showed that it asks for itself who is admitted.
+    pub fn judges_readers(&self) -> bool {
+        self.judges.load(Ordering::Relaxed)
+    }
+
+    /// Remembers what the last answer to a reader showed.
+    pub fn note_judging(&self, judges: bool) {
+        self.judges.store(judges, Ordering::Relaxed);
+    }
+
+    /// Passes a request on; the answer's body has not been read yet.
+    pub async fn send(
+        &self,
+        request: Request,
+        uri: Uri,
+        client: IpAddr,
+    ) -> Result<http::Response<Incoming>, Problem> {
+        let announced = request.headers().get(header::CONTENT_LENGTH);
+        let announced = announced.and_then(|length| length.to_str().ok()?.parse().ok());
+        if announced.is_some_and(|length: u64| length > BODY_LIMIT as u64) {
+            return Err(too_large());
+        }
+        let outgoing = self.request(request, uri, client);
+        tokio::time::timeout(self.patience, self.client.request(outgoing))
+            .await
+            .map_err(|_| timed_out())
+            .and_then(|outcome| outcome.map_err(refused))
+    }
+
+    /// Where a request of ours goes there, or why it cannot.
+    pub fn uri(&self, uri: &Uri) -> Result<Uri, Problem> {
         let path = beneath(uri.path()).ok_or_else(|| poem::Error::from(NotFoundError))?;
         let Some(upstream) = &self.upstream else {
             return Err(Problem::new(
@@ -199,7 +227,7 @@ impl Delegate {
         let ours = [
             (
                 REQUEST_ID,
-                HeaderValue::from_str(&telemetry::request_id()).ok(),
+                HeaderValue::from_str(&context::request_id()).ok(),
             ),
             (
                 FORWARDED_FOR,
@@ -216,7 +244,8 @@ impl Delegate {
         outgoing
     }
 
-    fn response(
+    /// An answer of its own, as ours; `caller` says for whom its unread rest is held.
+    pub fn response(
         &self,
         response: http::Response<Incoming>,
         answers: &Arc<Answers>,
@@ -303,84 +332,6 @@ pub fn is_beneath(path: &str) -> bool {
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// Passes a request on, and its answer back.
-pub async fn delegate(mut request: Request) -> Result<Response> {
-    let state = State::of(&request)?.clone();
-    let Delegate {
-        client,
-        patience,
-        admits,
-        ..
-    } = &state.delegate;
-    // TRACE would show what we add, and CONNECT is no request for a resource.
-    if matches!(*request.method(), Method::TRACE | Method::CONNECT) {
-        return Err(Problem::from(poem::Error::from(MethodNotAllowedError))
-            .allowing("DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT".to_owned())
-            .into());
-    }
-    let uri = state.delegate.uri(request.uri())?;
-    let claims = bearer::claims(&request)?;
-    if claims.is_none() {
-        request.headers_mut().remove(header::AUTHORIZATION);
-    }
-    // Each answer to a reader shows whether PostgREST has admitted them; who is not is judged here.
-    let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
-    let is_judged_there = is_read && admits.load(Ordering::Relaxed);
-    if !is_judged_there {
-        admit(&state, claims.as_ref()).await?;
-    }
-    let announced = request.headers().get(header::CONTENT_LENGTH);
-    let announced = announced.and_then(|length| length.to_str().ok()?.parse().ok());
-    if announced.is_some_and(|length: u64| length > BODY_LIMIT as u64) {
-        return Err(too_large().into());
-    }
-    let address = state.limits.client(&request);
-    let answers = &state.limits.answers;
-    let caller = answers.caller(claims.as_ref(), address);
-    let outgoing = state.delegate.request(request, uri, address);
-    let outcome = tokio::time::timeout(*patience, client.request(outgoing))
-        .await
-        .map_err(|_| timed_out())
-        .and_then(|outcome| outcome.map_err(refused));
-    let response = outcome.as_ref().ok();
-    let success =
-        response.filter(|response| is_read && claims.is_some() && response.status().is_success());
-    let is_admitted = success.map(|response| is_admitted(response.headers()));
-    if let Some(is_admitted) = is_admitted {
-        admits.store(is_admitted, Ordering::Relaxed);
-    }
-    let is_refused =
-        response.is_some_and(|response| matches!(response.status().as_u16(), 401 | 403));
-    if is_refused || is_judged_there && is_admitted != Some(true) {
-        // Whoever may ask nothing is told so in the same words everywhere.
-        admit(&state, claims.as_ref()).await?;
-    }
-    Ok(state.delegate.response(outcome?, answers, caller)?)
-}
-
-/// Whether an answer says, once, that PostgREST has admitted the caller of this very request.
-fn is_admitted(headers: &HeaderMap) -> bool {
-    let mut named = headers.get_all(ADMITTED).iter();
-    let is_ours = |name: &HeaderValue| *name == *telemetry::request_id();
-    named.next().is_some_and(is_ours) && named.next().is_none()
-}
-
-/// Refuses whose sign-in has ended or who is banned.
-async fn admit(state: &State, claims: Option<&Claims>) -> Result<(), Problem> {
-    let Some(claims) = claims else {
-        return Ok(());
-    };
-    let params: [&(dyn ToSql + Sync); 2] = [&claims.session_id, &claims.sub];
-    let live: Option<Found> = state
-        .db
-        .identity(&query::FIND_LIVE_SIGN_IN, &params)
-        .await?;
-    if live.is_none() {
-        let Found = state.db.call(Some(claims), &query::ADMIT, &[]).await?;
-    }
-    Ok(())
-}
-
 /// The path beneath PostgREST's root: nothing, a relation, or `rpc/` and a function. Only what every server on the way
 /// reads alike: no dots, slashes or escapes in disguise.
 fn beneath(path: &str) -> Option<&str> {
@@ -455,7 +406,7 @@ fn refused(error: hyper_util::client::legacy::Error) -> Problem {
     } else {
         unavailable()
     };
-    problem.because(db::describe(&error))
+    problem.because(describe(&error))
 }
 
 /// Drops the client's connection, so that what was sent is not taken for all. (An error would do, but poem polls a
@@ -499,7 +450,7 @@ impl HttpBody for Patient {
                 frame
                     .transpose()
                     .unwrap_or_else(|error| {
-                        tracing::warn!("PostgREST broke off: {}", db::describe(&error));
+                        tracing::warn!("PostgREST broke off: {}", describe(&error));
                         break_off()
                     })
                     .map(Ok),

@@ -16,7 +16,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use tokio_postgres::error::SqlState;
 
-use crate::telemetry;
+use crate::context;
 
 /// Names a request in answers, in problems and in the log.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -277,7 +277,7 @@ impl Problem {
 
     /// The answer to the request that is being served; its id ties it to the log.
     pub fn to_response(&self) -> Response {
-        let body = self.document(telemetry::request_id());
+        let body = self.document(context::request_id());
         let mut response = Response::builder()
             .status(self.0.status)
             .content_type(PROBLEM_JSON)

@@ -19,7 +19,7 @@ use nix::{
     unistd::Pid,
 };
 use secrecy::{ExposeSecret, SecretString};
-use speedcoding::{auth::token::AccessTokens, db::embedded::Embedded};
+use speedcoding::{auth::token::AccessTokens, embedded::Embedded};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,

@@ -10,17 +10,21 @@ use serde::Deserialize;
 use tokio_postgres::types::ToSql;
 
 use super::{
-    Tag,
     auth::{User, admit, wrong_password},
+    tag::Tag,
     types::Done,
 };
 use crate::{
-    app::State,
-    auth::{bearer::SignedIn, password::Admitted, token::Claims},
-    contract::{Body, Json},
+    auth::{password::Admitted, token::Claims},
     db::{Found, query},
-    limits::Attempt,
+    http::bearer::SignedIn,
+    limits::failed_logins::Attempt,
+    openapi::{
+        Refusals,
+        body::{Body, Json},
+    },
     problem::Problem,
+    state::State,
     telemetry,
 };
 
@@ -72,6 +76,15 @@ struct OwnAccount {
     password_hash: String,
     attempt: Attempt,
 }
+
+/// The refusals of each operation, beyond those that all have in common.
+pub const REFUSALS: &[Refusals] = &[
+    ("delete_me", &["wrong_password", "too_many_failed_logins"]),
+    (
+        "change_password",
+        &["wrong_password", "too_many_failed_logins"],
+    ),
+];
 
 #[OpenApi(prefix_path = "/auth", tag = "Tag::Account")]
 impl AccountApi {

@@ -15,17 +15,20 @@ use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use super::{
-    Tag,
+    tag::Tag,
     types::{Created, Timestamp},
 };
 use crate::{
-    app::State,
     auth::password::Admitted,
     config::{ACCESS_TOKEN_LIFETIME, SIGN_IN_IDLE_LIFETIME, SIGN_IN_LIFETIME},
-    contract::{Body, Json},
     db::{Found, query},
-    limits::{Attempt, Limit, network},
+    limits::{client::network, failed_logins::Attempt, rate::Limit},
+    openapi::{
+        Refusals,
+        body::{Body, Json},
+    },
     problem::Problem,
+    state::State,
     telemetry,
 };
 
@@ -96,6 +99,19 @@ struct FoundCredentials {
 
 /// How often a login starts anew because its account was changed meanwhile.
 const LOGIN_ATTEMPTS: usize = 3;
+
+/// The refusals of each operation, beyond those that all have in common.
+pub const REFUSALS: &[Refusals] = &[
+    ("register", &["username_taken"]),
+    (
+        "login",
+        &[
+            "wrong_credentials",
+            "account_banned",
+            "too_many_failed_logins",
+        ],
+    ),
+];
 
 #[OpenApi(prefix_path = "/auth", tag = "Tag::Auth")]
 impl AuthApi {

@@ -11,10 +11,10 @@ use postgres_from_row::FromRow;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Tag,
+    tag::Tag,
     types::{Cacheable, JsonColumn, Page, cursor_key, page_size},
 };
-use crate::{app::State, db::query, problem::Problem};
+use crate::{db::query, openapi::Refusals, problem::Problem, state::State};
 
 /// Operations under `/challenges`.
 pub struct ChallengesApi;
@@ -67,6 +67,9 @@ pub struct Challenge {
     #[from_row(from = "JsonColumn<Vec<MilestoneDefinition>>")]
     pub milestones: Vec<MilestoneDefinition>,
 }
+
+/// The refusals of each operation, beyond those that all have in common.
+pub const REFUSALS: &[Refusals] = &[("get_challenge", &["challenge_not_found"])];
 
 #[OpenApi(prefix_path = "/challenges", tag = "Tag::Challenges")]
 impl ChallengesApi {

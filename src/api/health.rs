@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use poem::{IntoResponse, Response, handler, web::Data};
 
-use crate::{app::State, problem::Problem};
+use crate::{problem::Problem, state::State};
 
 /// The process answers.
 #[handler]

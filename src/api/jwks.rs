@@ -9,7 +9,7 @@ use poem::{
 };
 
 use super::types::Cacheable;
-use crate::app::State;
+use crate::state::State;
 
 /// How long others may keep the set: a new key is in it for longer before it signs (docs/keys.md).
 const KEEP: HeaderValue = HeaderValue::from_static("public, max-age=600");

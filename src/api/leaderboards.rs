@@ -14,10 +14,16 @@ use tokio_postgres::Row;
 use uuid::Uuid;
 
 use super::{
-    Tag,
+    tag::Tag,
     types::{Cacheable, Page, Timestamp, cursor_key, known_versions, page_size},
 };
-use crate::{app::State, auth::bearer::SignedIn, contract::Json, db::query, problem::Problem};
+use crate::{
+    db::query,
+    http::bearer::SignedIn,
+    openapi::{Refusals, body::Json},
+    problem::Problem,
+    state::State,
+};
 
 /// Operations under `/leaderboards`.
 pub struct LeaderboardsApi;
@@ -89,6 +95,22 @@ pub struct Record {
     #[oai(nullable)]
     pub video_url: Option<String>,
 }
+
+/// The refusals of each operation, beyond those that all have in common.
+pub const REFUSALS: &[Refusals] = &[
+    (
+        "get_leaderboard",
+        &["challenge_not_found", "challenge_not_ranked"],
+    ),
+    (
+        "get_standing",
+        &["challenge_not_found", "challenge_not_ranked"],
+    ),
+    (
+        "list_records",
+        &["challenge_not_found", "challenge_not_ranked"],
+    ),
+];
 
 #[OpenApi(prefix_path = "/leaderboards", tag = "Tag::Leaderboards")]
 impl LeaderboardsApi {

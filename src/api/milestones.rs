@@ -8,13 +8,16 @@ use postgres_from_row::FromRow;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Tag, types::Timestamp};
+use super::{tag::Tag, types::Timestamp};
 use crate::{
-    app::State,
-    auth::bearer::SignedIn,
-    contract::{Body, Json},
     db::query,
+    http::bearer::SignedIn,
+    openapi::{
+        Refusals,
+        body::{Body, Json},
+    },
     problem::Problem,
+    state::State,
 };
 
 /// Operations under `/milestones`.
@@ -94,6 +97,35 @@ pub struct Milestone {
     #[oai(nullable)]
     pub next_attempt_at: Option<Timestamp>,
 }
+
+/// The refusals of each operation, beyond those that all have in common.
+pub const REFUSALS: &[Refusals] = &[
+    (
+        "verify_milestone",
+        &[
+            "unknown_milestone",
+            "session_not_found",
+            "input_not_found",
+            "session_already_ended",
+            "session_expired",
+            "milestone_out_of_order",
+            "attempt_cooldown",
+        ],
+    ),
+    (
+        "attest_milestone",
+        &[
+            "unknown_milestone",
+            "role_required",
+            "own_run",
+            "session_not_found",
+            "session_already_ended",
+            "session_expired",
+            "milestone_not_pending",
+            "milestone_passed",
+        ],
+    ),
+];
 
 #[OpenApi(prefix_path = "/milestones", tag = "Tag::Milestones")]
 impl MilestonesApi {

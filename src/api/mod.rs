@@ -1,4 +1,5 @@
-//! The HTTP contract: one file for each subject, its operations beside their types.
+//! The HTTP contract: one file for each subject, with its operations, their types, and the refusals that each of them can
+//! answer with.
 
 pub mod account;
 pub mod auth;
@@ -10,31 +11,58 @@ pub mod milestones;
 pub mod sessions;
 pub mod sign_ins;
 pub mod submissions;
+pub mod tag;
 pub mod types;
 pub mod users;
 
-use poem_openapi::Tags;
+use poem_openapi::{ContactObject, LicenseObject, OpenApi, OpenApiService};
 
-/// The subjects of the API.
-#[derive(Tags)]
-pub enum Tag {
-    /// Registering and logging in.
-    Auth,
-    /// Yourself.
-    Account,
-    /// Staying signed in, and logging out: every device is one.
-    #[oai(rename = "Sign-ins")]
-    SignIns,
-    /// What is built against the clock.
-    Challenges,
-    /// Timed attempts at a challenge.
-    Sessions,
-    /// What a session has passed.
-    Milestones,
-    /// What completed sessions hand in, and its review.
-    Submissions,
-    /// Who is how fast.
-    Leaderboards,
-    /// What everyone may know of a user.
-    Users,
+use crate::openapi::Contract;
+
+/// Where the API begins.
+pub const BASE: &str = "/api/v1";
+
+/// The document, completed with the refusals of all operations.
+pub fn contract() -> anyhow::Result<Contract> {
+    let refusals = [
+        auth::REFUSALS,
+        account::REFUSALS,
+        sign_ins::REFUSALS,
+        challenges::REFUSALS,
+        sessions::REFUSALS,
+        milestones::REFUSALS,
+        submissions::REFUSALS,
+        leaderboards::REFUSALS,
+        users::REFUSALS,
+    ];
+    Contract::of(&service(), &refusals.concat())
+}
+
+/// All operations.
+pub fn service() -> OpenApiService<impl OpenApi, ()> {
+    // In the order in which a newcomer meets them.
+    let apis = (
+        auth::AuthApi,
+        account::AccountApi,
+        sign_ins::SignInsApi,
+        challenges::ChallengesApi,
+        sessions::SessionsApi,
+        milestones::MilestonesApi,
+        submissions::SubmissionsApi,
+        leaderboards::LeaderboardsApi,
+        users::UsersApi,
+    );
+    OpenApiService::new(apis, "SpeedCoding", env!("CARGO_PKG_VERSION"))
+        .description(
+            "The backend on which developers speedrun building software: start a timed session, pass its \
+             milestones, end it, hand it in.\n\n\
+             To try it here: `POST /auth/register` with a name of your own (that of the example is soon taken), copy \
+             `accessToken` from the answer, press *Authorize* and paste it. The `id` that `POST /sessions/start` \
+             answers with goes into `sessionId` wherever a body has one. A refusal is a problem (RFC 9457): decide \
+             by its `code`. Every answer has the header \
+             `X-Request-Id`, which names the request in the log.",
+        )
+        .contact(ContactObject::new().name("The maintainers of SpeedCoding"))
+        .license(LicenseObject::new("MIT OR Apache-2.0").url("https://spdx.org/licenses/"))
+        .server(BASE)
 }

@@ -13,17 +13,20 @@ use tokio_postgres::types::{FromSql, Type as SqlType};
 use uuid::Uuid;
 
 use super::{
-    Tag,
     milestones::Milestone,
     submissions::{Submission, check_video_url},
+    tag::Tag,
     types::{Created, JsonColumn, Page, Timestamp, cursor_key, page_size},
 };
 use crate::{
-    app::State,
-    auth::bearer::{Anyone, SignedIn},
-    contract::{Body, Json},
     db::query,
+    http::bearer::{Anyone, SignedIn},
+    openapi::{
+        Refusals,
+        body::{Body, Json},
+    },
     problem::Problem,
+    state::State,
 };
 
 /// Operations under `/sessions`.
@@ -130,6 +133,42 @@ pub struct Session {
     /// The server's clock, to show a running one by.
     pub server_time: Timestamp,
 }
+
+/// The refusals of each operation, beyond those that all have in common.
+pub const REFUSALS: &[Refusals] = &[
+    (
+        "start_session",
+        &["challenge_not_found", "session_already_running"],
+    ),
+    (
+        "end_session",
+        &[
+            "session_not_found",
+            "session_already_ended",
+            "session_expired",
+        ],
+    ),
+    (
+        "abandon_session",
+        &[
+            "session_not_found",
+            "session_already_ended",
+            "session_expired",
+        ],
+    ),
+    ("get_current_session", &["no_running_session"]),
+    ("get_session", &["session_not_found"]),
+    (
+        "get_milestone_input",
+        &[
+            "session_not_found",
+            "input_not_found",
+            "session_already_ended",
+            "session_expired",
+            "milestone_out_of_order",
+        ],
+    ),
+];
 
 #[OpenApi(prefix_path = "/sessions", tag = "Tag::Sessions")]
 impl SessionsApi {

@@ -12,17 +12,22 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{
-    Tag,
     auth::{Tokens, User, banned, tokens},
+    tag::Tag,
     types::{Done, Page, Timestamp, cursor_key, page_size},
 };
 use crate::{
-    app::State,
-    auth::{bearer::SignedIn, refresh::Presented},
+    auth::refresh::Presented,
     config::SIGN_IN_IDLE_LIFETIME,
-    contract::{Body, Json},
+    context,
     db::query,
+    http::bearer::SignedIn,
+    openapi::{
+        Refusals,
+        body::{Body, Json},
+    },
     problem::Problem,
+    state::State,
     telemetry,
 };
 
@@ -108,6 +113,19 @@ struct EndedOne {
     ended: bool,
 }
 
+/// The refusals of each operation, beyond those that all have in common.
+pub const REFUSALS: &[Refusals] = &[
+    (
+        "refresh",
+        &[
+            "invalid_refresh_token",
+            "refresh_token_reused",
+            "account_banned",
+        ],
+    ),
+    ("end_sign_in", &["sign_in_not_found"]),
+];
+
 #[OpenApi(prefix_path = "/auth", tag = "Tag::SignIns")]
 impl SignInsApi {
     /// Refresh
@@ -144,7 +162,7 @@ impl SignInsApi {
         let Some(Redeemed { user, signed_in_at }) = redeemed else {
             return Err(refusal(&state, &token).await?);
         };
-        telemetry::note_caller(user.id);
+        context::note_caller(user.id);
         let signed_in = u64::try_from(signed_in_at).ok();
         tokens(&state, user, token.sign_in, signed_in, token.successor()).map(Json)
     }

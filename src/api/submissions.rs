@@ -15,20 +15,21 @@ use url::Url;
 use uuid::Uuid;
 
 use super::{
-    Tag,
+    tag::Tag,
     types::{JsonColumn, Page, Timestamp, cursor_key, page_size},
 };
 use crate::{
-    app::State,
-    auth::{
-        bearer::{Anyone, SignedIn},
-        token::Claims,
-    },
-    challenge_file::is_hidden,
+    auth::token::Claims,
     config::Config,
-    contract::{Body, Json},
-    db::query::{self, Query as Statement},
+    db::query::{self, Statement},
+    http::bearer::{Anyone, SignedIn},
+    openapi::{
+        Refusals,
+        body::{Body, Json},
+    },
     problem::Problem,
+    state::State,
+    text::is_hidden,
 };
 
 /// Operations under `/submissions`.
@@ -130,6 +131,61 @@ pub struct ReopenSubmission {
     #[oai(validator(max_length = 2000, pattern = "\\S"))]
     pub reason: String,
 }
+
+/// The refusals of each operation, beyond those that all have in common.
+pub const REFUSALS: &[Refusals] = &[
+    ("list_submissions", &["challenge_not_found"]),
+    ("get_submission", &["submission_not_found"]),
+    (
+        "update_submission",
+        &[
+            "submission_not_found",
+            "submission_approved",
+            "stale_revision",
+        ],
+    ),
+    (
+        "claim_submission",
+        &[
+            "role_required",
+            "own_run",
+            "submission_not_found",
+            "submission_already_reviewed",
+            "submission_claimed",
+        ],
+    ),
+    (
+        "release_submission",
+        &[
+            "role_required",
+            "own_run",
+            "submission_not_found",
+            "submission_claimed",
+        ],
+    ),
+    (
+        "review_submission",
+        &[
+            "role_required",
+            "own_run",
+            "submission_not_found",
+            "submission_already_reviewed",
+            "submission_claimed",
+            "stale_revision",
+            "video_required",
+        ],
+    ),
+    (
+        "reopen_submission",
+        &[
+            "role_required",
+            "own_run",
+            "submission_not_found",
+            "submission_pending",
+            "submission_claimed",
+        ],
+    ),
+];
 
 #[OpenApi(prefix_path = "/submissions", tag = "Tag::Submissions")]
 impl SubmissionsApi {

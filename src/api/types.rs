@@ -16,7 +16,7 @@ use time::{
 };
 use tokio_postgres::types::{FromSql, Json as SqlJson};
 
-use crate::{contract::Json, problem::Problem};
+use crate::{openapi::body::Json, problem::Problem};
 
 /// A moment: RFC 3339, UTC, always with milliseconds: `2026-01-31T12:00:00.000Z`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -9,10 +9,15 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{
-    Tag,
+    tag::Tag,
     types::{JsonColumn, Timestamp},
 };
-use crate::{app::State, contract::Json, db::query, problem::Problem};
+use crate::{
+    db::query,
+    openapi::{Refusals, body::Json},
+    problem::Problem,
+    state::State,
+};
 
 /// Operations under `/users`.
 pub struct UsersApi;
@@ -64,6 +69,9 @@ pub struct Profile {
     #[from_row(from = "JsonColumn<Vec<PersonalBest>>")]
     pub personal_bests: Vec<PersonalBest>,
 }
+
+/// The refusals of each operation, beyond those that all have in common.
+pub const REFUSALS: &[Refusals] = &[("get_user", &["user_not_found"])];
 
 #[OpenApi(prefix_path = "/users", tag = "Tag::Users")]
 impl UsersApi {

@@ -1,6 +1,5 @@
-//! Who somebody is: passwords, access tokens, refresh tokens, and the bearer of a request.
+//! Who somebody is: passwords, access tokens, refresh tokens.
 
-pub mod bearer;
 pub mod keys;
 pub mod password;
 mod pool;

@@ -20,12 +20,17 @@ use tokio_postgres::{AsyncMessage, Client, Config, config::Host, error::SqlState
 use tokio_postgres_rustls::MakeRustlsConnect;
 use tracing::warn;
 
+use crate::error::describe;
+
 /// A server may be far away, or waking up. `connect_timeout` in the URL says otherwise.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(30);
 
 /// What is wrong where two URLs lead to two databases.
 pub const ANOTHER: &str =
     "this leads to another database than DATABASE_URL: both must name the one that is served";
+
+/// The role that the service works as, whoever owns the connection URL.
+pub const SERVICE_ROLE: &str = "speedcoding_api";
 
 /// A database as a connection URL names it, and how to reach it.
 pub struct PostgresUrl {
@@ -57,7 +62,7 @@ impl PostgresUrl {
             anyhow::anyhow!(
                 "this is not a PostgreSQL connection URL ({}); one looks like \
                  postgresql://user:password@host:5432/database",
-                super::describe(&error)
+                describe(&error)
             )
         })?;
         use tokio_postgres::config::SslMode;
@@ -99,7 +104,7 @@ impl PostgresUrl {
         let (client, mut connection) = timeout(patience, self.postgres.connect(self.tls.clone()))
             .await
             .map_err(|_| self.unreachable(&format!("no answer in {} s", patience.as_secs())))?
-            .map_err(|error| self.unreachable(&super::describe(&error)))?;
+            .map_err(|error| self.unreachable(&describe(&error)))?;
         let driven = async move {
             while let Some(message) = poll_fn(|context| connection.poll_message(context)).await {
                 // What a migration could not do, for instance.
@@ -148,8 +153,32 @@ pub async fn once<T>(
         Some(&SqlState::UNDEFINED_TABLE) => {
             anyhow::anyhow!("there are no tables yet: run `speedcoding migrate` first")
         }
-        _ => anyhow::anyhow!(super::describe(&error)),
+        _ => anyhow::anyhow!(describe(&error)),
     })
+}
+
+/// Whether a connection URL logs in as the service's role itself, which cannot migrate.
+pub fn logs_in_as_service(url: &SecretString) -> anyhow::Result<bool> {
+    Ok(is_service_role(&PostgresUrl::parse(url)?.postgres))
+}
+
+// Supavisor's user names carry the project behind a dot.
+pub(super) fn is_service_role(postgres: &tokio_postgres::Config) -> bool {
+    postgres.get_user().and_then(|user| user.split('.').next()) == Some(SERVICE_ROLE)
+}
+
+/// Lets a role log in with this password.
+pub async fn set_password(
+    owner_url: &SecretString,
+    role: &str,
+    password: &SecretString,
+) -> anyhow::Result<()> {
+    // The server gets the verifier only (RFC 5803): a statement may be logged.
+    let verifier = postgres_protocol::password::scram_sha_256(password.expose_secret().as_bytes());
+    let alter = format!("alter role {role} login password '{verifier}'");
+    once(owner_url, async |client| client.batch_execute(&alter).await)
+        .await
+        .with_context(|| format!("the role {role} could not be altered"))
 }
 
 impl PostgresUrl {
@@ -168,7 +197,7 @@ impl PostgresUrl {
             "this is an owner's URL and leads through a pooler, which drops what makes the service \
              its own role {}: run `speedcoding db login` with the owner's direct URL, and give the service the URL \
              that it prints",
-            super::SERVICE_ROLE
+            SERVICE_ROLE
         );
         Ok(())
     }

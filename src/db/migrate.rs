@@ -6,7 +6,8 @@ use refinery::{Migration, Report, Runner, Target};
 use secrecy::SecretString;
 use tokio_postgres::{Client, error::SqlState};
 
-use super::{SERVICE_ROLE, connect::PostgresUrl, is_caused_by, logs_in_as_service};
+use super::connect::{PostgresUrl, SERVICE_ROLE, logs_in_as_service};
+use crate::error::{describe, is_caused_by};
 
 pub(crate) static MIGRATIONS: Dir = include_dir!("$CARGO_MANIFEST_DIR/sql/migrations");
 const HISTORY: &str = "private.migration_history";
@@ -68,10 +69,7 @@ async fn run(client: &mut Client) -> anyhow::Result<Vec<String>> {
             Ok(_) => break,
             // A replica that is at work may wait for what a migration holds, and hold what it waits for.
             Err(error) if attempt < ATTEMPTS && is_caused_by(&error, is_deadlock) => {}
-            Err(error) => bail!(
-                "the database could not be migrated: {}",
-                super::describe(&error)
-            ),
+            Err(error) => bail!("the database could not be migrated: {}", describe(&error)),
         }
     }
     if !applied.is_empty() {

@@ -1,13 +1,8 @@
 //! The way to PostgreSQL: one statement is one request's transaction and one network round trip.
 
-pub mod challenges;
 pub mod connect;
-pub mod embedded;
-pub mod login;
 pub mod migrate;
 pub mod query;
-pub mod seed;
-pub mod users;
 
 use std::time::{Duration, Instant};
 
@@ -25,14 +20,12 @@ use tokio_postgres::{
 use crate::{
     auth::token::Claims,
     config::{Config, Statements},
+    context,
+    error::describe,
     problem::Problem,
-    telemetry,
 };
-use connect::PostgresUrl;
-use query::Query;
-
-/// The role that the service works as, whoever owns the connection URL.
-pub const SERVICE_ROLE: &str = "speedcoding_api";
+use connect::{PostgresUrl, SERVICE_ROLE, is_service_role};
+use query::Statement;
 
 /// Waiting longer for a connection than this is being overloaded.
 const POOL_WAIT: Duration = Duration::from_secs(5);
@@ -92,7 +85,7 @@ impl Db {
     pub async fn call<T: FromRow>(
         &self,
         caller: Option<&Claims>,
-        query: &Query,
+        query: &Statement,
         params: Params<'_>,
     ) -> Result<T, Problem> {
         let mut rows = self.list(caller, query, params).await?;
@@ -104,7 +97,7 @@ impl Db {
     pub async fn list<T: FromRow>(
         &self,
         caller: Option<&Claims>,
-        query: &Query,
+        query: &Statement,
         params: Params<'_>,
     ) -> Result<Vec<T>, Problem> {
         let caller = caller.map(Json);
@@ -117,16 +110,20 @@ impl Db {
     /// A request on the identity tables, before anybody is known: at most one row.
     pub async fn identity<T: FromRow>(
         &self,
-        query: &Query,
+        query: &Statement,
         params: Params<'_>,
     ) -> Result<Option<T>, Problem> {
         Ok(self.rows(query, params).await?.pop())
     }
 
-    async fn rows<T: FromRow>(&self, query: &Query, params: Params<'_>) -> Result<Vec<T>, Problem> {
+    async fn rows<T: FromRow>(
+        &self,
+        query: &Statement,
+        params: Params<'_>,
+    ) -> Result<Vec<T>, Problem> {
         let started = Instant::now();
         let rows = self.timed(query, params).await;
-        telemetry::note_database(started.elapsed());
+        context::note_database(started.elapsed());
         metrics::histogram!("db_call_duration_seconds", "query" => query.name)
             .record(started.elapsed());
         rows?
@@ -141,7 +138,7 @@ impl Db {
     }
 
     /// Waiting for a connection is waiting for the database.
-    async fn timed(&self, query: &Query, params: Params<'_>) -> Result<Vec<Row>, Problem> {
+    async fn timed(&self, query: &Statement, params: Params<'_>) -> Result<Vec<Row>, Problem> {
         let client = self.pool.get().await?;
         let rows = match self.send(&client, query, params).await {
             Err(error) if is_stale(&error) => {
@@ -161,7 +158,7 @@ impl Db {
     async fn send(
         &self,
         client: &Client,
-        query: &Query,
+        query: &Statement,
         params: Params<'_>,
     ) -> Result<Vec<Row>, tokio_postgres::Error> {
         match self.statements {
@@ -228,16 +225,6 @@ impl FromRow for Found {
     }
 }
 
-/// Whether a connection URL logs in as the service's role itself, which cannot migrate.
-pub fn logs_in_as_service(url: &SecretString) -> anyhow::Result<bool> {
-    Ok(is_service_role(&PostgresUrl::parse(url)?.postgres))
-}
-
-// Supavisor's user names carry the project behind a dot.
-fn is_service_role(postgres: &tokio_postgres::Config) -> bool {
-    postgres.get_user().and_then(|user| user.split('.').next()) == Some(SERVICE_ROLE)
-}
-
 /// 0A000: the cached plan must not change its result; 42883: the function is another one now;
 /// 26000: a pooler has lost the statement.
 fn is_stale(error: &tokio_postgres::Error) -> bool {
@@ -259,27 +246,4 @@ fn is_broken(error: &tokio_postgres::Error) -> bool {
             .is_some_and(|severity| matches!(severity, Severity::Fatal | Severity::Panic)),
         None => true,
     }
-}
-
-/// Whether it is such an error, or one of its causes is.
-pub(crate) fn is_caused_by<T: std::error::Error + 'static>(
-    error: &(dyn std::error::Error + 'static),
-    is_meant: impl Fn(&T) -> bool,
-) -> bool {
-    causes(error).any(|error| error.downcast_ref().is_some_and(&is_meant))
-}
-
-/// An error with its causes: tokio-postgres says only "db error" by itself.
-pub(crate) fn describe(error: &(dyn std::error::Error + 'static)) -> String {
-    causes(error)
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(": ")
-}
-
-/// An error, what caused it, what caused that.
-fn causes<'a>(
-    error: &'a (dyn std::error::Error + 'static),
-) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
-    std::iter::successors(Some(error), |error| error.source())
 }

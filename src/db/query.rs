@@ -3,7 +3,7 @@
 use tokio_postgres::types::Type;
 
 /// A statement. The file, the handler and the SQL function bear its name.
-pub struct Query {
+pub struct Statement {
     /// The file in `sql/queries`, without its ending.
     pub name: &'static str,
     /// The file's text.
@@ -16,14 +16,14 @@ macro_rules! queries {
     ($($constant:ident = $name:literal ($($ty:ident),*);)*) => {
         $(
             #[doc = concat!("`sql/queries/", $name, ".sql`")]
-            pub const $constant: Query = Query {
+            pub const $constant: Statement = Statement {
                 name: $name,
                 sql: include_str!(concat!("../../sql/queries/", $name, ".sql")),
                 types: &[$(Type::$ty),*],
             };
         )*
         /// All of them: checked when the service connects.
-        pub const ALL: &[Query] = &[$($constant),*];
+        pub const ALL: &[Statement] = &[$($constant),*];
     };
 }
 

@@ -5,8 +5,8 @@ use std::{collections::BTreeSet, fs, path::Path};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use speedcoding::{
-    challenge_file,
-    db::{self, migrate::migrate},
+    db::migrate::migrate,
+    operate::{challenge_file, challenges},
 };
 use tokio_postgres::Client;
 
@@ -543,7 +543,7 @@ async fn of_two_loads_at_once_one_finds_it_done() {
         async move {
             let file = puzzle("Puzzle", variants(1..=50));
             let challenge = challenge_file::read(file.as_bytes()).expect("a challenge");
-            let loaded = db::challenges::load(&url, &challenge, |_, _| {}).await;
+            let loaded = challenges::load(&url, &challenge, |_, _| {}).await;
             loaded.expect("a database").expect("loaded").to_string()
         }
     }));

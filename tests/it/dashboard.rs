@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
-use speedcoding::db::{migrate::migrate, seed::seed};
+use speedcoding::{db::migrate::migrate, operate::seed::seed};
 use tokio_postgres::{Client, SimpleQueryMessage};
 
 use crate::support::{

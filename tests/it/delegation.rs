@@ -10,7 +10,7 @@ use std::{
 
 use reqwest::{Method, StatusCode, header};
 use serde_json::{Value, json};
-use speedcoding::db::{embedded::Embedded, migrate::migrate};
+use speedcoding::{db::migrate::migrate, embedded::Embedded};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},

@@ -172,7 +172,7 @@ fn each_refusal_shows_an_example_of_each_of_its_codes() {
             for example in shown {
                 let code = text(example, "/code");
                 assert!(
-                    speedcoding::codes::CODES
+                    speedcoding::openapi::codes::CODES
                         .iter()
                         .any(|known| known.name == code
                             && example["status"] == known.status
@@ -443,7 +443,7 @@ async fn every_answer_bears_an_id_of_its_own() {
 #[test]
 fn the_page_on_errors_lists_every_code() {
     let page = std::fs::read_to_string("docs/errors.md").expect("docs/errors.md");
-    let rows: Vec<_> = speedcoding::codes::CODES
+    let rows: Vec<_> = speedcoding::openapi::codes::CODES
         .iter()
         .map(|code| format!("| {} | `{}` | {} |", code.status, code.name, code.meaning))
         .collect();
@@ -478,7 +478,7 @@ fn every_code_that_the_database_refuses_with_is_listed() {
             for code in code.split('\'').filter(|word| word.contains('_')) {
                 found += 1;
                 assert!(
-                    speedcoding::codes::CODES
+                    speedcoding::openapi::codes::CODES
                         .iter()
                         .any(|known| known.name == code && known.status == status),
                     "{}: {status} {code}",

@@ -5,7 +5,7 @@ use std::{num::NonZeroU32, time::Duration};
 use governor::{Quota, RateLimiter, clock::FakeRelativeClock, middleware::NoOpMiddleware};
 use reqwest::Method;
 use serde_json::{Value, json};
-use speedcoding::limits::States;
+use speedcoding::limits::table::States;
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},

@@ -1,7 +1,7 @@
 //! On what Supabase gives a project: an owner without superuser, and default privileges that give clients all.
 
 use secrecy::{ExposeSecret, SecretString};
-use speedcoding::db::{embedded::Embedded, migrate::migrate};
+use speedcoding::{db::migrate::migrate, embedded::Embedded};
 use tokio_postgres::Client;
 
 use crate::support::{

@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 use secrecy::SecretString;
-use speedcoding::db::{embedded::Embedded, migrate::migrate};
+use speedcoding::{db::migrate::migrate, embedded::Embedded};
 use tokio_postgres::{Client, types::Type};
 
 use crate::support::{

@@ -5,7 +5,7 @@ use std::{fs, time::Duration};
 use poem::{Server, endpoint::make_sync, listener::TcpAcceptor};
 use reqwest::{Method, header};
 use secrecy::ExposeSecret;
-use speedcoding::connection::Attended;
+use speedcoding::http::connection::Attended;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
-use speedcoding::db::seed::seed;
+use speedcoding::operate::seed::seed;
 use tokio_postgres::Client;
 
 use crate::{

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 use speedcoding::{
     db::{migrate::migrate, query},
-    doctor::ROLES,
+    operate::doctor::catalog::ROLES,
 };
 use tokio_postgres::Client;
 

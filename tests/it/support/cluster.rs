@@ -10,7 +10,7 @@ use std::{
 };
 
 use secrecy::{ExposeSecret, SecretString};
-use speedcoding::db::{embedded::Embedded, migrate::migrate};
+use speedcoding::{db::migrate::migrate, embedded::Embedded};
 use tokio::sync::{Mutex, OnceCell};
 use tokio_postgres::{Client, NoTls};
 

@@ -7,13 +7,14 @@ use anyhow::{Context, ensure};
 use poem::http::StatusCode;
 use serde_json::{Map, Value, json};
 
-use crate::{
+use super::{
+    Refusals,
     codes::{By, CODES, Code},
-    problem::Problem,
 };
+use crate::problem::Problem;
 
 /// Examples by schema, such that a request's can be pasted. Linters hold them against their schemas.
-const EXAMPLES: &str = include_str!("../openapi/examples.yaml");
+const EXAMPLES: &str = include_str!("../../openapi/examples.yaml");
 /// The same for what stands in paths, by name.
 const PARAMETERS: [(&str, &str); 2] = [("slug", "slack-clone"), ("username", "ada")];
 /// What may be wrong with what stands in paths and queries.
@@ -53,7 +54,11 @@ const POLICY: Header = (
 );
 
 /// Completes the document that poem-openapi writes; `bodies` are the schemas of request bodies.
-pub fn complete(document: &mut Value, bodies: &[String]) -> anyhow::Result<()> {
+pub fn complete(
+    document: &mut Value,
+    bodies: &[String],
+    refusals: &[Refusals],
+) -> anyhow::Result<()> {
     tidy(document);
     complete_schemas(&mut document["components"]["schemas"], bodies)?;
     order_tags(document);
@@ -61,7 +66,7 @@ pub fn complete(document: &mut Value, bodies: &[String]) -> anyhow::Result<()> {
     for operation in operations(document) {
         complete_operation(operation, &described);
     }
-    add_problems(document)
+    add_problems(document, refusals)
 }
 
 /// Takes out what says nothing, and what poem-openapi spells in its own way.
@@ -198,15 +203,20 @@ fn complete_operation(operation: &mut Map<String, Value>, schemas: &Value) {
 }
 
 /// Says of each operation which problems it answers with, and by which codes.
-fn add_problems(document: &mut Value) -> anyhow::Result<()> {
+fn add_problems(document: &mut Value, refusals: &[Refusals]) -> anyhow::Result<()> {
     let schemas = document["components"]["schemas"].clone();
     let (mut ids, mut examples) = (Vec::new(), Map::new());
     // What operations say of a status, with how many say just that.
     let mut said: BTreeMap<u16, Vec<(Value, usize)>> = BTreeMap::new();
     for operation in operations(document) {
         let mut statuses: BTreeMap<u16, Vec<&Code>> = BTreeMap::new();
+        let own = refusals
+            .iter()
+            .filter(|(id, _)| operation["operationId"] == *id);
+        let own: Vec<&str> = own.flat_map(|(_, codes)| *codes).copied().collect();
         for code in CODES {
-            if code.answered_by.iter().any(|by| by.means(operation)) {
+            let is_own = own.contains(&code.name);
+            if is_own || code.answered_by.iter().any(|by| by.means(operation)) {
                 statuses.entry(code.status).or_default().push(code);
             }
         }
@@ -230,18 +240,13 @@ fn add_problems(document: &mut Value) -> anyhow::Result<()> {
     }
     share_responses(document, said);
     document["components"]["examples"] = examples.into();
-    for code in CODES {
-        for by in code.answered_by {
-            if let By::Operation(id) = by {
-                ensure!(
-                    ids.iter().any(|known| known == id),
-                    "{}: no operation {id}",
-                    code.name
-                );
-            }
+    let names: Vec<_> = CODES.iter().map(|code| code.name).collect();
+    for (id, codes) in refusals {
+        ensure!(ids.iter().any(|known| known == id), "no operation {id}");
+        for code in *codes {
+            ensure!(names.contains(code), "{id}: no code {code}");
         }
     }
-    let names: Vec<_> = CODES.iter().map(|code| code.name).collect();
     document["components"]["schemas"]["Problem"]["properties"]["code"]["enum"] = json!(names);
     Ok(())
 }
@@ -323,7 +328,6 @@ impl By {
             By::Body => has("requestBody"),
             By::Token => !security.is_empty(),
             By::RequiredToken => !security.is_empty() && !security.contains(&json!({})),
-            By::Operation(id) => operation["operationId"] == json!(id),
         }
     }
 }

@@ -32,7 +32,7 @@ impl Account {
             ids: None,
             has_guard: false,
         };
-        if is_root() {
+        if Uid::effective().is_root() {
             let (name, ids) = account_for_root(&files.cluster())?;
             account.ids = Some(ids);
             let can_enter = account
@@ -99,11 +99,6 @@ impl Account {
             None => Ok(()),
         }
     }
-}
-
-/// Whether this process acts as root.
-pub(super) fn is_root() -> bool {
-    Uid::effective().is_root()
 }
 
 /// Sends a signal to a server.

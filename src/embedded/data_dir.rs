@@ -12,12 +12,12 @@ use std::{
 
 use anyhow::{Context, Result};
 use fs_err::{self as fs, OpenOptions, os::unix::fs::OpenOptionsExt};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, Uid};
 use tempfile::TempDir;
 use tracing::warn;
 
-use super::account::is_root;
-
+/// The oldest major version that the migrations run on.
+pub(super) const OLDEST_MAJOR: u32 = 15;
 const LOG_LIMIT_BYTES: u64 = 10 * 1024 * 1024;
 /// A Unix socket's path may be this long; the kernels differ by four bytes.
 const SOCKET_PATH_LIMIT: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
@@ -44,7 +44,11 @@ impl DataDir {
         if !path.is_dir() {
             fs::create_dir_all(path)?;
             // The server's account must pass through, whatever root's umask is.
-            let mode = if is_root() { 0o711 } else { 0o700 };
+            let mode = if Uid::effective().is_root() {
+                0o711
+            } else {
+                0o700
+            };
             fs::set_permissions(path, Permissions::from_mode(mode))?;
         }
         let is_ours = |name: &str| path.join(name).exists();

@@ -1,12 +1,11 @@
-//! Passwords for roles that log in: so that the service need not know an owner's URL, nor PostgREST the service's.
+//! `speedcoding db login`: the service's own login, so that it need not know an owner's URL.
 
-use anyhow::Context;
 use aws_lc_rs::rand;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
-use super::{SERVICE_ROLE, connect::once, logs_in_as_service};
+use crate::db::connect::{SERVICE_ROLE, logs_in_as_service, set_password};
 
 /// Gives the service's role a new random password, and returns the URL that it logs in with.
 pub async fn give_password(owner_url: &SecretString) -> anyhow::Result<SecretString> {
@@ -32,18 +31,4 @@ pub async fn give_password(owner_url: &SecretString) -> anyhow::Result<SecretStr
         .and_then(|()| url.set_password(Some(password.expose_secret())))
         .map_err(|()| anyhow::anyhow!("the owner's URL names no host"))?;
     Ok(url.to_string().into())
-}
-
-/// Lets a role log in with this password.
-pub async fn set_password(
-    owner_url: &SecretString,
-    role: &str,
-    password: &SecretString,
-) -> anyhow::Result<()> {
-    // The server gets the verifier only (RFC 5803): a statement may be logged.
-    let verifier = postgres_protocol::password::scram_sha_256(password.expose_secret().as_bytes());
-    let alter = format!("alter role {role} login password '{verifier}'");
-    once(owner_url, async |client| client.batch_execute(&alter).await)
-        .await
-        .with_context(|| format!("the role {role} could not be altered"))
 }

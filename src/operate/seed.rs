@@ -3,7 +3,7 @@
 use anyhow::Context;
 use secrecy::SecretString;
 
-use super::connect::once;
+use crate::db::connect::once;
 
 const SEASON: &str = include_str!("../../supabase/seed.sql");
 

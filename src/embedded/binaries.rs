@@ -12,11 +12,11 @@ use std::{
 use anyhow::{Context, Result, anyhow, ensure};
 use glob::{Pattern, glob};
 
-use super::{account::Account, data_dir::DataDir};
+use super::{
+    account::Account,
+    data_dir::{DataDir, OLDEST_MAJOR},
+};
 use crate::config::{Binaries, BinariesFrom};
-
-/// The oldest major version that the migrations run on.
-pub(super) const OLDEST_MAJOR: u32 = 15;
 
 /// Where packages put PostgreSQL: Debian, Red Hat, Alpine, Homebrew on three systems, Postgres.app, source builds.
 const USUAL_DIRS: [&str; 10] = [

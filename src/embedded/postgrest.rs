@@ -26,7 +26,7 @@ use super::{
     data_dir::DataDir,
     env_file::EnvFile,
 };
-use crate::db::login;
+use crate::db::connect::set_password;
 
 /// The role that PostgREST logs in as, and becomes another from.
 const ROLE: &str = "authenticator";
@@ -81,7 +81,7 @@ impl PostgRest {
         let url = format!("http://{}:{port}{root}", Ipv4Addr::LOCALHOST);
         env.set("POSTGREST_URL", &url);
         env.save(files.path())?;
-        login::set_password(embedded.url(), ROLE, &password).await?;
+        set_password(embedded.url(), ROLE, &password).await?;
 
         let mut database = Url::parse(embedded.url().expose_secret())?;
         database

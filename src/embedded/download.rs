@@ -26,7 +26,7 @@ use tokio::{runtime, time};
 use tracing::{Dispatch, Level, dispatcher, info, instrument::WithSubscriber};
 use url::Url;
 
-use super::{binaries::OLDEST_MAJOR, data_dir::DataDir};
+use super::data_dir::{DataDir, OLDEST_MAJOR};
 use crate::config::Binaries;
 
 /// The newest major version that is tested, and supported for the longest time: until November 2030.

@@ -1,6 +1,5 @@
-//! Every code that a problem can have: its status, what it means, which operations answer with it.
-//!
-//! The document's 4xx and 5xx responses are made from this table, and the one in docs/errors.md is held against it.
+//! Every code that a problem can have: its status and its meaning. Which operations answer with it stands beside them, in
+//! `api`; the document's 4xx and 5xx responses and docs/errors.md are made from both.
 
 /// A problem's code.
 pub struct Code {
@@ -10,13 +9,13 @@ pub struct Code {
     pub name: &'static str,
     /// What it means and what to do about it, in Markdown.
     pub meaning: &'static str,
-    /// Who answers with it; nobody where no operation is reached.
+    /// The kinds of operations that all answer with it. What single operations answer with stands beside them, in `api`.
     pub answered_by: &'static [By],
     /// What the problem says beyond the members that all have.
     pub members: &'static [Member],
 }
 
-/// Operations, by what they have in common or by id.
+/// Operations, by what they have in common.
 pub enum By {
     /// Every operation.
     Every,
@@ -28,8 +27,6 @@ pub enum By {
     Token,
     /// Those that need a token.
     RequiredToken,
-    /// The one with this id.
-    Operation(&'static str),
 }
 
 /// A further member of a problem.
@@ -81,7 +78,7 @@ const NEXT_MILESTONE: &[Member] = &[Member {
     example: "2",
 }];
 
-use By::{Body, Every, Input, Operation, RequiredToken, Token};
+use By::{Body, Every, Input, RequiredToken, Token};
 
 /// By status.
 pub const CODES: &[Code] = &[
@@ -106,7 +103,7 @@ pub const CODES: &[Code] = &[
     code(
         400,
         "unknown_milestone",
-        &[Operation("verify_milestone"), Operation("attest_milestone")],
+        &[],
         "The challenge has no milestone of this number.",
     ),
     code(400, "bad_request", &[], "The request cannot be understood."),
@@ -137,57 +134,35 @@ pub const CODES: &[Code] = &[
     code(
         401,
         "wrong_credentials",
-        &[Operation("login")],
+        &[],
         "The user name or the password is wrong.",
     ),
     code(
         401,
         "invalid_refresh_token",
-        &[Operation("refresh")],
+        &[],
         "The refresh token is none of this service, or its sign-in has ended: log in again.",
     ),
     code(
         401,
         "refresh_token_reused",
-        &[Operation("refresh")],
+        &[],
         "The refresh token was used before: somebody may have a copy, so its sign-in has ended. Log in again.",
     ),
-    code(
-        403,
-        "account_banned",
-        &[Token, Operation("login"), Operation("refresh")],
-        "The account is banned.",
-    ),
+    code(403, "account_banned", &[Token], "The account is banned."),
     code(
         403,
         "wrong_password",
-        &[Operation("change_password"), Operation("delete_me")],
+        &[],
         "The password that was asked for again is wrong.",
     ),
     code(
         403,
         "role_required",
-        &[
-            Operation("attest_milestone"),
-            Operation("claim_submission"),
-            Operation("release_submission"),
-            Operation("review_submission"),
-            Operation("reopen_submission"),
-        ],
+        &[],
         "It takes another role: a moderator's or a verifier's.",
     ),
-    code(
-        403,
-        "own_run",
-        &[
-            Operation("attest_milestone"),
-            Operation("claim_submission"),
-            Operation("release_submission"),
-            Operation("review_submission"),
-            Operation("reopen_submission"),
-        ],
-        "Nobody judges their own run.",
-    ),
+    code(403, "own_run", &[], "Nobody judges their own run."),
     code(
         403,
         "audit_log_append_only",
@@ -198,77 +173,44 @@ pub const CODES: &[Code] = &[
     code(
         404,
         "sign_in_not_found",
-        &[Operation("end_sign_in")],
+        &[],
         "There is no such sign-in of yours: `GET /auth/sign-ins` lists them.",
     ),
     code(
         404,
         "challenge_not_found",
-        &[
-            Operation("list_submissions"),
-            Operation("start_session"),
-            Operation("get_challenge"),
-            Operation("get_leaderboard"),
-            Operation("get_standing"),
-            Operation("list_records"),
-        ],
+        &[],
         "There is no such challenge: `GET /challenges` lists them.",
     ),
     code(
         404,
         "challenge_not_ranked",
-        &[
-            Operation("get_leaderboard"),
-            Operation("get_standing"),
-            Operation("list_records"),
-        ],
+        &[],
         "The challenge has no boards: its runs are not ranked.",
     ),
-    code(
-        404,
-        "user_not_found",
-        &[Operation("get_user")],
-        "There is no user of this name.",
-    ),
+    code(404, "user_not_found", &[], "There is no user of this name."),
     code(
         404,
         "session_not_found",
-        &[
-            Operation("end_session"),
-            Operation("abandon_session"),
-            Operation("get_session"),
-            Operation("verify_milestone"),
-            Operation("attest_milestone"),
-            Operation("get_milestone_input"),
-        ],
+        &[],
         "There is no such session, or it is not yours to see.",
     ),
     code(
         404,
         "no_running_session",
-        &[Operation("get_current_session")],
+        &[],
         "No session of yours is running.",
     ),
     code(
         404,
         "input_not_found",
-        &[
-            Operation("verify_milestone"),
-            Operation("get_milestone_input"),
-        ],
+        &[],
         "The milestone has no input: it is not passed by an answer.",
     ),
     code(
         404,
         "submission_not_found",
-        &[
-            Operation("get_submission"),
-            Operation("update_submission"),
-            Operation("claim_submission"),
-            Operation("release_submission"),
-            Operation("review_submission"),
-            Operation("reopen_submission"),
-        ],
+        &[],
         "There is no such submission, or it is not yours to see.",
     ),
     code(
@@ -280,112 +222,86 @@ pub const CODES: &[Code] = &[
     code(
         409,
         "username_taken",
-        &[Operation("register")],
+        &[],
         "This user name is taken: choose another.",
     ),
     code(
         409,
         "session_already_running",
-        &[Operation("start_session")],
+        &[],
         "A session of yours is running, `sessionId`: end or abandon it first.",
     )
     .with(SESSION_ID),
     code(
         409,
         "session_already_ended",
-        &[
-            Operation("end_session"),
-            Operation("abandon_session"),
-            Operation("verify_milestone"),
-            Operation("attest_milestone"),
-            Operation("get_milestone_input"),
-        ],
+        &[],
         "The session has already ended; an end that is repeated must send the same data.",
     )
     .with(SESSION_ID),
     code(
         409,
         "session_expired",
-        &[
-            Operation("end_session"),
-            Operation("abandon_session"),
-            Operation("verify_milestone"),
-            Operation("attest_milestone"),
-            Operation("get_milestone_input"),
-        ],
+        &[],
         "The session ran past its deadline.",
     )
     .with(SESSION_ID),
     code(
         409,
         "milestone_out_of_order",
-        &[
-            Operation("verify_milestone"),
-            Operation("get_milestone_input"),
-        ],
+        &[],
         "The challenge's milestones come in order: `nextMilestone` is next.",
     )
     .with(NEXT_MILESTONE),
     code(
         409,
         "milestone_not_pending",
-        &[Operation("attest_milestone")],
+        &[],
         "The milestone does not wait for a verdict.",
     ),
     code(
         409,
         "milestone_passed",
-        &[Operation("attest_milestone")],
+        &[],
         "The milestone is passed, and stays passed.",
     ),
     code(
         409,
         "submission_pending",
-        &[Operation("reopen_submission")],
+        &[],
         "The submission is PENDING: there is nothing to reopen.",
     ),
     code(
         409,
         "submission_already_reviewed",
-        &[
-            Operation("claim_submission"),
-            Operation("review_submission"),
-        ],
+        &[],
         "The submission is decided on: it is `submissionStatus`.",
     )
     .with(SUBMISSION_STATUS),
     code(
         409,
         "submission_approved",
-        &[Operation("update_submission")],
+        &[],
         "An approved submission cannot be edited.",
     ),
     code(
         409,
         "submission_claimed",
-        &[
-            Operation("claim_submission"),
-            Operation("release_submission"),
-            Operation("review_submission"),
-            Operation("reopen_submission"),
-        ],
+        &[],
         "Another moderator, `claimedBy`, has taken the submission.",
     )
     .with(CLAIMED_BY),
     code(
         409,
         "stale_revision",
-        &[
-            Operation("update_submission"),
-            Operation("review_submission"),
-        ],
+        &[],
         "The submission has changed since: it is at `revision` now.",
     )
     .with(REVISION),
     code(
         409,
         "video_required",
-        &[Operation("review_submission")],
+        &[],
         "A run without a recording cannot be approved.",
     ),
     code(
@@ -487,18 +403,14 @@ pub const CODES: &[Code] = &[
     code(
         429,
         "attempt_cooldown",
-        &[Operation("verify_milestone")],
+        &[],
         "The last attempt failed: the next is judged from `nextAttemptAt` on.",
     )
     .with(NEXT_ATTEMPT),
     code(
         429,
         "too_many_failed_logins",
-        &[
-            Operation("login"),
-            Operation("change_password"),
-            Operation("delete_me"),
-        ],
+        &[],
         "Too many wrong passwords: try again after `Retry-After`.",
     ),
     code(

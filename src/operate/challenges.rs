@@ -10,8 +10,8 @@ use tokio_postgres::{
 };
 use uuid::Uuid;
 
-use super::connect::once;
-use crate::challenge_file::{Challenge, Variant};
+use super::challenge_file::{Challenge, Variant};
+use crate::db::connect::once;
 
 const LOAD_CHALLENGE: &str = include_str!("../../sql/owner/load_challenge.sql");
 const LOAD_INPUTS: &str = include_str!("../../sql/owner/load_inputs.sql");

@@ -6,8 +6,7 @@ use poem_openapi::{
     registry::{MetaSecurityScheme, Registry},
 };
 
-use super::token::Claims;
-use crate::{app::State, problem::Problem, telemetry};
+use crate::{auth::token::Claims, context, problem::Problem, state::State};
 
 const SCHEME: &str = "bearer";
 
@@ -20,7 +19,7 @@ pub struct Anyone(pub Option<Claims>);
 /// What the token of a request says, once it is verified; nothing where none was sent, or only the key that every
 /// visitor has.
 pub fn claims(request: &Request) -> Result<Option<Claims>, Problem> {
-    // `limits::limit` has verified it, and has put it there.
+    // `layers::limit` has verified it, and has put it there.
     if let Some(claims) = request.data::<Claims>() {
         return Ok(Some(claims.clone()));
     }
@@ -48,7 +47,7 @@ pub fn claims(request: &Request) -> Result<Option<Claims>, Problem> {
         return Ok(None);
     }
     let claims = state.auth.access.verify(token)?;
-    telemetry::note_caller(claims.sub);
+    context::note_caller(claims.sub);
     Ok(Some(claims))
 }
 

@@ -6,7 +6,7 @@ use postgres_from_row::FromRow;
 use secrecy::SecretString;
 use tokio_postgres::types::{ToSql, Type};
 
-use super::{SERVICE_ROLE, connect::once, logs_in_as_service};
+use crate::db::connect::{SERVICE_ROLE, logs_in_as_service, once};
 
 const SET_ROLE: &str = include_str!("../../sql/owner/set_role.sql");
 

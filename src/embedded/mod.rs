@@ -13,11 +13,7 @@ mod download;
 mod env_file;
 pub mod postgrest;
 
-use std::{
-    env, io,
-    path::{Path, PathBuf},
-    thread,
-};
+use std::{io, path::Path, pin::pin, thread};
 
 use anyhow::{Context, Result, bail};
 use nix::{sys::signal::Signal, unistd::Pid};
@@ -29,7 +25,10 @@ use tokio::{
 use tokio_postgres::{NoTls, error::SqlState};
 use tracing::{info, warn};
 
-use crate::{config::Binaries, db::describe};
+use crate::{
+    config::{Binaries, Config},
+    error::describe,
+};
 use cluster::{Cluster, REMAINS_WITHIN, STOPPED_WITHIN};
 use data_dir::DataDir;
 use env_file::{EnvFile, connection_url};
@@ -175,18 +174,30 @@ impl Drop for Embedded {
     }
 }
 
-/// Where data lives by default: `/var/lib/speedcoding` for root, else `$XDG_DATA_HOME/speedcoding` or its default.
-#[must_use]
-pub fn default_data_dir() -> PathBuf {
-    if account::is_root() {
-        return PathBuf::from("/var/lib/speedcoding");
+/// Starts the private PostgreSQL; nothing where it is asked to stop meanwhile. Then the start is seen through all the
+/// same, so that nothing of it is left behind.
+pub async fn start_unless_stopped(
+    config: &Config,
+    stop: &mut impl AsyncFnMut(),
+) -> anyhow::Result<Option<Embedded>> {
+    let mut starting = pin!(Embedded::start_from(
+        &config.binaries,
+        &config.data_dir,
+        &[]
+    ));
+    tokio::select! {
+        started = &mut starting => return started.map(Some),
+        () = stop() => {}
     }
-    env::var_os("XDG_DATA_HOME")
-        .map(PathBuf::from)
-        .filter(|path| path.is_absolute())
-        .or_else(|| env::home_dir().map(|home| home.join(".local/share")))
-        .unwrap_or_default()
-        .join("speedcoding")
+    tracing::info!("stopping as soon as PostgreSQL has started; a second Ctrl-C ends it at once");
+    tokio::select! {
+        // What fails now need not be told: Ctrl-C in a terminal reaches initdb, too.
+        started = starting => if let Ok(embedded) = started {
+            embedded.stop().await;
+        },
+        () = stop() => {}
+    }
+    Ok(None)
 }
 
 /// The life of the embedded server's thread: start, report, wait for the end.

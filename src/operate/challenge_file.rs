@@ -12,6 +12,8 @@ use std::{
 
 use toml::de::{DeTable, DeValue};
 
+use crate::text::is_hidden;
+
 /// A challenge as its file describes it.
 pub struct Challenge {
     pub slug: String,
@@ -286,11 +288,6 @@ fn is_slug(text: &str) -> bool {
                 .bytes()
                 .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
     })
-}
-
-/// What a terminal obeys, and what turns the direction of the text that follows: as in the database.
-pub fn is_hidden(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 fn is_of_name(c: char) -> bool {

@@ -1,0 +1,222 @@
+//! The layers around the operations. `router` puts them in order, and says why in that order.
+
+use std::{sync::Arc, time::Duration};
+
+use http_body_util::combinators::BoxBody;
+use poem::{
+    Body, Endpoint, EndpointExt, IntoResponse, Request, Response, Result,
+    endpoint::BoxEndpoint,
+    error::MethodNotAllowedError,
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
+    middleware::Cors,
+};
+use poem_openapi::OperationId;
+
+use super::{
+    bearer,
+    respond::{RATE_LIMIT, RATE_LIMIT_POLICY},
+};
+use crate::{
+    api::BASE,
+    limits::{answers::Unread, client::network},
+    openapi::Contract,
+    problem::{Problem, REQUEST_ID},
+    state::State,
+};
+
+/// Larger bodies are refused: the largest that is valid has 200 packages of 214 characters, each of which may be written
+/// as `\u0061`.
+const BODY_LIMIT: usize = 256 * 1024;
+/// Redeeming a refresh token is limited by sign-in alone: a neighbour must not be able to sign people out.
+const REFRESH: &str = "/auth/refresh";
+
+/// Limits every request: by user where a valid token says who it is, by network where none does.
+pub async fn limit<E: Endpoint>(endpoint: Arc<E>, mut request: Request) -> Result<Response> {
+    let limits = &State::of(&request)?.limits;
+    match bearer::claims(&request) {
+        Ok(Some(claims)) => {
+            limits.user.check(&claims.sub)?;
+            // It need not be verified again.
+            request.set_data(claims);
+        }
+        _ if request.uri().path() == REFRESH => {}
+        _ => limits.network.check(&network(limits.client(&request)))?,
+    }
+    Ok(endpoint.call(request).await?.into_response())
+}
+
+/// Answers with nothing that would have the caller hold too much of our memory.
+pub async fn limit_answers<E: Endpoint>(endpoint: Arc<E>, request: Request) -> Result<Response> {
+    let state = State::of(&request)?.clone();
+    let answers = &state.limits.answers;
+    let caller = answers.caller(request.data(), state.limits.client(&request));
+    let mut response = endpoint.call(request).await?.into_response();
+    let bytes = response.take_body().into_bytes().await?;
+    response.set_body(match answers.hold(caller, bytes.len())? {
+        None => Body::from(bytes),
+        Some(held) => Body::from(BoxBody::new(Unread::new(bytes, held))),
+    });
+    Ok(response)
+}
+
+/// What only the contract knows: of a 405 which methods there are, of a parameter what it must be.
+pub async fn explain<E: Endpoint>(endpoint: Arc<E>, request: Request) -> Result<Response> {
+    let contract = request.data::<Arc<Contract>>().cloned();
+    let uri = request.uri().clone();
+    if let (Some(contract), Some(path)) = (&contract, uri.path().strip_prefix(BASE)) {
+        contract.check_text(path, uri.query().unwrap_or_default())?;
+    }
+    match endpoint.call(request).await {
+        Err(error) if error.is::<MethodNotAllowedError>() => {
+            let allowed = match uri.path().strip_prefix(BASE) {
+                Some(path) => contract.and_then(|contract| contract.allowed(path)),
+                None => Some("GET, HEAD".to_owned()),
+            };
+            Err(Problem::from(error)
+                .allowing(allowed.unwrap_or_default())
+                .into())
+        }
+        Err(error) => {
+            let problem = contract.and_then(|contract| contract.explain(&error));
+            let Some(problem) = problem else {
+                return Err(error);
+            };
+            let mut explained = poem::Error::from(problem);
+            if let Some(operation) = error.data::<OperationId>() {
+                explained.set_data(*operation);
+            }
+            Err(explained)
+        }
+        Ok(answer) => Ok(answer.into_response()),
+    }
+}
+
+/// Reads the body up to the limit, whether or not its length was announced.
+pub async fn limit_body<E: Endpoint>(endpoint: Arc<E>, mut request: Request) -> Result<Response> {
+    let body = request.take_body().into_bytes_limit(BODY_LIMIT).await?;
+    request.set_body(body);
+    Ok(endpoint.call(request).await?.into_response())
+}
+
+/// What is sent here is small, and unpacking what was made for that takes a second (RFC 7694 for the answer).
+pub async fn refuse_packed<E: Endpoint>(endpoint: Arc<E>, request: Request) -> Result<Response> {
+    if request.headers().contains_key(header::CONTENT_ENCODING) {
+        return Err(Problem::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "unsupported_media_type",
+            "Send the body as it is, without Content-Encoding.",
+        )
+        .into());
+    }
+    Ok(endpoint.call(request).await?.into_response())
+}
+
+/// A request that takes too long is answered all the same; PostgreSQL cancels its statement earlier.
+pub async fn limit_time<E: Endpoint>(endpoint: Arc<E>, request: Request) -> Result<Response> {
+    let limit = Duration::from_secs(State::of(&request)?.config.request_timeout);
+    let answer = tokio::time::timeout(limit, endpoint.call(request))
+        .await
+        .map_err(|_| {
+            Problem::new(
+                StatusCode::GATEWAY_TIMEOUT,
+                "timeout",
+                "This took too long and was given up: try again.",
+            )
+        })?;
+    Ok(answer?.into_response())
+}
+
+/// What keeps a browser from making more of an answer than it is (OWASP REST Security Cheat Sheet).
+pub async fn add_security_headers<E: Endpoint>(
+    endpoint: Arc<E>,
+    request: Request,
+) -> Result<Response> {
+    // Swagger UI comes as one page with its script and style in it.
+    let policy = if request.uri().path() == "/docs" {
+        "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:; \
+         connect-src 'self'; frame-ancestors 'none'"
+    } else {
+        "default-src 'none'; frame-ancestors 'none'"
+    };
+    let mut response = endpoint.call(request).await?.into_response();
+    let headers: &mut HeaderMap = response.headers_mut();
+    headers.insert(
+        header::CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static(policy),
+    );
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
+    headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
+    headers.insert(
+        header::REFERRER_POLICY,
+        HeaderValue::from_static("no-referrer"),
+    );
+    headers.append(
+        header::VARY,
+        HeaderValue::from_static("Origin, Accept-Encoding"),
+    );
+    // What has a tag may be kept and asked for again; all else is one user's, unless PostgREST says otherwise.
+    let kept = if headers.contains_key(header::ETAG) {
+        "no-cache"
+    } else {
+        "no-store"
+    };
+    headers
+        .entry(header::CACHE_CONTROL)
+        .or_insert(HeaderValue::from_static(kept));
+    Ok(response)
+}
+
+/// Lets pages of the listed origins call the API (the Fetch standard's CORS protocol). Others get no
+/// permission, which is all that it takes; our own pages need none.
+pub fn share_with(origins: &[String], endpoint: BoxEndpoint<'static>) -> BoxEndpoint<'static> {
+    let given = origins.iter().filter(|origin| !origin.is_empty());
+    let origins: Vec<_> = given.cloned().collect();
+    let endpoint = Arc::new(endpoint);
+    let exposed = [
+        REQUEST_ID,
+        header::ETAG,
+        header::RETRY_AFTER,
+        header::LOCATION,
+        // Of PostgREST's answers.
+        header::CONTENT_RANGE,
+        RATE_LIMIT,
+        RATE_LIMIT_POLICY,
+        header::CONTENT_LOCATION,
+        HeaderName::from_static("content-profile"),
+        HeaderName::from_static("preference-applied"),
+    ];
+    let shared = endpoint.clone().with(
+        Cors::new()
+            .allow_origins(origins.iter().map(String::as_str))
+            .expose_headers(exposed)
+            .allow_methods([
+                Method::GET,
+                Method::HEAD,
+                Method::POST,
+                Method::PUT,
+                Method::PATCH,
+                Method::DELETE,
+            ])
+            .allow_credentials(false),
+    );
+    let shared = Arc::new(shared);
+    poem::endpoint::make(move |request: Request| {
+        let (endpoint, shared) = (endpoint.clone(), shared.clone());
+        let origin = request
+            .headers()
+            .get(header::ORIGIN)
+            .and_then(|origin| origin.to_str().ok());
+        let listed = origin.is_some_and(|origin| origins.iter().any(|listed| listed == origin));
+        async move {
+            if listed {
+                shared.call(request).await
+            } else {
+                endpoint.call(request).await
+            }
+        }
+    })
+    .boxed()
+}

@@ -1,0 +1,65 @@
+//! How much one client may ask for and hold, by network, user and sign-in.
+
+pub mod answers;
+pub mod client;
+pub mod failed_logins;
+pub mod rate;
+pub mod table;
+
+use std::{net::IpAddr, sync::Arc};
+
+use poem::Request;
+use uuid::Uuid;
+
+use crate::{
+    auth::Auth,
+    config::{Config, FAILED_LOGINS, TrustedProxies},
+};
+use answers::Answers;
+use failed_logins::FailedLogins;
+use rate::Limit;
+
+/// The limits of this process.
+pub struct Limits {
+    proxies: TrustedProxies,
+    /// Requests without a token, by network.
+    pub network: Limit<IpAddr>,
+    /// Requests with a token, by user.
+    pub user: Limit<Uuid>,
+    /// Registrations, by network.
+    pub register: Limit<IpAddr>,
+    /// Attempts to log in, by network.
+    pub login: Limit<IpAddr>,
+    /// Wrong passwords, by account and network.
+    pub failed_logins: FailedLogins,
+    /// Refreshes, by sign-in.
+    pub refresh: Limit<Uuid>,
+    /// Sessions started and submissions edited, by user: the rules of a session limit what it writes, not how many
+    /// there are.
+    pub runs: Limit<Uuid>,
+    /// What answers take that have not been read.
+    pub answers: Arc<Answers>,
+}
+
+impl Limits {
+    /// As the settings say.
+    pub fn new(config: &Config, auth: &Auth) -> anyhow::Result<Self> {
+        let rates = &config.rate_limits;
+        Ok(Limits {
+            proxies: config.trusted_proxies.clone(),
+            network: Limit::new("network", rates),
+            user: Limit::new("user", rates),
+            register: Limit::new("register", rates),
+            login: Limit::new("login", rates),
+            failed_logins: FailedLogins::new(rates, auth.refresh.key_for(FAILED_LOGINS)?),
+            refresh: Limit::new("refresh", rates),
+            runs: Limit::new("runs", rates),
+            answers: Arc::default(),
+        })
+    }
+
+    /// The address of whoever sends a request.
+    pub fn client(&self, request: &Request) -> IpAddr {
+        client::address(&self.proxies, request)
+    }
+}

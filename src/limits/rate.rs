@@ -1,0 +1,87 @@
+//! A rate that each client is held to, counted in this process.
+
+use std::{hash::Hash, num::NonZeroU32, time::Duration};
+
+use governor::{
+    Quota, RateLimiter,
+    clock::{Clock, MonotonicClock},
+    middleware::StateInformationMiddleware,
+};
+
+use super::table::States;
+use crate::{
+    config::{Rate, RateLimits},
+    context::{LimitState, note_limit},
+    problem::Problem,
+};
+
+/// One limit, for each of any number of clients.
+pub struct Limit<K: Clone + Eq + Hash> {
+    name: &'static str,
+    limiter: Option<(Rate, Limiter<K>)>,
+}
+
+type Limiter<K> = RateLimiter<K, States<K>, MonotonicClock, StateInformationMiddleware>;
+
+fn limiter<K: Clone + Eq + Hash>(rate: &Rate) -> Limiter<K> {
+    let each = Duration::from_secs(rate.seconds.get().into()) / rate.count.get();
+    // No count up to a million makes nothing of a second.
+    let quota = Quota::with_period(each).unwrap_or(Quota::per_second(NonZeroU32::MIN));
+    Limiter::new(
+        quota.allow_burst(rate.count),
+        States::default(),
+        MonotonicClock,
+    )
+}
+
+impl<K: Clone + Eq + Hash> Limit<K> {
+    /// The limit of this name; none, where it has no rate.
+    pub fn new(name: &'static str, rates: &RateLimits) -> Self {
+        let rate = rates.get(name);
+        Limit {
+            name,
+            limiter: rate.map(|rate| (rate, limiter(&rate))),
+        }
+    }
+
+    /// Counts one request of this client, or refuses it.
+    pub fn check(&self, client: &K) -> Result<(), Problem> {
+        let Some((rate, limiter)) = &self.limiter else {
+            return Ok(());
+        };
+        let (outcome, remaining, reset) = match limiter.check_key(client) {
+            Ok(state) => {
+                let remaining = state.remaining_burst_capacity();
+                let used = u64::from(rate.count.get().saturating_sub(remaining));
+                let seconds = used * u64::from(rate.seconds.get());
+                let reset = seconds.div_ceil(rate.count.get().into());
+                (Ok(()), remaining, u32::try_from(reset).unwrap_or(u32::MAX))
+            }
+            Err(until) => {
+                let wait = until.wait_time_from(MonotonicClock.now());
+                // Rounded up: who waits so long is let in.
+                let seconds = u32::try_from(wait.as_secs()).unwrap_or(u32::MAX - 1) + 1;
+                count_refusal(self.name);
+                let detail = format!("Too many requests: try again in {seconds} s.");
+                (
+                    Err(Problem::too_many("rate_limited", detail, seconds)),
+                    0,
+                    seconds,
+                )
+            }
+        };
+        note_limit(LimitState {
+            name: self.name,
+            count: rate.count.get(),
+            seconds: rate.seconds.get(),
+            remaining,
+            reset,
+        });
+        outcome
+    }
+}
+
+/// Counts a refusal in the metrics.
+pub fn count_refusal(limit: &'static str) {
+    metrics::counter!("rate_limited_total", "limit" => limit).increment(1);
+}

@@ -1,0 +1,146 @@
+//! JSON bodies: what an operation takes is held against the document, what it answers with is written by serde.
+
+use std::sync::Arc;
+
+use poem::{FromRequest, IntoResponse, Request, RequestBody, Response, Result, http::StatusCode};
+use poem_openapi::{
+    ApiExtractor,
+    ApiExtractorType,
+    ApiResponse,
+    ExtractParamOptions,
+    payload::Payload,
+    registry::{MetaMediaType, MetaRequest, MetaResponse, MetaResponses, MetaSchemaRef, Registry},
+    // Not `Type` by name: its `is_empty` would be taken for that of strings.
+    types::{self, ParseFromJSON, ToJSON},
+};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
+
+use super::Contract;
+use crate::problem::Problem;
+
+/// Where an operation takes its JSON body from: parsed, and free of mistakes.
+///
+/// Every mistake is reported with its field, not only the first.
+pub struct Body<T>(pub T);
+
+/// What an operation answers with: the type is published by poem-openapi and written by serde, straight into
+/// text. (poem-openapi would build a tree of values first.) Debug builds, hence the tests, hold one against the other.
+pub struct Json<T>(pub T);
+
+impl<'a, T: ParseFromJSON + DeserializeOwned> ApiExtractor<'a> for Body<T> {
+    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::RequestObject];
+
+    type ParamType = ();
+    type ParamRawType = ();
+
+    fn register(registry: &mut Registry) {
+        T::register(registry);
+    }
+
+    fn request_meta() -> Option<MetaRequest> {
+        Some(MetaRequest {
+            description: None,
+            content: vec![MetaMediaType {
+                content_type: "application/json",
+                schema: T::schema_ref(),
+            }],
+            required: true,
+        })
+    }
+
+    async fn from_request(
+        request: &'a Request,
+        body: &mut RequestBody,
+        _options: ExtractParamOptions<Self::ParamType>,
+    ) -> Result<Self> {
+        let bytes = <Vec<u8> as FromRequest>::from_request(request, body).await?;
+        if bytes.is_empty() {
+            return Err(Problem::malformed(
+                "The JSON body is missing: send one, with the header `Content-Type: application/json`.",
+            )
+            .into());
+        }
+        if !request.content_type().is_some_and(is_json) {
+            return Err(Problem::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "unsupported_media_type",
+                "Send JSON, with the header `Content-Type: application/json`.",
+            )
+            .into());
+        }
+        let value: Value = serde_json::from_slice(&bytes)
+            .map_err(|error| Problem::malformed(format!("The body is not valid JSON: {error}.")))?;
+        let contract = request
+            .data::<Arc<Contract>>()
+            .ok_or_else(|| Problem::internal("the contract is not among the request's data"))?;
+        contract.check(&T::name(), &value)?;
+        // What the document cannot say is left for the type to refuse. Not by poem-openapi's own parser: it would
+        // check once more what has just been checked, and compiles every pattern anew for that.
+        let parsed = serde_json::from_value(value).map_err(|error| {
+            Problem::new(
+                StatusCode::BAD_REQUEST,
+                "invalid_request",
+                "The body is not valid here; see /docs.",
+            )
+            .because(error)
+        })?;
+        Ok(Body(parsed))
+    }
+}
+
+/// `application/json`, with or without parameters.
+fn is_json(content_type: &str) -> bool {
+    let essence = content_type.split(';').next().unwrap_or_default().trim();
+    essence.eq_ignore_ascii_case("application/json")
+}
+
+impl<T: types::Type> Payload for Json<T> {
+    const CONTENT_TYPE: &'static str = "application/json; charset=utf-8";
+
+    fn schema_ref() -> MetaSchemaRef {
+        T::schema_ref()
+    }
+
+    fn register(registry: &mut Registry) {
+        T::register(registry);
+    }
+}
+
+impl<T: ToJSON + Serialize> IntoResponse for Json<T> {
+    fn into_response(self) -> Response {
+        debug_assert_eq!(
+            serde_json::to_value(&self.0).ok(),
+            self.0.to_json(),
+            "serde writes {} otherwise than it is published",
+            T::name()
+        );
+        match serde_json::to_vec(&self.0) {
+            Ok(json) => Response::builder()
+                .content_type(Self::CONTENT_TYPE)
+                .body(json),
+            Err(error) => Problem::internal(error).to_response(),
+        }
+    }
+}
+
+impl<T: ToJSON + Serialize> ApiResponse for Json<T> {
+    fn meta() -> MetaResponses {
+        MetaResponses {
+            responses: vec![MetaResponse {
+                description: "",
+                status: Some(200),
+                status_range: None,
+                content: vec![MetaMediaType {
+                    content_type: Self::CONTENT_TYPE,
+                    schema: Self::schema_ref(),
+                }],
+                headers: vec![],
+            }],
+        }
+    }
+
+    fn register(registry: &mut Registry) {
+        T::register(registry);
+    }
+}

@@ -1,0 +1,214 @@
+//! PostgREST: whether it answers, for visitors and by our tokens, and whether it serves the same database.
+
+use anyhow::Context;
+use time::OffsetDateTime;
+use tokio_postgres::types::{ToSql, Type};
+use url::Url;
+use uuid::Uuid;
+
+use super::report::{Report, Status, judge_skew};
+use crate::{
+    auth::Auth,
+    config::Config,
+    db::connect::PostgresUrl,
+    error::describe,
+    postgrest::{self, Answered, Delegate},
+    problem::Problem,
+};
+
+pub async fn look_at_postgrest(config: &Config, is_private: bool, report: &mut Report) {
+    if config.jwt_secret.is_none() && config.jwt_keys.is_none() {
+        let remedy = "set JWT_SECRET: on Supabase the project's JWT secret, else `openssl rand -base64 32` makes one";
+        return report.fail("keys", "neither JWT_SECRET nor JWT_KEYS is set", [remedy]);
+    }
+    let prepared = || {
+        let upstream = postgrest::upstream(config)?;
+        anyhow::Ok((Auth::new(config, None)?, upstream, Delegate::new(config)?))
+    };
+    let (auth, url, delegate) = match prepared() {
+        Ok((auth, Some(url), delegate)) => (auth, url, delegate),
+        Ok((_, None, _)) => {
+            let remedy = if is_private {
+                "put `postgrest` or `postrust` on PATH, or set POSTGREST_URL"
+            } else {
+                "set POSTGREST_URL or SUPABASE_URL"
+            };
+            let found = "none: /rest/v1 answers 501";
+            return report.advise("postgrest", Status::Note, found, [remedy]);
+        }
+        Err(error) => {
+            let remedy = "correct it: `speedcoding --help` explains each setting";
+            return report.fail("settings", format!("{error:#}"), [remedy]);
+        }
+    };
+    const QUESTION: &str = "/users?select=id&limit=10";
+    let asked = async {
+        // Nobody's sign-in: taken for a token it reads what everybody may, and the pre-request refuses it.
+        let token = auth
+            .access
+            .issue(Uuid::nil(), "runner", Uuid::nil(), None)?;
+        let visitor = delegate.ask(QUESTION, None).await?;
+        if let Some(date) = visitor.date {
+            let skew = (OffsetDateTime::now_utc() - date).unsigned_abs();
+            judge_skew("postgrest clock", "PostgREST's", skew, report);
+        }
+        // What goes wrong for visitors does for all, and says nothing of keys.
+        if judge_visitor(config, &url, &visitor, report) {
+            compare_databases(config, &url, &visitor, report).await;
+            let signed_in = delegate.ask(QUESTION, Some(&token)).await?;
+            judge_token(config, &signed_in, report);
+        }
+        Ok(())
+    };
+    let asked: Result<(), Problem> = asked.await;
+    if let Err(problem) = asked {
+        let cause = std::error::Error::source(&problem).map(describe);
+        let cause = cause.unwrap_or_else(|| problem.to_string());
+        let remedy = if is_private {
+            "start it, or correct POSTGREST_URL; of one that the service starts, postgrest.log in DATA_DIR says why \
+             it ended"
+        } else {
+            "start it, or correct POSTGREST_URL or SUPABASE_URL"
+        };
+        let found = format!("{url} does not answer: {cause}");
+        report.fail("postgrest", found, [remedy]);
+    }
+}
+
+const HIDDEN: &str = "hides what the database says";
+const VERBATIM: &str = "start postrust with PGRST_DB_ERRORS_VERBATIM=true; its own log says more";
+
+/// postrust's own codes for errors of the database; PostgREST passes those on as they are.
+fn is_hiding(code: &str) -> bool {
+    matches!(code, "PGRST500" | "PGRST503" | "PGRST504" | "PGRST505")
+}
+
+/// What somebody without a token was told; whether that was an answer.
+fn judge_visitor(config: &Config, url: &Url, answer: &Answered, report: &mut Report) -> bool {
+    let (found, remedy) = match (answer.status, answer.code()) {
+        (200, _) => {
+            report.add("postgrest", Status::Ok, format!("{url} answers visitors"));
+            return true;
+        }
+        (_, code) if is_hiding(code) => (HIDDEN, VERBATIM),
+        (_, "42501") => (
+            "may not read public.users for visitors",
+            "see `privileges` above; its role for visitors must be anon (PGRST_DB_ANON_ROLE)",
+        ),
+        (401 | 403, _) => (
+            "refuses visitors",
+            "SUPABASE_ANON_KEY must be this project's publishable (anon) key",
+        ),
+        (_, "PGRST205" | "42P01") => (
+            "does not know public.users",
+            "notify pgrst, 'reload schema'; as the owner. It must serve this database, with public among its \
+             schemas (PGRST_DB_SCHEMAS)",
+        ),
+        (404, _) if config.postgrest_url.is_none() => (
+            "is not PostgREST",
+            "SUPABASE_URL must name the project, such as https://abcdefghijklmnopqrst.supabase.co",
+        ),
+        (404, _) => (
+            "is not PostgREST",
+            "POSTGREST_URL must name its root, such as http://127.0.0.1:3000; postrust's is beneath /api",
+        ),
+        _ => ("does not serve", "its own log says why"),
+    };
+    report.fail("postgrest", format!("{url} {found}: {answer}"), [remedy]);
+    false
+}
+
+/// Whether whom PostgREST knows is known in our database, too; where it names nobody, that tells nothing.
+async fn compare_databases(config: &Config, url: &Url, answer: &Answered, report: &mut Report) {
+    let known: Vec<&str> = answer
+        .body
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|user| user["id"].as_str())
+        .collect();
+    let counted = async {
+        let database = config.database_url.as_ref().context("no database")?;
+        let (client, _) = PostgresUrl::parse(database)?.connect().await?;
+        let params: [(&(dyn ToSql + Sync), Type); 1] = [(&known, Type::TEXT_ARRAY)];
+        let own = client
+            .query_typed_one(
+                "select count(*) from public.users where id::text = any ($1)",
+                &params,
+            )
+            .await?;
+        anyhow::Ok(own.get::<_, i64>(0))
+    };
+    // Somebody may have gone meanwhile; all of them have not.
+    if !known.is_empty() && matches!(counted.await, Ok(0)) {
+        report.fail(
+            "postgrest",
+            format!(
+                "{url} serves another database: it names users whom DATABASE_URL does not know"
+            ),
+            ["let both name one database: PostgREST's own connection is PGRST_DB_URI"],
+        );
+    }
+}
+
+/// What somebody was told whose token is ours, and whose sign-in has never been.
+fn judge_token(config: &Config, answer: &Answered, report: &mut Report) {
+    const ACCEPTED: &str = "PostgREST accepts our tokens";
+    match (answer.status, answer.code()) {
+        (401, "PT401") => {
+            report.add("keys", Status::Ok, ACCEPTED);
+            report.add(
+                "pre-request",
+                Status::Ok,
+                "PostgREST asks whether a sign-in is alive",
+            );
+        }
+        (200, _) => {
+            report.add("keys", Status::Ok, ACCEPTED);
+            let found =
+                "at PostgREST's own address a token of an ended sign-in is good until it expires";
+            let remedies = [
+                "alter role authenticator set pgrst.db_pre_request = 'speedcoding.check_request';",
+                "notify pgrst, 'reload config';",
+                "where that is not permitted: PGRST_DB_PRE_REQUEST=speedcoding.check_request, among PostgREST's own settings",
+            ];
+            report.advise("pre-request", Status::Warning, found, remedies);
+        }
+        (_, "42501") => {
+            let remedies = ["see `privileges` and `owners` above"];
+            report.fail(
+                "pre-request",
+                format!("PostgREST may not ask: {answer}"),
+                remedies,
+            );
+        }
+        // It is the pre-request that says no here, or something else in the database: of keys that tells nothing.
+        (_, code) if is_hiding(code) => {
+            let found = format!("PostgREST {HIDDEN}, such as why a token is refused: {answer}");
+            report.fail("errors", found, [VERBATIM]);
+        }
+        (401, _) => {
+            let mut remedies = [
+                "JWT_SECRET must be what PostgREST verifies with: on Supabase the project's JWT secret (Project \
+                 Settings, JWT keys), with a PostgREST of your own its PGRST_JWT_SECRET",
+                "with JWT_KEYS it verifies with their public set: docs/keys.md",
+            ];
+            if config.jwt_keys.is_some() {
+                remedies.reverse();
+            }
+            report.fail(
+                "keys",
+                format!("PostgREST refuses our tokens: {answer}"),
+                remedies,
+            );
+        }
+        _ => {
+            let remedies = ["PostgREST's own log says why"];
+            report.fail(
+                "keys",
+                format!("PostgREST answers our tokens with {answer}"),
+                remedies,
+            );
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! What `speedcoding doctor` has found, for people and as JSON.
+
+use std::{
+    fmt::{self, Display},
+    time::Duration,
+};
+
+use serde::Serialize;
+use serde_json::json;
+
+/// Clocks that differ by more let tokens expire early or come from the future.
+const MOST_SKEW: Duration = Duration::from_secs(30);
+
+/// What one look gave.
+#[derive(Debug, Serialize)]
+pub struct Finding {
+    /// What was looked at.
+    pub check: &'static str,
+    pub status: Status,
+    /// What was found.
+    pub found: String,
+    /// What to do, where something is to be done.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub remedies: Vec<String>,
+}
+
+/// How a finding is to be taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// As it should be.
+    Ok,
+    /// Not there or not looked at, and not needed.
+    Note,
+    /// It works, and could be better.
+    Warning,
+    /// Something does not work, or is open that should not be.
+    Failure,
+}
+
+/// All findings.
+#[derive(Debug, Default)]
+pub struct Report(Vec<Finding>);
+
+impl Report {
+    /// Whether nothing fails.
+    pub fn is_sound(&self) -> bool {
+        let mut findings = self.0.iter();
+        !findings.any(|finding| finding.status == Status::Failure)
+    }
+
+    /// As JSON: `{"sound": true, "findings": [{"check", "status", "found", "remedies"}]}`
+    pub fn json(&self) -> String {
+        format!(
+            "{:#}",
+            json!({ "sound": self.is_sound(), "findings": self.0 })
+        )
+    }
+
+    /// Something found, with nothing to do about it.
+    pub fn add(&mut self, check: &'static str, status: Status, found: impl Into<String>) {
+        self.advise(check, status, found, []);
+    }
+
+    /// Something found, and what to do.
+    pub fn advise<const N: usize>(
+        &mut self,
+        check: &'static str,
+        status: Status,
+        found: impl Into<String>,
+        remedies: [&str; N],
+    ) {
+        self.0.push(Finding {
+            check,
+            status,
+            found: found.into(),
+            remedies: remedies.map(str::to_owned).into(),
+        });
+    }
+
+    /// A finding that was put together elsewhere.
+    pub fn push(&mut self, finding: Finding) {
+        self.0.push(finding);
+    }
+
+    /// Something that fails, and what to do.
+    pub fn fail<const N: usize>(
+        &mut self,
+        check: &'static str,
+        found: impl Display,
+        remedies: [&str; N],
+    ) {
+        self.advise(check, Status::Failure, found.to_string(), remedies);
+    }
+}
+
+impl Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for finding in &self.0 {
+            let status = match finding.status {
+                Status::Ok => "ok",
+                Status::Note => "note",
+                Status::Warning => "warning",
+                Status::Failure => "FAILURE",
+            };
+            writeln!(f, "{status:<9}{:<17}{}", finding.check, finding.found)?;
+            for remedy in &finding.remedies {
+                writeln!(f, "{:<26}-> {remedy}", "")?;
+            }
+        }
+        let failures = self
+            .0
+            .iter()
+            .filter(|finding| finding.status == Status::Failure);
+        match failures.count() {
+            0 => write!(f, "Nothing fails."),
+            1 => write!(f, "One point fails."),
+            count => write!(f, "{count} points fail."),
+        }
+    }
+}
+
+/// Judges by how much two clocks differ.
+pub fn judge_skew(check: &'static str, whose: &str, skew: Duration, report: &mut Report) {
+    let found = format!(
+        "{whose} clock and this machine's differ by {:.1} s",
+        skew.as_secs_f64()
+    );
+    if skew > MOST_SKEW {
+        report.fail(
+            check,
+            found,
+            ["synchronise both by NTP: tokens expire early or are refused as from the future"],
+        );
+    } else {
+        report.add(check, Status::Ok, found);
+    }
+}
