@@ -12,9 +12,14 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     tag::Tag,
-    types::{Cacheable, JsonColumn, Page, cursor_key, page_size},
+    types::{Cacheable, Page, cursor_key, page_size},
 };
-use crate::{db::query, openapi::Refusals, problem::Problem, state::State};
+use crate::{
+    db::{columns::JsonColumn, query},
+    openapi::Refusals,
+    problem::Problem,
+    state::State,
+};
 
 /// Operations under `/challenges`.
 pub struct ChallengesApi;

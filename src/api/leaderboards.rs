@@ -143,7 +143,7 @@ impl LeaderboardsApi {
         #[oai(name = "If-None-Match")]
         if_none_match: Header<Option<String>>,
     ) -> Result<Cacheable<Page<BoardItem>>, Problem> {
-        let after: Option<Position> = cursor_key(cursor.0.as_deref())?;
+        let after: Option<BoardCursor> = cursor_key(cursor.0.as_deref())?;
         let rows: Vec<Versioned<Placed>> = state
             .db
             .list(
@@ -278,34 +278,34 @@ fn split<T>(rows: Vec<Versioned<T>>) -> (i64, Vec<T>) {
 #[derive(FromRow)]
 struct Placed {
     #[from_row(flatten)]
-    position: Position,
+    position: BoardCursor,
     #[from_row(flatten)]
     item: BoardItem,
 }
 
-/// Where an entry stands, whatever comes before it.
+/// A cursor of a board: where an entry stands, whatever comes before it.
 #[derive(FromRow)]
-struct Position {
+struct BoardCursor {
     total_ms: i64,
     end_time: OffsetDateTime,
     #[from_row(rename = "submission_id")]
     id: Uuid,
 }
 
-impl fmt::Display for Position {
+impl fmt::Display for BoardCursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let micros = self.end_time.unix_timestamp_nanos() / 1000;
         write!(f, "{}.{micros}.{}", self.total_ms, self.id)
     }
 }
 
-impl FromStr for Position {
+impl FromStr for BoardCursor {
     type Err = anyhow::Error;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let mut parts = text.splitn(3, '.');
         let mut part = || parts.next().unwrap_or_default();
-        Ok(Position {
+        Ok(BoardCursor {
             total_ms: part().parse()?,
             end_time: OffsetDateTime::from_unix_timestamp_nanos(
                 i128::from(part().parse::<i64>()?) * 1000,

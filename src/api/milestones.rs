@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::{tag::Tag, types::Timestamp};
 use crate::{
-    db::query,
+    db::{columns::TextColumn, query},
     http::bearer::SignedIn,
     openapi::{
         Refusals,
@@ -176,11 +176,6 @@ impl MilestonesApi {
             evidence,
             checker_version,
         } = body.0;
-        let verdict = match verdict {
-            Verdict::Pass => "pass",
-            Verdict::Fail => "fail",
-            Verdict::Error => "error",
-        };
         state
             .db
             .call(
@@ -189,7 +184,7 @@ impl MilestonesApi {
                 &[
                     &session_id,
                     &milestone_number,
-                    &verdict,
+                    &TextColumn(verdict),
                     &evidence,
                     &checker_version,
                 ],

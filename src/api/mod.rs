@@ -17,14 +17,19 @@ pub mod users;
 
 use poem_openapi::{ContactObject, LicenseObject, OpenApi, OpenApiService};
 
-use crate::openapi::Contract;
+use crate::openapi::{Contract, Refusals};
 
 /// Where the API begins.
 pub const BASE: &str = "/api/v1";
 
 /// The document, completed with the refusals of all operations.
 pub fn contract() -> anyhow::Result<Contract> {
-    let refusals = [
+    Contract::of(&service(), &refusals())
+}
+
+/// The refusals of all operations.
+pub fn refusals() -> Vec<Refusals> {
+    [
         auth::REFUSALS,
         account::REFUSALS,
         sign_ins::REFUSALS,
@@ -34,8 +39,8 @@ pub fn contract() -> anyhow::Result<Contract> {
         submissions::REFUSALS,
         leaderboards::REFUSALS,
         users::REFUSALS,
-    ];
-    Contract::of(&service(), &refusals.concat())
+    ]
+    .concat()
 }
 
 /// All operations.

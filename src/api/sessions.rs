@@ -9,17 +9,19 @@ use poem_openapi::{
 };
 use postgres_from_row::FromRow;
 use serde::{Deserialize, Serialize};
-use tokio_postgres::types::{FromSql, Type as SqlType};
 use uuid::Uuid;
 
 use super::{
     milestones::Milestone,
     submissions::{Submission, check_video_url},
     tag::Tag,
-    types::{Created, JsonColumn, Page, Timestamp, cursor_key, page_size},
+    types::{Created, Page, Timestamp, cursor_key, page_size},
 };
 use crate::{
-    db::query,
+    db::{
+        columns::{JsonColumn, TextColumn},
+        query,
+    },
     http::bearer::{Anyone, SignedIn},
     openapi::{
         Refusals,
@@ -110,6 +112,7 @@ pub struct Session {
     /// The slug of what is being built.
     pub challenge: String,
     pub tech_stack: String,
+    #[from_row(from = "TextColumn<SessionStatus>")]
     pub status: SessionStatus,
     pub start_time: Timestamp,
     #[oai(nullable)]
@@ -345,15 +348,8 @@ impl SessionsApi {
     }
 }
 
-impl<'a> FromSql<'a> for SessionStatus {
-    fn from_sql(
-        ty: &SqlType,
-        raw: &'a [u8],
-    ) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
-        Ok(serde_json::from_value(<&str>::from_sql(ty, raw)?.into())?)
-    }
-
-    fn accepts(ty: &SqlType) -> bool {
-        *ty == SqlType::TEXT
+impl From<TextColumn<SessionStatus>> for SessionStatus {
+    fn from(column: TextColumn<SessionStatus>) -> Self {
+        column.0
     }
 }

@@ -20,7 +20,7 @@ use crate::{
     auth::refresh::Presented,
     config::SIGN_IN_IDLE_LIFETIME,
     context,
-    db::query,
+    db::{columns::TextColumn, query},
     http::bearer::SignedIn,
     openapi::{
         Refusals,
@@ -59,7 +59,7 @@ pub struct Logout {
 }
 
 /// Which sign-ins of the user: `local` this one, `others` all but this one, `global` all.
-#[derive(Clone, Copy, Default, Enum, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Enum, Deserialize, Serialize)]
 #[oai(rename_all = "lowercase")]
 #[serde(rename_all = "lowercase")]
 pub enum Scope {
@@ -178,16 +178,16 @@ impl SignInsApi {
             scope,
         } = body.0;
         if let Some(token) = state.auth.refresh.read(&refresh_token) {
-            let scope = match scope {
-                Scope::Local => "local",
-                Scope::Others => "others",
-                Scope::Global => "global",
-            };
             let ended: Option<Ended> = state
                 .db
                 .identity(
                     &query::LOGOUT,
-                    &[&token.sign_in, &token.key_id(), &token.nonce_digest, &scope],
+                    &[
+                        &token.sign_in,
+                        &token.key_id(),
+                        &token.nonce_digest,
+                        &TextColumn(scope),
+                    ],
                 )
                 .await?;
             telemetry::count_ended(ended.map_or(0, |ended| ended.ended), "logout");

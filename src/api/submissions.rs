@@ -16,12 +16,15 @@ use uuid::Uuid;
 
 use super::{
     tag::Tag,
-    types::{JsonColumn, Page, Timestamp, cursor_key, page_size},
+    types::{Page, Timestamp, cursor_key, page_size},
 };
 use crate::{
     auth::token::Claims,
     config::Config,
-    db::query::{self, Statement},
+    db::{
+        columns::{JsonColumn, TextColumn},
+        query::{self, Statement},
+    },
     http::bearer::{Anyone, SignedIn},
     openapi::{
         Refusals,
@@ -43,16 +46,6 @@ pub enum SubmissionStatus {
     Pending,
     Approved,
     Rejected,
-}
-
-impl SubmissionStatus {
-    fn name(self) -> &'static str {
-        match self {
-            SubmissionStatus::Pending => "PENDING",
-            SubmissionStatus::Approved => "APPROVED",
-            SubmissionStatus::Rejected => "REJECTED",
-        }
-    }
 }
 
 /// What a completed session hands in.
@@ -215,7 +208,7 @@ impl SubmissionsApi {
         /// `nextCursor` of the page before.
         cursor: Query<Option<String>>,
     ) -> Result<Json<Page<Submission>>, Problem> {
-        let after: Option<Place> = cursor_key(cursor.0.as_deref())?;
+        let after: Option<QueueCursor> = cursor_key(cursor.0.as_deref())?;
         let submissions = state
             .db
             .list(
@@ -224,10 +217,10 @@ impl SubmissionsApi {
                 &[
                     &(limit.0 + 1),
                     &mine.0,
-                    &status.0.map(SubmissionStatus::name),
+                    &status.0.map(TextColumn),
                     &challenge.0,
-                    &after.as_ref().map(|place| place.submitted_at),
-                    &after.as_ref().map(|place| place.id),
+                    &after.as_ref().map(|after| after.submitted_at),
+                    &after.as_ref().map(|after| after.id),
                 ],
             )
             .await?;
@@ -235,7 +228,7 @@ impl SubmissionsApi {
             submissions,
             limit.0,
             |last: &Submission| {
-                Place {
+                QueueCursor {
                     submitted_at: last.submitted_at.into(),
                     id: last.id,
                 }
@@ -353,15 +346,11 @@ impl SubmissionsApi {
             revision,
             reason,
         } = body.0;
-        let decision = match decision {
-            Decision::Approved => SubmissionStatus::Approved.name(),
-            Decision::Rejected => SubmissionStatus::Rejected.name(),
-        };
         answer(
             &state,
             Some(&caller.0),
             &query::REVIEW_SUBMISSION,
-            &[&id.0, &decision, &revision, &reason],
+            &[&id.0, &TextColumn(decision), &revision, &reason],
         )
         .await
     }
@@ -401,13 +390,13 @@ async fn answer(
     state.db.call(caller, statement, params).await.map(Json)
 }
 
-/// Where in the queue a submission stands: what a cursor holds.
-struct Place {
+/// A cursor of the queue: the last submission's place in it.
+struct QueueCursor {
     submitted_at: OffsetDateTime,
     id: Uuid,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for QueueCursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
@@ -418,13 +407,13 @@ impl fmt::Display for Place {
     }
 }
 
-impl FromStr for Place {
+impl FromStr for QueueCursor {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, ()> {
         let (nanos, id) = text.split_once(' ').ok_or(())?;
         let nanos = nanos.parse().map_err(drop)?;
-        Ok(Place {
+        Ok(QueueCursor {
             submitted_at: OffsetDateTime::from_unix_timestamp_nanos(nanos).map_err(drop)?,
             id: id.parse().map_err(drop)?,
         })

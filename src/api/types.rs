@@ -9,12 +9,12 @@ use poem_openapi::{
     registry::{MetaSchema, MetaSchemaRef},
     types::{ParseError, ParseFromJSON, ParseResult, ToJSON, Type},
 };
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 use time::{
     OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339, macros::format_description,
 };
-use tokio_postgres::types::{FromSql, Json as SqlJson};
+use tokio_postgres::types::FromSql;
 
 use crate::{openapi::body::Json, problem::Problem};
 
@@ -100,40 +100,6 @@ impl<'a> FromSql<'a> for Timestamp {
 
     fn accepts(ty: &tokio_postgres::types::Type) -> bool {
         <OffsetDateTime as FromSql>::accepts(ty)
-    }
-}
-
-/// A column of JSON; null where it is SQL's.
-pub struct JsonColumn<T>(pub T);
-
-impl<'a, T: DeserializeOwned> FromSql<'a> for JsonColumn<T> {
-    fn from_sql(
-        ty: &tokio_postgres::types::Type,
-        raw: &'a [u8],
-    ) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
-        SqlJson::from_sql(ty, raw).map(|column| JsonColumn(column.0))
-    }
-
-    fn from_sql_null(
-        _: &tokio_postgres::types::Type,
-    ) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
-        Ok(JsonColumn(serde_json::from_value(Value::Null)?))
-    }
-
-    fn accepts(ty: &tokio_postgres::types::Type) -> bool {
-        <SqlJson<T> as FromSql>::accepts(ty)
-    }
-}
-
-impl<T> From<JsonColumn<Vec<T>>> for Vec<T> {
-    fn from(column: JsonColumn<Vec<T>>) -> Self {
-        column.0
-    }
-}
-
-impl<T> From<JsonColumn<Option<T>>> for Option<T> {
-    fn from(column: JsonColumn<Option<T>>) -> Self {
-        column.0
     }
 }
 

@@ -8,12 +8,9 @@ use postgres_from_row::FromRow;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{
-    tag::Tag,
-    types::{JsonColumn, Timestamp},
-};
+use super::{tag::Tag, types::Timestamp};
 use crate::{
-    db::query,
+    db::{columns::JsonColumn, query},
     openapi::{Refusals, body::Json},
     problem::Problem,
     state::State,

@@ -1,5 +1,6 @@
 //! The way to PostgreSQL: one statement is one request's transaction and one network round trip.
 
+pub mod columns;
 pub mod connect;
 pub mod migrate;
 pub mod query;

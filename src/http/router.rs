@@ -4,6 +4,39 @@
 //! made from the document by `just refresh`:
 //!
 //! <!-- operations -->
+//! | method | path | operation | in |
+//! |---|---|---|---|
+//! | POST | /auth/register | register | src/api/auth.rs |
+//! | POST | /auth/login | login | src/api/auth.rs |
+//! | GET | /auth/me | get_me | src/api/account.rs |
+//! | DELETE | /auth/me | delete_me | src/api/account.rs |
+//! | POST | /auth/password | change_password | src/api/account.rs |
+//! | POST | /auth/refresh | refresh | src/api/sign_ins.rs |
+//! | POST | /auth/logout | logout | src/api/sign_ins.rs |
+//! | GET | /auth/sign-ins | list_sign_ins | src/api/sign_ins.rs |
+//! | DELETE | /auth/sign-ins/{id} | end_sign_in | src/api/sign_ins.rs |
+//! | GET | /challenges | list_challenges | src/api/challenges.rs |
+//! | GET | /challenges/{slug} | get_challenge | src/api/challenges.rs |
+//! | POST | /sessions/start | start_session | src/api/sessions.rs |
+//! | POST | /sessions/end | end_session | src/api/sessions.rs |
+//! | POST | /sessions/abandon | abandon_session | src/api/sessions.rs |
+//! | GET | /sessions | list_sessions | src/api/sessions.rs |
+//! | GET | /sessions/current | get_current_session | src/api/sessions.rs |
+//! | GET | /sessions/{id} | get_session | src/api/sessions.rs |
+//! | GET | /sessions/{id}/milestones/{number}/input | get_milestone_input | src/api/sessions.rs |
+//! | POST | /milestones/verify | verify_milestone | src/api/milestones.rs |
+//! | POST | /milestones/attest | attest_milestone | src/api/milestones.rs |
+//! | GET | /submissions | list_submissions | src/api/submissions.rs |
+//! | GET | /submissions/{id} | get_submission | src/api/submissions.rs |
+//! | PATCH | /submissions/{id} | update_submission | src/api/submissions.rs |
+//! | POST | /submissions/{id}/claim | claim_submission | src/api/submissions.rs |
+//! | DELETE | /submissions/{id}/claim | release_submission | src/api/submissions.rs |
+//! | POST | /submissions/{id}/review | review_submission | src/api/submissions.rs |
+//! | POST | /submissions/{id}/reopen | reopen_submission | src/api/submissions.rs |
+//! | GET | /leaderboards/{slug} | get_leaderboard | src/api/leaderboards.rs |
+//! | GET | /leaderboards/{slug}/me | get_standing | src/api/leaderboards.rs |
+//! | GET | /leaderboards/{slug}/records | list_records | src/api/leaderboards.rs |
+//! | GET | /users/{username} | get_user | src/api/users.rs |
 //! <!-- end of operations -->
 
 use std::sync::Arc;

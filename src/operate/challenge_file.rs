@@ -10,6 +10,8 @@ use std::{
     str,
 };
 
+use clap::ValueEnum;
+use serde::Serialize;
 use toml::de::{DeTable, DeValue};
 
 use crate::text::is_hidden;
@@ -34,9 +36,21 @@ pub struct Milestone {
     pub number: i32,
     pub title: String,
     pub description: String,
-    pub verification: &'static str,
+    pub verification: Verification,
     /// None unless it is passed by an answer.
     pub variants: Vec<Variant>,
+}
+
+/// How a milestone is judged. A new kind does not build until each place has decided what it means there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Verification {
+    /// The runner says so.
+    Manual,
+    /// The runner's answer is compared with the right one.
+    Answer,
+    /// A verifier attests.
+    Verifier,
 }
 
 /// An input that a session may be given. Never printed.
@@ -84,7 +98,6 @@ const FIELDS: [&str; 14] = [
     "input",
     "answer",
 ];
-const VERIFICATIONS: [&str; 3] = ["manual", "answer", "verifier"];
 const TITLE: RangeInclusive<usize> = 1..=200;
 const DESCRIPTION: RangeInclusive<usize> = 0..=20_000;
 const INPUT: RangeInclusive<usize> = 1..=1_000_000;
@@ -210,7 +223,7 @@ fn milestone(mut fields: Fields) -> (Option<(usize, i64)>, Option<Milestone>) {
     let description = fields.text("description", DESCRIPTION, Some(""));
     let judged_by = fields.text("verification", 0..=usize::MAX, Some("manual"));
     let verification = judged_by.as_ref().and_then(|(line, given)| {
-        let known = VERIFICATIONS.iter().find(|known| *known == given).copied();
+        let known = Verification::from_str(given, false).ok();
         if known.is_none() {
             fields.mistake(*line, "verification", "must be manual, answer or verifier");
         }
@@ -220,15 +233,17 @@ fn milestone(mut fields: Fields) -> (Option<(usize, i64)>, Option<Milestone>) {
     let at = fields.line_of("variants");
     let listed = fields.tables("variants", "[[milestones.variants]]");
     match (verification, at) {
-        (Some("answer"), None) => fields.missing(
+        (Some(Verification::Answer), None) => fields.missing(
             "variants",
             "is missing: an answer needs inputs, write [[milestones.variants]] for each",
         ),
-        (Some("manual" | "verifier"), Some(line)) => {
+        (Some(Verification::Manual | Verification::Verifier), Some(line)) => {
             let what = "belongs to milestones with verification = \"answer\" only";
             fields.mistake(line, "variants", what);
         }
-        _ => {}
+        (Some(Verification::Answer), Some(_))
+        | (Some(Verification::Manual | Verification::Verifier), None)
+        | (None, _) => {}
     }
     let mut inputs = HashMap::new();
     let mut variants = Vec::new();

@@ -11,7 +11,7 @@ use tokio_postgres::{
 use uuid::Uuid;
 
 use super::challenge_file::{Challenge, Variant};
-use crate::db::connect::once;
+use crate::db::{columns::TextColumn, connect::once};
 
 const LOAD_CHALLENGE: &str = include_str!("../../sql/owner/load_challenge.sql");
 const LOAD_INPUTS: &str = include_str!("../../sql/owner/load_inputs.sql");
@@ -114,7 +114,10 @@ async fn write(
     let numbers: Vec<_> = milestones.iter().map(|m| m.number).collect();
     let titles: Vec<_> = milestones.iter().map(|m| &m.title).collect();
     let descriptions: Vec<_> = milestones.iter().map(|m| &m.description).collect();
-    let verifications: Vec<_> = milestones.iter().map(|m| m.verification).collect();
+    let verifications: Vec<_> = milestones
+        .iter()
+        .map(|m| TextColumn(m.verification))
+        .collect();
     let row = one(
         client,
         LOAD_CHALLENGE,

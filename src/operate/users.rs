@@ -4,14 +4,17 @@ use anyhow::{Context, ensure};
 use clap::ValueEnum;
 use postgres_from_row::FromRow;
 use secrecy::SecretString;
+use serde::Serialize;
 use tokio_postgres::types::{ToSql, Type};
 
+use crate::db::columns::TextColumn;
 use crate::db::connect::{SERVICE_ROLE, logs_in_as_service, once};
 
 const SET_ROLE: &str = include_str!("../../sql/owner/set_role.sql");
 
 /// What a user may do; an admin may do all that the others may.
-#[derive(Clone, Copy, Debug, ValueEnum)]
+#[derive(Clone, Copy, Debug, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
 pub enum Role {
     Runner,
     Moderator,
@@ -40,11 +43,9 @@ pub async fn set_role(
         !logs_in_as_service(owner_url)?,
         "{SERVICE_ROLE} cannot appoint anybody: give an owner's URL with MIGRATION_DATABASE_URL"
     );
-    let role = role.to_possible_value();
-    let role = role.as_ref().map(|role| role.get_name());
     let appointed = once(owner_url, async |client| {
         let params: [(&(dyn ToSql + Sync), Type); 2] =
-            [(&username, Type::TEXT), (&role, Type::TEXT)];
+            [(&username, Type::TEXT), (&TextColumn(role), Type::TEXT)];
         let rows = client.query_typed(SET_ROLE, &params).await?;
         rows.first().map(Appointed::try_from_row).transpose()
     });

@@ -2,13 +2,10 @@
 
 use std::{collections::BTreeMap, fs, path::Path};
 
-use speedcoding::{
-    db::{migrate::migrate, query},
-    operate::doctor::catalog::ROLES,
-};
+use speedcoding::db::query;
 use tokio_postgres::Client;
 
-use crate::support::cluster::{Database, first_column};
+use crate::support::cluster::{first_column, migrated};
 
 /// The texts of a folder under `sql/`, by their names without the ending.
 fn texts(folder: &str) -> BTreeMap<String, String> {
@@ -30,14 +27,6 @@ fn texts(folder: &str) -> BTreeMap<String, String> {
             )
         })
         .collect()
-}
-
-/// Migrated, with the real clock.
-async fn migrated() -> (Database, Client) {
-    let database = Database::empty().await;
-    migrate(database.url()).await.expect("migrations");
-    let owner = database.owner().await;
-    (database, owner)
 }
 
 /// All that makes a function what it is, by its signature.
@@ -110,67 +99,6 @@ async fn each_file_of_sql_functions_is_exactly_the_function_that_the_migrations_
         assert_eq!(functions(&owner).await, migrated, "{signature}");
         owner.batch_execute("rollback").await.expect("an undoing");
     }
-}
-
-/// What `speedcoding doctor` holds a database against. `WRITE_CATALOG=1` writes it instead.
-#[tokio::test]
-async fn the_doctor_knows_what_the_migrations_leave() {
-    let (_database, owner) = migrated().await;
-    let ours = "n.nspname in ('public', 'private', 'speedcoding')
-                and not exists (select from pg_depend as d where d.objid = it.oid and d.deptype = 'e')";
-    let relations = owner
-        .query(
-            &format!(
-                "select n.nspname || '.' || it.relname from pg_class as it join pg_namespace as n on n.oid = relnamespace
-                  where relkind in ('r', 'p', 'v', 'm', 'S') and it.relname <> 'migration_history' and {ours}
-                  union all
-                 select n.nspname || '.' || it.typname from pg_type as it join pg_namespace as n on n.oid = typnamespace
-                  where typtype = 'e' and {ours}"
-            ),
-            &[],
-        )
-        .await
-        .expect("relations");
-    let functions = owner
-        .query(
-            &format!(
-                "select n.nspname || '.' || it.proname from pg_proc as it join pg_namespace as n on n.oid = pronamespace
-                  where {ours}"
-            ),
-            &[],
-        )
-        .await
-        .expect("functions");
-    let [relations, functions] = [relations, functions]
-        .map(|rows| rows.iter().map(|row| row.get(0)).collect::<Vec<String>>());
-    let schemas = ["public", "private", "speedcoding"];
-    owner
-        .batch_execute(include_str!("../../sql/doctor/settings.sql"))
-        .await
-        .expect("settings");
-    let rows = owner
-        .query(
-            include_str!("../../sql/doctor/catalog.sql"),
-            &[
-                &relations,
-                &functions,
-                &schemas.as_slice(),
-                &ROLES.as_slice(),
-            ],
-        )
-        .await
-        .expect("the catalog");
-    let lines = rows.iter().map(|row| match row.get::<_, Option<&str>>(1) {
-        Some(detail) => format!("{}: {detail}\n", row.get::<_, &str>(0)),
-        None => format!("{}\n", row.get::<_, &str>(0)),
-    });
-    let found: String = lines.collect();
-    let path = "sql/doctor/catalog.txt";
-    if std::env::var_os("WRITE_CATALOG").is_some() {
-        fs::write(path, &found).expect(path);
-    }
-    let kept = fs::read_to_string(path).expect(path);
-    assert!(kept == found, "WRITE_CATALOG=1 writes {path}");
 }
 
 #[tokio::test]

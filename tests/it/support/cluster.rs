@@ -253,3 +253,11 @@ fn remove_leftovers() {
         let _ = std::fs::remove_dir_all(path);
     }
 }
+
+/// Migrated, with the real clock.
+pub async fn migrated() -> (Database, Client) {
+    let database = Database::empty().await;
+    migrate(database.url()).await.expect("migrations");
+    let owner = database.owner().await;
+    (database, owner)
+}
