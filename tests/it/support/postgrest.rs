@@ -1,15 +1,22 @@
-//! A PostgREST of this machine beside a test's database.
+//! A PostgREST of this machine beside a test's database, or a program that pretends to be one.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     net::TcpListener,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
     process::{Child, Stdio},
 };
 
 use secrecy::ExposeSecret;
 use url::Url;
 
-use super::{app::JWT_SECRET, cluster::Database, program::until, upstream_program};
+use super::{
+    app::JWT_SECRET,
+    cluster::Database,
+    program::{Scratch, install_script, until},
+    upstream_program,
+};
 
 /// A running PostgREST. It ends with its test.
 pub struct PostgRest {
@@ -41,7 +48,7 @@ impl PostgRest {
         let log = std::env::temp_dir().join(format!("speedcoding-test-postgrest-{port}.log"));
         let log_file = File::create(&log).expect("a log");
         // It has it open: the name is not needed.
-        std::fs::remove_file(&log).expect("a log to remove");
+        fs::remove_file(&log).expect("a log to remove");
         let child = upstream_program::command(&program, &database, JWT_SECRET, port)
             .stdin(Stdio::null())
             .stdout(log_file.try_clone().expect("a log"))
@@ -70,4 +77,36 @@ impl Drop for PostgRest {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// A program that is found as `postgrest`: it notes its process and its environment, and stays. Returns where. A shell
+/// that waits for a command would outlive an interrupt without the trap.
+pub fn pretend_postgrest(scratch: &Scratch) -> (PathBuf, String) {
+    let (bin, notes) = (scratch.path("bin"), scratch.path("notes"));
+    for dir in [&bin, &notes] {
+        fs::create_dir(dir).expect("a directory");
+        // Under root it runs under another account.
+        fs::set_permissions(dir, fs::Permissions::from_mode(0o777)).expect("permissions");
+    }
+    let text = format!(
+        "trap exit INT\nenv >{0}/env.$$ && mv {0}/env.$$ {0}/env\ntr '\\0' ' ' </proc/$$/cmdline >{0}/argv\n\
+         echo $$ >{0}/pid.$$ && mv {0}/pid.$$ {0}/pid\nexec sleep 3600",
+        notes.display()
+    );
+    install_script(&text, &bin.join("postgrest"));
+    let path = std::env::var("PATH").expect("a PATH");
+    (notes, format!("{}:{path}", bin.display()))
+}
+
+/// The process of the pretended PostgREST, once it is another than before.
+pub async fn pretended(notes: &Path, before: Option<u32>) -> u32 {
+    until("PostgREST runs", async || {
+        let pid = fs::read_to_string(notes.join("pid"))
+            .ok()?
+            .trim()
+            .parse()
+            .ok()?;
+        (Some(pid) != before).then_some(pid)
+    })
+    .await
 }

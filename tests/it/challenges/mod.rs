@@ -1,0 +1,60 @@
+//! Challenges as content: loaded from files, edited in the dashboard, and what neither may do to them.
+
+mod dashboard;
+mod files;
+
+use std::fs;
+
+use secrecy::ExposeSecret;
+use serde_json::{Value, json};
+
+use crate::support::{
+    actor::{Actor, text},
+    app::TestApp,
+    program::{Ended, Scratch},
+};
+
+/// `speedcoding challenges load` with a file of this text, on an app's database.
+async fn load(app: &TestApp, scratch: &Scratch, text: &str) -> Ended {
+    fs::write(scratch.path("challenge.toml"), text).expect("a file");
+    let load = scratch.program(&["challenges", "load", "challenge.toml"]);
+    load.on(app.database.url().expose_secret()).finish().await
+}
+
+/// What it says of a file that is as it should be.
+async fn loaded(app: &TestApp, scratch: &Scratch, text: &str) -> String {
+    load(app, scratch, text).await.well().stdout
+}
+
+/// A challenge of three milestones, of which the second takes an answer.
+fn puzzle(title: &str, variants: impl IntoIterator<Item = (String, String)>) -> String {
+    let variants: String = variants
+        .into_iter()
+        .map(|(input, answer)| {
+            format!("[[milestones.variants]]\ninput = '''{input}'''\nanswer = '{answer}'\n")
+        })
+        .collect();
+    format!(
+        "slug = 'puzzle'\ntitle = '{title}'\n\
+         [[milestones]]\nnumber = 1\ntitle = 'First'\n\
+         [[milestones]]\nnumber = 3\ntitle = 'Third'\nverification = 'verifier'\n\
+         [[milestones]]\nnumber = 2\ntitle = 'Second'\nverification = 'answer'\n{variants}"
+    )
+}
+
+fn variants(numbers: impl IntoIterator<Item = u32>) -> Vec<(String, String)> {
+    let numbers = numbers.into_iter();
+    numbers
+        .map(|n| (format!("riddle {n}."), format!("solution {n}.")))
+        .collect()
+}
+
+async fn answer(runner: &Actor, session: &str, answer: &str) -> Value {
+    let body = json!({ "sessionId": session, "milestoneNumber": 2, "answer": answer });
+    runner.post("/milestones/verify", body).await.ok(200)
+}
+
+async fn input(runner: &Actor, session: &str) -> String {
+    let path = format!("/sessions/{session}/milestones/2/input");
+    text(&runner.get(&path).await.ok(200), "/input")
+}

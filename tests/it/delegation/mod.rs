@@ -1,0 +1,53 @@
+//! Delegation as clients and PostgREST see it, with a server in PostgREST's place that hears every byte.
+
+mod beside;
+mod callers;
+mod limits;
+mod messages;
+mod upstream;
+
+use std::time::Duration;
+
+use reqwest::Method;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
+
+use crate::support::{
+    actor::{Actor, Answer, answer},
+    app::TestApp,
+    upstream::Upstream,
+};
+
+/// Far longer than anything here takes: reached only when a test fails.
+const PATIENCE: Duration = Duration::from_secs(60);
+const EMPTY: &str =
+    "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n[]";
+
+/// The service in front of this.
+async fn before(upstream: &Upstream) -> TestApp {
+    TestApp::start_with(|config| config.postgrest_url = Some(upstream.url.clone())).await
+}
+
+async fn get(actor: &Actor, path: &str) -> Answer {
+    answer(actor.request(Method::GET, path)).await
+}
+
+/// Sends bytes as they are, and then asks for an end, so that all that is answered can be read.
+async fn raw(app: &TestApp, bytes: &[u8]) -> String {
+    let address = app.base.trim_start_matches("http://");
+    let mut stream = TcpStream::connect(address).await.expect("a connection");
+    stream.write_all(bytes).await.expect("a request");
+    let end = "GET /health/live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    // The connection may be closed already.
+    let _ = stream.write_all(end.as_bytes()).await;
+    let mut heard = Vec::new();
+    let mut part = [0; 4096];
+    // Or that is taken for a part of what was sent, which then never ends.
+    while let Ok(Ok(count @ 1..)) = timeout(Duration::from_secs(1), stream.read(&mut part)).await {
+        heard.extend(&part[..count]);
+    }
+    String::from_utf8_lossy(&heard).into_owned()
+}

@@ -1,0 +1,30 @@
+//! Whatever is sent, the answer is a problem with a stable code that says what is at fault; never a 500.
+
+mod database;
+mod fields;
+mod requests;
+
+use reqwest::{Method, header};
+use serde_json::{Value, json};
+
+use crate::support::actor::{Actor, Answer, answer};
+
+const NOBODYS: &str = "00000000-0000-7000-8000-000000000000";
+
+fn fault(field: &str, code: &str) -> (String, String) {
+    (field.to_owned(), code.to_owned())
+}
+
+/// A body as it is, said to be JSON.
+async fn post_raw(actor: &Actor, path: &str, body: impl Into<reqwest::Body>) -> Answer {
+    let request = actor
+        .request(Method::POST, path)
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(body);
+    answer(request).await
+}
+
+async fn end_with(runner: &Actor, session: &str, packages: Value, video_url: Value) -> Answer {
+    let body = json!({ "sessionId": session, "packages": packages, "videoUrl": video_url });
+    runner.post("/sessions/end", body).await
+}

@@ -1,0 +1,326 @@
+//! The RLS matrix: who reads and writes what, for every table, view, column and function of the catalog, through SQL as
+//! PostgREST sends it. What stands in no table here must not exist.
+
+mod decoys;
+mod matrix;
+mod rest;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Value, json};
+use speedcoding::operate::seed::seed;
+use tokio_postgres::Client;
+
+use crate::support::{
+    actor::{Actor, text},
+    app::TestApp,
+    cluster::{first_column, sqlstate},
+};
+
+/// Whose eyes the matrix is read through.
+const SUBJECTS: [&str; 8] = [
+    "anon",
+    "stranger",
+    "owner",
+    "moderator",
+    "demoted",
+    "banned",
+    "verifier",
+    "service",
+];
+
+/// The schemas that there are, and which roles may enter them; Supabase's own apart, nobody makes anything in them.
+#[rustfmt::skip]
+const SCHEMAS: [(&str, &str); 5] = [
+    ("auth",        "anon authenticated service_role"),
+    ("extensions",  ""),
+    ("private",     "service_role"),
+    ("public",      "anon authenticated service_role"),
+    ("speedcoding", "anon authenticated service_role"),
+];
+
+/// What clients may see something of: its columns, which rows are for everyone, and what each subject sees:
+/// `all` rows, `pub`lic ones, those and its `own`, or `-`: it is refused. `+`: it writes there, too.
+#[rustfmt::skip]
+const OPEN: [(&str, &str, &str, &str); 10] = [
+    //                                                                  anon stranger owner moderator demoted banned verifier service
+    ("public.board_entries", "challenge_id in (select id from public.challenges where ranked and active)",
+                                                                       "pub  pub  pub  pub  pub  pub  pub  all",
+     "challenge_id tech_stack_key total_ms total_time end_time submission_id session_id user_id username tech_stack packages \
+      video_url submitted_at"),
+    ("public.challenges", "active",                                    "pub  pub  pub  pub  pub  pub  pub  all+",
+     "id slug title description required_milestones ordered ranked max_duration active"),
+    ("public.challenge_milestones", "challenge_id in (select id from public.challenges where active)",
+                                                                       "pub  pub  pub  pub  pub  pub  pub  all+",
+     "challenge_id number title description verification"),
+    ("public.live_sessions", "published",                              "pub  own  own  all  own  own  all  all",
+     "id user_id challenge_id tech_stack tech_stack_key start_time end_time deadline status total_ms total_time published"),
+    ("public.milestones", "published",                                 "pub  own  own  all  own  own  all  all+",
+     "id session_id user_id milestone_number passed pending completed_at attempts requested_at next_attempt_at published"),
+    ("public.personal_bests", "challenge_id in (select id from public.challenges where ranked and active)",
+                                                                       "pub  pub  pub  pub  pub  pub  pub  all",
+     "challenge_id tech_stack_key user_id submission_id total_ms end_time"),
+    ("public.review_queue", "false",                                   "-    own  own  all  own  own  own  all",
+     "id submitted_at waiting challenge runner tech_stack total_time video_url packages claimed_by revision session_id user_id"),
+    ("public.sessions", "published",                                   "pub  own  own  all  own  own  all  all+",
+     "id user_id challenge_id tech_stack tech_stack_key start_time end_time deadline status total_ms total_time published \
+      end_digest"),
+    ("public.submissions", "status = 'APPROVED'",                      "pub  own  own  all  own  own  own  all+",
+     "id session_id user_id challenge_id tech_stack tech_stack_key total_ms total_time end_time packages video_url submitted_at status \
+      revision claimed_by reviewed_by reviewed_at review_reason"),
+    ("public.users", "true",                                           "all  all  all  all  all  all  all  all+",
+     "id username role created_at banned_at erased_at"),
+];
+
+/// What no client sees anything of.
+const CLOSED: &str = "\
+    private.answer_variants private.attestations private.audit_log private.board_versions private.boards \
+    private.counted_runs private.credentials private.failed_logins private.migration_history \
+    private.rank_buckets private.records private.refresh_tokens private.reviews private.session_inputs private.travelled";
+
+/// What clients may execute, for the sake of policies, views, defaults and constraints.
+#[rustfmt::skip]
+const EXECUTABLE: [(&str, &str); 4] = [
+    ("anon authenticated service_role", "private.clock private.display_duration private.elapsed_ms speedcoding.check_request"),
+    ("anon authenticated",              "private.caller_role private.may_read_recording"),
+    ("authenticated",                   "private.may_delete_recording private.may_upload_recording"),
+    ("service_role",                    "private.packages_valid private.recording_path private.recording_session \
+                                         private.tech_stack_key private.uuid_v7"),
+];
+
+/// The database role of a subject.
+fn role(subject: &str) -> &'static str {
+    match subject {
+        "anon" => "anon",
+        "service" => "service_role",
+        _ => "authenticated",
+    }
+}
+
+/// What a subject sees of a relation: `-`, `pub`, `own` or `all`; and whether it writes there.
+fn cell(sees: &str, subject: &str) -> (String, bool) {
+    let at = SUBJECTS.iter().position(|known| *known == subject);
+    let cell = sees.split_whitespace().nth(at.expect("a subject"));
+    let cell = cell.expect("a cell for each subject");
+    (cell.trim_end_matches('+').to_owned(), cell.ends_with('+'))
+}
+
+async fn texts(client: &Client, query: &str) -> BTreeSet<String> {
+    first_column(client, query).await.into_iter().collect()
+}
+
+/// The SQLSTATE with which a statement fails; none where it succeeds. Nothing of it stays.
+async fn fails(client: &Client, statement: &str) -> Option<String> {
+    client.batch_execute("begin").await.expect("begin");
+    let state = sqlstate(client, statement).await;
+    client.batch_execute("rollback").await.expect("rollback");
+    state
+}
+
+/// Everybody with something of their own that others are not to see, beside the sample season.
+struct World {
+    app: TestApp,
+    actors: BTreeMap<&'static str, Actor>,
+}
+
+impl World {
+    async fn make() -> Self {
+        Self::make_on(TestApp::start().await).await
+    }
+
+    async fn make_on(app: TestApp) -> Self {
+        seed(app.database.url()).await.expect("a season");
+        let mut actors = BTreeMap::new();
+        for subject in SUBJECTS {
+            if role(subject) == "authenticated" {
+                actors.insert(subject, app.runner(subject).await);
+            }
+        }
+        // The owner's runs: approved, rejected, waiting, running; and one of a challenge that has been withdrawn.
+        let owner = &actors["owner"];
+        let decide = async |run: &Value, decision: &str| {
+            let statement = format!(
+                "update public.submissions set {decision} where session_id = '{}'",
+                text(run, "/id")
+            );
+            app.sql()
+                .await
+                .batch_execute(&statement)
+                .await
+                .expect("a decision");
+        };
+        decide(&owner.complete_run().await, "status = 'APPROVED'").await;
+        decide(
+            &owner.complete_run().await,
+            "status = 'REJECTED', review_reason = 'a reason that is nobody''s business'",
+        )
+        .await;
+        owner.complete_run().await;
+        actors["banned"].complete_run().await;
+        actors["verifier"].complete_run().await;
+        app.sql()
+            .await
+            .batch_execute(
+                "insert into public.challenges (slug, title) values ('withdrawn', 'Withdrawn');
+                 insert into public.challenge_milestones (challenge_id, number, title)
+                 select id, 1, 'Only' from public.challenges where slug = 'withdrawn'",
+            )
+            .await
+            .expect("a challenge");
+        let withdrawn = owner.start("withdrawn").await;
+        owner.verify(&withdrawn, 1).await.ok(200);
+        let ended = owner.end(&withdrawn).await.ok(200);
+        decide(&ended, "status = 'APPROVED'").await;
+        owner.start("freestyle").await;
+        app.sql()
+            .await
+            .batch_execute(
+                "update public.challenges set active = false where slug = 'withdrawn';
+                 update public.users set role = 'moderator' where username in ('moderator', 'demoted', 'banned');
+                 update public.users set role = 'verifier' where username = 'verifier';
+                 update public.users set role = 'runner' where username = 'demoted';
+                 update public.users set banned_at = private.clock() where username = 'banned'",
+            )
+            .await
+            .expect("roles");
+        World { app, actors }
+    }
+
+    /// What PostgREST makes of a subject's token.
+    fn claims(&self, subject: &str) -> Value {
+        let mut claims = json!({ "role": role(subject) });
+        if let Some(actor) = self.actors.get(subject) {
+            claims["sub"] = json!(actor.id);
+        }
+        claims
+    }
+
+    async fn client(&self, subject: &str) -> Client {
+        let claims = self.claims(subject);
+        self.app.database.role(role(subject), Some(&claims)).await
+    }
+
+    /// The keys of the rows of a relation that a cell of the matrix grants to a subject.
+    async fn keys(&self, relation: &Relation, cell: &str, subject: &str) -> BTreeSet<String> {
+        let me = self.actors.get(subject).map(|actor| actor.id.as_str());
+        let rows = match (cell, me) {
+            ("all", _) => "true".to_owned(),
+            ("pub", _) => relation.public_when.to_owned(),
+            ("own", Some(me)) => format!("({}) or user_id = '{me}'", relation.public_when),
+            _ => panic!("{cell} of {subject}"),
+        };
+        let query = format!(
+            "select {} from {} where {rows}",
+            relation.key(),
+            relation.name
+        );
+        texts(&self.app.sql().await, &query).await
+    }
+}
+
+/// A line of `OPEN`, and what tells its rows apart.
+struct Relation {
+    name: &'static str,
+    public_when: &'static str,
+    sees: &'static str,
+    columns: Vec<&'static str>,
+    /// The columns of the primary key; a view's id, or the ids and keys that it has instead.
+    keys: Vec<String>,
+}
+
+impl Relation {
+    /// What tells a row apart, as an expression.
+    fn key(&self) -> String {
+        format!("concat_ws('/', {})", self.keys.join(", "))
+    }
+
+    /// Its name in a URL.
+    fn path(&self) -> String {
+        format!("/{}", self.name.trim_start_matches("public."))
+    }
+
+    /// PostgREST's condition for one row.
+    fn is(&self, key: &str) -> String {
+        let parts = self.keys.iter().zip(key.split('/'));
+        let parts: Vec<_> = parts
+            .map(|(column, part)| format!("{column}.eq.\"{part}\""))
+            .collect();
+        format!("and({})", parts.join(","))
+    }
+}
+
+async fn open(owner: &Client) -> Vec<Relation> {
+    let mut relations = Vec::new();
+    for (name, public_when, sees, columns) in OPEN {
+        let keys = texts(
+            owner,
+            &format!(
+                "select quote_ident(attname) from pg_index
+                   join pg_attribute on attrelid = indrelid and attnum = any (indkey)
+                  where indrelid = '{name}'::regclass and indisprimary"
+            ),
+        )
+        .await;
+        let columns: Vec<_> = columns.split_whitespace().collect();
+        let of_view = |column: &&str| match columns.contains(&"id") {
+            true => *column == "id",
+            false => column.ends_with("_id") || column.ends_with("_key"),
+        };
+        let keys = if keys.is_empty() {
+            let ids = columns.iter().copied().filter(of_view);
+            ids.map(str::to_owned).collect()
+        } else {
+            keys
+        };
+        relations.push(Relation {
+            name,
+            public_when,
+            sees,
+            columns,
+            keys: keys.into_iter().collect(),
+        });
+    }
+    relations
+}
+
+/// Tries every way of writing to a relation. Whoever may, may not truncate either.
+async fn refuses_writes(
+    client: &Client,
+    subject: &str,
+    name: &str,
+    columns: &[&str],
+    writes: bool,
+) {
+    let mut tries = vec![
+        format!("insert into {name} default values"),
+        format!("delete from {name} where false"),
+        format!("select from {name} for update"),
+        format!("lock table {name} in share row exclusive mode"),
+    ];
+    tries.extend(
+        columns
+            .iter()
+            .map(|column| format!("update {name} set {column} = default where false")),
+    );
+    for statement in tries {
+        let state = fails(client, &statement).await;
+        // A view of several tables, or of no table, cannot be written by anybody, nor a sequence.
+        let refused = matches!(state.as_deref(), Some("42501" | "55000" | "42809"));
+        // What a row needs, or what is computed, is not the matrix's concern.
+        let accepted = matches!(state.as_deref(), None | Some("23502" | "428C9"));
+        assert!(
+            if writes { accepted } else { refused },
+            "{subject}: {statement}: {state:?}"
+        );
+    }
+    for statement in [
+        format!("truncate {name}"),
+        format!("truncate {name} cascade"),
+    ] {
+        let state = fails(client, &statement).await;
+        assert!(
+            matches!(state.as_deref(), Some("42501" | "42809")),
+            "{subject}: {statement}: {state:?}"
+        );
+    }
+}

@@ -1,0 +1,312 @@
+//! Copied tokens, and how a sign-in ends.
+
+use futures_util::{StreamExt, stream};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::support::{
+    actor::{PASSWORD, answer, text},
+    race::race,
+    service::{Service, refresh_token, stories},
+};
+
+use super::claims;
+
+stories! {
+    a_thief_is_noticed_in_every_interleaving
+    an_end_beats_refreshes_under_way
+}
+
+/// Who redeems: both have had the first token of the sign-in.
+#[derive(Clone, Copy, Debug)]
+enum Who {
+    Victim,
+    Thief,
+}
+
+/// What must come of it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Due {
+    /// The next generation.
+    Rotation,
+    /// The very token that another had before: within the window.
+    Repetition,
+    /// The theft is noticed.
+    Notice,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Redemption {
+    /// Seconds from the beginning.
+    at: u32,
+    who: Who,
+    /// What is redeemed.
+    generation: usize,
+    due: Due,
+}
+
+/// What happened to a sign-in whose first token was copied, in the order of time.
+#[derive(Clone, Debug, Default)]
+struct Theft {
+    redemptions: Vec<Redemption>,
+    newest: usize,
+    rotated_at: u32,
+    /// The newest that each has.
+    has: [usize; 2],
+}
+
+impl Theft {
+    const WINDOW: u32 = 10;
+    /// Until the next redemption: the second crosses the window, and so do three of the first.
+    const PAUSES: [u32; 2] = [4, 10];
+    const REDEMPTIONS: usize = 6;
+
+    fn over(&self) -> bool {
+        self.noticed() || self.redemptions.len() == Self::REDEMPTIONS
+    }
+
+    fn noticed(&self) -> bool {
+        self.redemptions
+            .last()
+            .is_some_and(|last| last.due == Due::Notice)
+    }
+
+    fn then(&self, pause: u32, who: Who) -> Self {
+        let mut next = self.clone();
+        let at = self.redemptions.last().map_or(0, |last| last.at + pause);
+        let generation = self.has[who as usize];
+        let due = if generation == self.newest {
+            (next.newest, next.rotated_at) = (generation + 1, at);
+            Due::Rotation
+        } else if generation + 1 == self.newest && at - self.rotated_at < Self::WINDOW {
+            Due::Repetition
+        } else {
+            Due::Notice
+        };
+        next.has[who as usize] = next.newest;
+        next.redemptions.push(Redemption {
+            at,
+            who,
+            generation,
+            due,
+        });
+        next
+    }
+
+    /// Every order of redemptions with every pause between them, up to the notice. Both have the same token: who
+    /// comes first does not matter.
+    fn all() -> Vec<Self> {
+        let first = Theft::default().then(0, Who::Victim);
+        let (mut over, mut under_way) = (Vec::new(), vec![first]);
+        while let Some(theft) = under_way.pop() {
+            for who in [Who::Victim, Who::Thief] {
+                for pause in Self::PAUSES {
+                    let next = theft.then(pause, who);
+                    if next.over() {
+                        over.push(next);
+                    } else {
+                        under_way.push(next);
+                    }
+                }
+            }
+        }
+        over
+    }
+}
+
+/// A theft as it is played: the answers that were had, by generation.
+struct Played {
+    theft: Theft,
+    tokens: Vec<Value>,
+}
+
+impl Played {
+    async fn redeem(&mut self, service: &Service, turn: usize, now: u32) {
+        let Some(redemption) = self.theft.redemptions.iter().find(|r| r.at == now) else {
+            return;
+        };
+        let token = refresh_token(&self.tokens[redemption.generation]);
+        let answer = service
+            .refresh(turn + redemption.who as usize, &token)
+            .await;
+        let story = format!("{redemption:?} of {:?}: {:#}", self.theft, answer.body);
+        match redemption.due {
+            Due::Rotation => {
+                assert_eq!(answer.status, 200, "{story}");
+                assert_ne!(refresh_token(&answer.body), token, "{story}");
+                self.tokens.push(answer.body);
+            }
+            Due::Repetition => {
+                assert_eq!(answer.status, 200, "{story}");
+                let next = &self.tokens[redemption.generation + 1];
+                assert_eq!(refresh_token(&answer.body), refresh_token(next), "{story}");
+            }
+            Due::Notice => assert_eq!(answer.body["code"], "refresh_token_reused", "{story}"),
+        }
+    }
+
+    /// Once it is noticed both are out, whatever they have; until then the newest token counts.
+    async fn end(&self, service: &Service, turn: usize) {
+        let newest = self.tokens.last().expect("a token");
+        if !self.theft.noticed() {
+            service.me(turn, newest).await.ok(200);
+            service.refresh(turn, &refresh_token(newest)).await.ok(200);
+            return;
+        }
+        for tokens in &self.tokens {
+            let me = service.me(turn, tokens).await;
+            me.problem(401, "sign_in_ended");
+            let refreshed = service.refresh(turn, &refresh_token(tokens)).await;
+            refreshed.problem(401, "invalid_refresh_token");
+        }
+    }
+}
+
+async fn a_thief_is_noticed_in_every_interleaving(replicas: usize) {
+    let service = Service::of(replicas, |config| config.db_connections = Some(16)).await;
+    service.stop_clock().await;
+    service.register("ada").await;
+    let thefts = Theft::all();
+    let last = thefts
+        .iter()
+        .map(|theft| theft.redemptions.last().expect("one").at);
+    let last = last.max().expect("one");
+    let noticed = thefts.iter().filter(|theft| theft.noticed()).count();
+    assert_eq!((thefts.len(), noticed), (241, 129));
+    let mut all = stream::iter(thefts)
+        .map(async |theft| Played {
+            theft,
+            tokens: vec![service.log_in("ada").await],
+        })
+        .buffer_unordered(8)
+        .collect::<Vec<_>>()
+        .await;
+    for now in 0..=last {
+        // All of them at once, each by its own redemptions.
+        stream::iter(all.iter_mut().enumerate())
+            .for_each_concurrent(8, async |(turn, played)| {
+                played.redeem(&service, turn, now).await
+            })
+            .await;
+        service.travel("1 second").await;
+    }
+    assert_eq!(service.causes().await, json!({ "reuse": noticed }));
+    stream::iter(all.iter().enumerate())
+        .for_each_concurrent(8, async |(turn, played)| played.end(&service, turn).await)
+        .await;
+    assert_eq!(service.causes().await, json!({ "reuse": noticed }));
+}
+
+async fn an_end_beats_refreshes_under_way(replicas: usize) {
+    let service = Service::of(replicas, |config| config.db_connections = Some(32)).await;
+    service.stop_clock().await;
+    for (number, (end, comes_first)) in [
+        "logout", "others", "sign out", "password", "ban", "delete", "erase",
+    ]
+    .into_iter()
+    .flat_map(|end| [(end, true), (end, false)])
+    .filter(|ending| *ending != ("ban", true))
+    .enumerate()
+    {
+        let name = format!("ada{number}");
+        let tokens = service.register(&name).await;
+        let other = service.log_in(&name).await;
+        let sign_in = text(&claims(&tokens), "/session_id");
+        let actor = service.visitor(1).with_tokens(&other);
+        let sql = service.replicas[0].sql().await;
+        let log_out = |tokens: &Value, scope: &str| json!({ "refreshToken": refresh_token(tokens), "scope": scope });
+        let (local, others) = (log_out(&tokens, "local"), log_out(&other, "others"));
+        let ending = async move {
+            match end {
+                "logout" => {
+                    actor.post("/auth/logout", local).await.ok(204);
+                }
+                "others" => {
+                    actor.post("/auth/logout", others).await.ok(204);
+                }
+                "sign out" => {
+                    let path = format!("/auth/sign-ins/{sign_in}");
+                    answer(actor.request(Method::DELETE, &path)).await.ok(204);
+                }
+                "password" => {
+                    let body =
+                        json!({ "currentPassword": PASSWORD, "newPassword": "kT9#vQz! Zq8" });
+                    actor.post("/auth/password", body).await.ok(204);
+                }
+                "erase" => {
+                    let erase = actor.request(Method::DELETE, "/auth/me");
+                    let body = json!({ "password": PASSWORD });
+                    answer(erase.json(&body)).await.ok(204);
+                }
+                "ban" => {
+                    let ban =
+                        "update public.users set banned_at = private.clock() where username = $1";
+                    sql.execute(ban, &[&name]).await.expect("a ban");
+                }
+                _ => {
+                    let delete = "delete from public.users where username = $1";
+                    sql.execute(delete, &[&name]).await.expect("a deletion");
+                }
+            }
+        };
+
+        let gate = service.replicas[0]
+            .hold("select from private.refresh_tokens for update")
+            .await;
+        let refresh = || {
+            race((0..10).map(|turn| {
+                let (visitor, token) = (service.visitor(turn), refresh_token(&tokens));
+                let body = json!({ "refreshToken": token });
+                async move { visitor.post("/auth/refresh", body).await }
+            }))
+        };
+        // A ban waits for nothing: it counts for whoever comes after it, and those who wait are under way.
+        let waits = usize::from(end != "ban");
+        let (ending, refreshes) = if comes_first {
+            let ending = race([ending]);
+            gate.until_waiting(waits).await;
+            (ending, refresh())
+        } else {
+            let refreshes = refresh();
+            gate.until_waiting(10).await;
+            (race([ending]), refreshes)
+        };
+        gate.until_waiting(10 + waits).await;
+        gate.release().await;
+        ending.answers().await;
+
+        let (refused, code) = match end {
+            "ban" => (403, "account_banned"),
+            _ => (401, "invalid_refresh_token"),
+        };
+        let mut had = vec![tokens];
+        for answer in refreshes.answers().await {
+            match answer.status.as_u16() {
+                200 => had.push(answer.body),
+                status => assert_eq!(
+                    (status, answer.body["code"].as_str()),
+                    (refused, Some(code))
+                ),
+            }
+        }
+        // Whatever the refreshes were given, it is over.
+        for tokens in &had {
+            let again = service.refresh(0, &refresh_token(tokens)).await;
+            again.problem(refused, code);
+            let me = service.me(1, tokens).await;
+            assert_eq!(me.status.as_u16(), refused, "{end}: {:#}", me.body);
+        }
+        if end == "ban" {
+            service
+                .execute("update public.users set banned_at = null")
+                .await;
+            let newest = had.last().expect("tokens");
+            service.refresh(0, &refresh_token(newest)).await.ok(200);
+        }
+    }
+    // Nobody was taken for a thief.
+    assert_eq!(
+        service.causes().await,
+        json!({ "logout": 4, "password_changed": 2, "signed_out": 2 })
+    );
+}

@@ -1,0 +1,151 @@
+//! The start of a session.
+
+use serde_json::{Value, json};
+
+use crate::support::{actor::text, app::TestApp};
+
+use super::{count, start_with, stored};
+
+#[tokio::test]
+async fn a_session_starts_on_freestyle_unless_told_otherwise() {
+    let app = TestApp::start().await;
+    for (name, body) in [
+        ("left-out", json!({ "techStack": "Rust" })),
+        ("null", json!({ "techStack": "Rust", "challenge": null })),
+    ] {
+        let runner = app.runner(name).await;
+        let session = start_with(&runner, body).await.ok(201);
+        assert_eq!(session["challenge"], "freestyle");
+        assert_eq!(session["userId"], runner.id);
+        assert_eq!(session["status"], "running");
+        assert_eq!(session["milestones"], json!([]));
+        for open in ["endTime", "totalTimeMs", "totalTime", "submission"] {
+            assert_eq!(session.get(open), Some(&Value::Null), "{open}");
+        }
+        assert!(session["serverTime"].as_str() >= session["startTime"].as_str());
+    }
+}
+
+#[tokio::test]
+async fn whoever_names_no_challenge_where_freestyle_is_gone_is_told_to_name_one() {
+    let app = TestApp::start().await;
+    let runner = app.runner("alice").await;
+    let unnamed = async || {
+        let refused = start_with(&runner, json!({ "techStack": "Rust" })).await;
+        let detail = text(&refused.problem(404, "challenge_not_found"), "/detail");
+        assert!(
+            detail.contains("freestyle") && detail.contains("GET /challenges"),
+            "{detail}"
+        );
+        assert!(detail.contains("name a challenge"), "{detail}");
+    };
+    let sql = app.sql().await;
+    for goes in [
+        "update public.challenges set active = false where slug = 'freestyle'",
+        "delete from public.challenges where slug = 'freestyle'",
+    ] {
+        sql.batch_execute(goes).await.expect(goes);
+        unnamed().await;
+    }
+    let named = json!({ "techStack": "Rust", "challenge": "slack-clone" });
+    start_with(&runner, named).await.ok(201);
+}
+
+#[tokio::test]
+async fn a_challenge_that_is_unknown_or_withdrawn_cannot_be_started() {
+    let app = TestApp::start().await;
+    let runner = app.runner("alice").await;
+    let start = async |challenge: &str| {
+        start_with(
+            &runner,
+            json!({ "techStack": "Rust", "challenge": challenge }),
+        )
+        .await
+    };
+    start("flappy-bird")
+        .await
+        .problem(404, "challenge_not_found");
+    app.sql()
+        .await
+        .batch_execute("update public.challenges set active = false where slug = 'slack-clone'")
+        .await
+        .expect("a withdrawal");
+    start("slack-clone")
+        .await
+        .problem(404, "challenge_not_found");
+    for slug in [
+        "",
+        "Slack-Clone",
+        "slack clone",
+        "-",
+        "a--b",
+        &"a".repeat(65),
+    ] {
+        let faults = start(slug).await.faults();
+        assert!(
+            faults.iter().all(|(field, _)| field == "challenge"),
+            "{slug}: {faults:?}"
+        );
+    }
+    assert_eq!(count(&app, "public.sessions").await, 0);
+}
+
+#[tokio::test]
+async fn a_run_on_a_challenge_withdrawn_meanwhile_goes_on() {
+    let app = TestApp::start().await;
+    let runner = app.runner("alice").await;
+    let session = runner.start("slack-clone").await;
+    app.sql()
+        .await
+        .batch_execute("update public.challenges set active = false")
+        .await
+        .expect("a withdrawal");
+    for number in 1..=7 {
+        runner.verify(&session, number).await.ok(200);
+    }
+    assert_eq!(runner.end(&session).await.ok(200)["status"], "completed");
+}
+
+#[tokio::test]
+async fn a_second_start_names_the_session_that_is_running() {
+    let app = TestApp::start().await;
+    let runner = app.runner("alice").await;
+    let session = runner.start("slack-clone").await;
+    for challenge in ["slack-clone", "freestyle"] {
+        let problem = start_with(
+            &runner,
+            json!({ "techStack": "Go", "challenge": challenge }),
+        )
+        .await
+        .problem(409, "session_already_running");
+        assert_eq!(problem["sessionId"], session);
+    }
+    assert_eq!(count(&app, "public.sessions").await, 1);
+    // Others are not held up.
+    app.runner("bob").await.start("slack-clone").await;
+}
+
+#[tokio::test]
+async fn the_next_session_starts_once_the_last_has_ended() {
+    let app = TestApp::start().await;
+    let runner = app.runner("alice").await;
+    let first = runner.start("freestyle").await;
+    let ended = runner.end(&first).await.ok(200);
+    let second = start_with(&runner, json!({ "techStack": "Rust" }))
+        .await
+        .ok(201);
+    assert_ne!(second["id"], first.as_str());
+    assert!(second["startTime"].as_str() >= ended["endTime"].as_str());
+}
+
+#[tokio::test]
+async fn a_start_after_the_deadline_closes_the_old_session_at_its_deadline() {
+    let app = TestApp::start().await;
+    let runner = app.runner("alice").await;
+    let old = runner.start("slack-clone").await;
+    app.travel("24 hours").await;
+    let new = runner.start("slack-clone").await;
+    assert_ne!(new, old);
+    assert_eq!(stored(&app, &old).await, ("expired".into(), true, true));
+    assert_eq!(stored(&app, &new).await, ("running".into(), false, false));
+}
