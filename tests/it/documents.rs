@@ -1,6 +1,6 @@
 //! What the service says about itself: the OpenAPI document, the page that shows it, its health.
 
-use std::io::Read as _;
+use std::{io::Read as _, path::PathBuf};
 
 use reqwest::{Method, header};
 use serde_json::{Value, json};
@@ -462,15 +462,15 @@ fn every_code_that_the_database_refuses_with_is_listed() {
 }
 
 #[test]
-fn the_readme_and_the_example_name_every_setting() {
-    let readme = std::fs::read_to_string("README.md").expect("README.md");
+fn the_page_on_configuration_and_the_example_name_every_setting() {
+    let page = std::fs::read_to_string("docs/configuration.md").expect("docs/configuration.md");
     let example = std::fs::read_to_string(".env.example").expect(".env.example");
     let names = setting_names();
     assert!(names.contains(&"DATABASE_URL".to_owned()));
     for name in names {
         assert!(
-            readme.contains(&format!("`{name}`")),
-            "README.md, under Configuration: {name}"
+            page.contains(&format!("`{name}`")),
+            "docs/configuration.md, under Settings: {name}"
         );
         assert!(
             example
@@ -479,4 +479,63 @@ fn the_readme_and_the_example_name_every_setting() {
             ".env.example: {name}"
         );
     }
+}
+
+/// The pages that people read.
+fn pages() -> Vec<PathBuf> {
+    let docs = std::fs::read_dir("docs").expect("docs");
+    let docs = docs.map(|file| file.expect("a file").path());
+    let top = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"];
+    docs.chain(top.map(PathBuf::from)).collect()
+}
+
+/// The anchors of a page's headings, as GitHub makes them.
+fn anchors(page: &str) -> Vec<String> {
+    let headings = page.lines().filter(|line| line.starts_with('#'));
+    headings
+        .map(|heading| {
+            let heading = heading.trim_start_matches('#').trim().to_lowercase();
+            heading
+                .chars()
+                .filter(|c| c.is_alphanumeric() || [' ', '-', '_'].contains(c))
+                .map(|c| if c == ' ' { '-' } else { c })
+                .collect()
+        })
+        .collect()
+}
+
+#[test]
+fn every_link_of_a_page_leads_to_a_file_and_a_heading_in_it() {
+    let mut followed = 0;
+    for page in pages() {
+        let text = std::fs::read_to_string(&page).expect("a page");
+        for link in text.split("](").skip(1) {
+            let link = link.split(')').next().unwrap_or_default();
+            if link.starts_with("https://") {
+                continue;
+            }
+            let (file, heading) = link.split_once('#').unwrap_or((link, ""));
+            let target = match file {
+                "" => page.clone(),
+                file => page.parent().expect("a folder").join(file),
+            };
+            assert!(target.exists(), "{}: {link}", page.display());
+            if !heading.is_empty() {
+                let target = std::fs::read_to_string(&target).expect("a page");
+                assert!(
+                    anchors(&target).iter().any(|anchor| anchor == heading),
+                    "{}: {link}",
+                    page.display()
+                );
+            }
+            followed += 1;
+        }
+    }
+    assert!(followed >= 20, "{followed}");
+}
+
+#[test]
+fn the_readme_is_read_in_one_sitting() {
+    let readme = std::fs::read_to_string("README.md").expect("README.md");
+    assert!(readme.lines().count() <= 200);
 }
