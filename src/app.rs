@@ -13,7 +13,7 @@ use tracing::info;
 use crate::{
     api,
     auth::Auth,
-    config::Config,
+    config::{Config, TrustedProxies},
     db::Db,
     http::{connection::Attended, router},
     limits::Limits,
@@ -33,6 +33,8 @@ pub struct App {
     shutdown_timeout: Duration,
     /// A connection on which we have nothing to say for so long is closed; longer than any request may take.
     patience: Duration,
+    most_connections: usize,
+    proxies: TrustedProxies,
 }
 
 impl App {
@@ -51,6 +53,8 @@ impl App {
             sweep_interval: Duration::from_secs(config.sweep_interval),
             shutdown_timeout: Duration::from_secs(config.shutdown_timeout),
             patience: Duration::from_secs(config.request_timeout + 30),
+            most_connections: config.max_connections.into(),
+            proxies: config.trusted_proxies.clone(),
         })
     }
 
@@ -61,7 +65,12 @@ impl App {
         shutdown: impl Future<Output = ()>,
     ) -> anyhow::Result<()> {
         listener.set_nonblocking(true)?;
-        let acceptor = Attended::new(TcpAcceptor::from_std(listener)?, self.patience);
+        let acceptor = Attended::new(
+            TcpAcceptor::from_std(listener)?,
+            self.patience,
+            self.most_connections,
+            self.proxies,
+        );
         let serving = Server::new_with_acceptor(acceptor)
             // Without this there is no limit.
             .http2_max_concurrent_streams(STREAMS)

@@ -58,7 +58,7 @@ pub struct Config {
 
     /// So long after a refresh, in seconds, the refresh token just used has the same successor once more: for lost
     /// answers and second tabs. Later it counts as stolen. 0: at once.
-    #[arg(long, env, default_value_t = 10, value_parser = clap::value_parser!(u64).range(0..=300), help_heading = TOKENS)]
+    #[arg(long, env, default_value_t = 10, value_parser = number::<u64, 0, 300>, help_heading = TOKENS)]
     pub refresh_grace: u64,
 
     /// Where the API listens.
@@ -72,28 +72,33 @@ pub struct Config {
 
     /// At most so many connections to PostgreSQL. By default 16; with the private one, four for each core of
     /// this machine: more would only make its processes wait for each other.
-    #[arg(long, env, value_parser = clap::value_parser!(u16).range(1..=1000), help_heading = CONNECTIONS)]
+    #[arg(long, env, value_parser = number::<u16, 1, 1000>, help_heading = CONNECTIONS)]
     pub db_connections: Option<u16>,
 
     /// How many threads answer requests. By default as many as this machine has cores; with the private PostgreSQL,
     /// which needs the others, half of them: more would only wake each other up (benches/delegation.rs).
-    #[arg(long, env, value_parser = clap::value_parser!(u16).range(1..=1000), help_heading = API)]
+    #[arg(long, env, value_parser = number::<u16, 1, 1000>, help_heading = API)]
     pub worker_threads: Option<u16>,
 
     /// A statement may take so long, in seconds; then it is cancelled and answered with 504.
-    #[arg(long, env, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=600), help_heading = CONNECTIONS)]
+    #[arg(long, env, default_value_t = 10, value_parser = number::<u64, 1, 600>, help_heading = CONNECTIONS)]
     pub statement_timeout: u64,
 
+    /// At most so many connections of clients are open at once; one address has a fifth of them, unless it is a trusted
+    /// proxy's. A client above that is answered with 503.
+    #[arg(long, env, default_value_t = 10_000, value_parser = number::<u16, 100, 60_000>, help_heading = API)]
+    pub max_connections: u16,
+
     /// A request may take so long, in seconds, its body included; then it is answered with 504.
-    #[arg(long, env, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600), help_heading = API)]
+    #[arg(long, env, default_value_t = 30, value_parser = number::<u64, 1, 3600>, help_heading = API)]
     pub request_timeout: u64,
 
     /// At a shutdown, requests under way have so long to finish, in seconds; a second Ctrl-C ends them at once.
-    #[arg(long, env, default_value_t = 10, value_parser = clap::value_parser!(u64).range(0..=600), help_heading = API)]
+    #[arg(long, env, default_value_t = 10, value_parser = number::<u64, 0, 600>, help_heading = API)]
     pub shutdown_timeout: u64,
 
     /// How often sign-ins that ended more than a day ago are removed, in seconds, by one replica at a time.
-    #[arg(long, env, default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..=86_400), help_heading = TOKENS)]
+    #[arg(long, env, default_value_t = 600, value_parser = number::<u64, 1, 86_400>, help_heading = TOKENS)]
     pub sweep_interval: u64,
 
     /// Where metrics are shown at /metrics, in Prometheus' format; nowhere unless it is given.
@@ -206,6 +211,14 @@ pub const ACCESS_TOKEN_LIFETIME: Duration = Duration::from_secs(15 * 60);
 pub const SIGN_IN_IDLE_LIFETIME: Duration = Duration::from_secs(14 * 24 * 60 * 60);
 /// A sign-in ends after so long in any case.
 pub const SIGN_IN_LIFETIME: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+/// A whole number in these bounds.
+fn number<T: TryFrom<u64>, const LEAST: u64, const MOST: u64>(text: &str) -> Result<T, String> {
+    let number = text.trim().parse().ok();
+    let number = number.filter(|number| (LEAST..=MOST).contains(number));
+    let number = number.and_then(|number: u64| T::try_from(number).ok());
+    number.ok_or_else(|| format!("a whole number from {LEAST} to {MOST} is meant, such as {LEAST}"))
+}
 
 fn issuer(text: &str) -> Result<String, String> {
     // The pre-request function in the database leaves those tokens alone.

@@ -166,6 +166,7 @@ fn main() -> ExitCode {
         );
         return ExitCode::FAILURE;
     }
+    warn_of_slips();
     let command = cli.command.unwrap_or(Command::Serve);
     // Its threads start here: settings of the process are made before.
     let outcome = Builder::new_multi_thread()
@@ -192,6 +193,26 @@ fn limit_heaps() {
         let cores = config::cores();
         // SAFETY: it takes any numbers; no other thread runs yet.
         unsafe { libc::mallopt(libc::M_ARENA_MAX, cores.try_into().unwrap_or(i32::MAX)) };
+    }
+}
+
+/// Names each variable that is nearly a setting, such as `DATABSE_URL`: the setting itself would silently be missing.
+fn warn_of_slips() {
+    let command = Cli::command();
+    let settings: Vec<_> = command
+        .get_arguments()
+        .filter_map(Arg::get_env)
+        .filter_map(|name| name.to_str())
+        .collect();
+    for (name, _) in env::vars_os() {
+        let Some(name) = name.to_str().filter(|name| !settings.contains(name)) else {
+            continue;
+        };
+        let is_near =
+            |setting: &&&str| setting.len() > 5 && strsim::damerau_levenshtein(name, setting) <= 2;
+        if let Some(setting) = settings.iter().find(is_near) {
+            tracing::warn!("{name} is set, and is no setting: is {setting} meant?");
+        }
     }
 }
 

@@ -36,7 +36,7 @@ use crate::{
     context,
     db::connect,
     error::{describe, is_caused_by},
-    limits::answers::{Answers, Held, PIECE},
+    limits::shares::{Held, PIECE, Shares},
     problem::{Problem, REQUEST_ID},
 };
 
@@ -248,7 +248,7 @@ impl Delegate {
     pub fn response(
         &self,
         response: http::Response<Incoming>,
-        answers: &Arc<Answers>,
+        answers: &Arc<Shares>,
         caller: usize,
     ) -> Result<Response, Problem> {
         let (mut parts, body) = response.into_parts();
@@ -262,7 +262,7 @@ impl Delegate {
         }
         let size = body.size_hint().exact().unwrap_or(u64::MAX);
         let unread = usize::try_from(size).unwrap_or(UNREAD).min(UNREAD);
-        let body = Patient::new(body, self.patience, answers.hold(caller, unread)?);
+        let body = Patient::new(body, self.patience, answers.hold(Some(caller), unread)?);
         let mut response = Response::builder()
             .status(parts.status)
             .body(Body::from(BoxBody::new(body)));

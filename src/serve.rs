@@ -28,7 +28,13 @@ use crate::{
 pub async fn serve(config: &Config) -> anyhow::Result<()> {
     // Before anything is started, so that whatever is started is stopped, too.
     let (mut first, second) = (stop_signals()?, stop_signals()?);
-    // A taken port is told at once.
+    // Settings that will not do are told first.
+    Delegate::new(config)?;
+    let url = config.database_to_serve()?;
+    // With the private PostgreSQL a secret is generated later, of this length.
+    let generated = "-".repeat(32).into();
+    Auth::new(config, url.is_none().then_some(&generated))?;
+    // Then a port that is taken, before anything is started.
     if let Some(address) = config.metrics_bind {
         let listener = TcpListener::bind(address).map_err(|error| {
             anyhow!("cannot listen on {address}: {error}; choose another address with METRICS_BIND")
@@ -41,11 +47,7 @@ pub async fn serve(config: &Config) -> anyhow::Result<()> {
             config.bind
         )
     })?;
-    // Nor is anything started with settings that will not do.
-    Delegate::new(config)?;
-    let Some(url) = config.database_to_serve()? else {
-        // What is generated later will do.
-        Auth::new(config, Some(&"-".repeat(32).into()))?;
+    let Some(url) = url else {
         return serve_embedded(config, listener, first, second).await;
     };
     let app = tokio::select! {

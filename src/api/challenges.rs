@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     tag::Tag,
-    types::{Cacheable, Page, cursor_key, page_size},
+    types::{Cacheable, List, Page, page_size},
 };
 use crate::{
     db::{columns::JsonColumn, query},
@@ -97,12 +97,13 @@ impl ChallengesApi {
         #[oai(name = "If-None-Match")]
         if_none_match: Header<Option<String>>,
     ) -> Result<Cacheable<Page<Challenge>>, Problem> {
-        let after: Option<String> = cursor_key(cursor.0.as_deref())?;
+        let list = List::of("list_challenges", &());
+        let after: Option<String> = list.key(cursor.0.as_deref())?;
         let challenges = state
             .db
             .list(None, &query::LIST_CHALLENGES, &[&(limit.0 + 1), &after])
             .await?;
-        let page = Page::cut(challenges, limit.0, |challenge: &Challenge| {
+        let page = list.page(challenges, limit.0, |challenge: &Challenge| {
             challenge.slug.clone()
         });
         Ok(Cacheable::of(page, if_none_match.0.as_deref()))

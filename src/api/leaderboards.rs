@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::{
     tag::Tag,
-    types::{Cacheable, Page, Timestamp, cursor_key, known_versions, page_size},
+    types::{Cacheable, List, Page, Timestamp, known_versions, page_size},
 };
 use crate::{
     db::query,
@@ -143,7 +143,8 @@ impl LeaderboardsApi {
         #[oai(name = "If-None-Match")]
         if_none_match: Header<Option<String>>,
     ) -> Result<Cacheable<Page<BoardItem>>, Problem> {
-        let after: Option<BoardCursor> = cursor_key(cursor.0.as_deref())?;
+        let list = List::of("get_leaderboard", &(&slug.0, &tech_stack.0));
+        let after: Option<BoardCursor> = list.key(cursor.0.as_deref())?;
         let rows: Vec<Versioned<Placed>> = state
             .db
             .list(
@@ -168,7 +169,7 @@ impl LeaderboardsApi {
             .map(|last| last.position.to_string())
             .unwrap_or_default();
         let items = placed.into_iter().map(|placed| placed.item).collect();
-        let page = Page::cut(items, limit.0, |_| last.clone());
+        let page = list.page(items, limit.0, |_| last.clone());
         Ok(Cacheable::at_version(
             page,
             version,
@@ -232,7 +233,8 @@ impl LeaderboardsApi {
         #[oai(name = "If-None-Match")]
         if_none_match: Header<Option<String>>,
     ) -> Result<Cacheable<Page<Record>>, Problem> {
-        let before: Option<i64> = cursor_key(cursor.0.as_deref())?;
+        let list = List::of("list_records", &(&slug.0, &tech_stack.0));
+        let before: Option<i64> = list.key(cursor.0.as_deref())?;
         let rows: Vec<Versioned<Record>> = state
             .db
             .list(
@@ -248,7 +250,7 @@ impl LeaderboardsApi {
             )
             .await?;
         let (version, records) = split(rows);
-        let page = Page::cut(records, limit.0, |record: &Record| {
+        let page = list.page(records, limit.0, |record: &Record| {
             record.total_time_ms.to_string()
         });
         Ok(Cacheable::at_version(

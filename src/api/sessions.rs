@@ -15,7 +15,7 @@ use super::{
     milestones::Milestone,
     submissions::{Submission, check_video_url},
     tag::Tag,
-    types::{Created, Page, Timestamp, cursor_key, page_size},
+    types::{Created, List, Page, Timestamp, page_size},
 };
 use crate::{
     db::{
@@ -266,7 +266,8 @@ impl SessionsApi {
         /// `nextCursor` of the page before.
         cursor: Query<Option<String>>,
     ) -> Result<Json<Page<Session>>, Problem> {
-        let before: Option<Uuid> = cursor_key(cursor.0.as_deref())?;
+        let list = List::of("list_sessions", &());
+        let before: Option<Uuid> = list.key(cursor.0.as_deref())?;
         let sessions = state
             .db
             .list(
@@ -275,7 +276,7 @@ impl SessionsApi {
                 &[&(limit.0 + 1), &before],
             )
             .await?;
-        Ok(Json(Page::cut(sessions, limit.0, |session: &Session| {
+        Ok(Json(list.page(sessions, limit.0, |session: &Session| {
             session.id.to_string()
         })))
     }

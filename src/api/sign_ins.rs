@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::{
     auth::{Tokens, User, banned, tokens},
     tag::Tag,
-    types::{Done, Page, Timestamp, cursor_key, page_size},
+    types::{Done, List, Page, Timestamp, page_size},
 };
 use crate::{
     auth::refresh::Presented,
@@ -212,7 +212,8 @@ impl SignInsApi {
         /// `nextCursor` of the page before.
         cursor: Query<Option<String>>,
     ) -> Result<Json<Page<SignIn>>, Problem> {
-        let before: Option<Uuid> = cursor_key(cursor.0.as_deref())?;
+        let list = List::of("list_sign_ins", &());
+        let before: Option<Uuid> = list.key(cursor.0.as_deref())?;
         let sign_ins = state
             .db
             .list(
@@ -221,7 +222,7 @@ impl SignInsApi {
                 &[&(limit.0 + 1), &before],
             )
             .await?;
-        Ok(Json(Page::cut(sign_ins, limit.0, |sign_in: &SignIn| {
+        Ok(Json(list.page(sign_ins, limit.0, |sign_in: &SignIn| {
             sign_in.id.to_string()
         })))
     }

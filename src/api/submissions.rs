@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use super::{
     tag::Tag,
-    types::{Page, Timestamp, cursor_key, page_size},
+    types::{List, Page, Timestamp, page_size},
 };
 use crate::{
     auth::token::Claims,
@@ -208,7 +208,8 @@ impl SubmissionsApi {
         /// `nextCursor` of the page before.
         cursor: Query<Option<String>>,
     ) -> Result<Json<Page<Submission>>, Problem> {
-        let after: Option<QueueCursor> = cursor_key(cursor.0.as_deref())?;
+        let list = List::of("list_submissions", &(&status.0, &challenge.0, mine.0));
+        let after: Option<QueueCursor> = list.key(cursor.0.as_deref())?;
         let submissions = state
             .db
             .list(
@@ -224,7 +225,7 @@ impl SubmissionsApi {
                 ],
             )
             .await?;
-        Ok(Json(Page::cut(
+        Ok(Json(list.page(
             submissions,
             limit.0,
             |last: &Submission| {

@@ -1,6 +1,6 @@
 //! What several operations share: times, pages, and answers that can be cached.
 
-use std::{borrow::Cow, str::FromStr};
+use std::{borrow::Cow, fmt, str::FromStr};
 
 use aws_lc_rs::digest;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -130,36 +130,61 @@ pub struct Page<T: ParseFromJSON + ToJSON + Type> {
     pub next_cursor: Option<String>,
 }
 
-impl<T: ParseFromJSON + ToJSON + Type> Page<T> {
+/// A list as its cursors name it: the operation, and what it was asked to list.
+pub struct List {
+    tag: [u8; LIST_TAG],
+}
+
+/// So many bytes of a cursor say which list it belongs to.
+const LIST_TAG: usize = 6;
+
+impl List {
+    /// What an operation lists with these filters.
+    pub fn of(operation: &str, filters: &impl fmt::Debug) -> Self {
+        let name = format!("{operation} {filters:?}");
+        let digest = digest::digest(&digest::SHA256, name.as_bytes());
+        let mut tag = [0; LIST_TAG];
+        tag.copy_from_slice(&digest.as_ref()[..LIST_TAG]);
+        List { tag }
+    }
+
+    /// The key that a cursor of this list stands for; a cursor of another list is refused.
+    pub fn key<K: FromStr>(&self, cursor: Option<&str>) -> Result<Option<K>, Problem> {
+        let refuse = |code, message| Problem::invalid_field("cursor", code, message);
+        let Some(cursor) = cursor else {
+            return Ok(None);
+        };
+        let format = || refuse("format", "is not the `nextCursor` of a page");
+        let bytes = URL_SAFE_NO_PAD.decode(cursor).map_err(|_| format())?;
+        let (tag, key) = bytes.split_first_chunk().ok_or_else(format)?;
+        let key = str::from_utf8(key).ok().filter(|key| !key.contains('\0'));
+        let key = key.ok_or_else(format)?;
+        if *tag != self.tag {
+            return Err(refuse(
+                "other_list",
+                "is not of this list: send it with the filters of the page that it came with",
+            ));
+        }
+        key.parse().map(Some).map_err(|_| format())
+    }
+
     /// A page of at most `limit` items out of `limit + 1` that were asked for: the one too many tells that
     /// there are more. The cursor is the last item's key, opaque to clients.
-    pub fn cut(mut items: Vec<T>, limit: i32, key: impl Fn(&T) -> String) -> Self {
+    pub fn page<T: ParseFromJSON + ToJSON + Type>(
+        &self,
+        mut items: Vec<T>,
+        limit: i32,
+        key: impl Fn(&T) -> String,
+    ) -> Page<T> {
         let limit = usize::try_from(limit).unwrap_or_default();
         let more = items.len() > limit;
         items.truncate(limit);
         let next_cursor = items
             .last()
             .filter(|_| more)
-            .map(|last| URL_SAFE_NO_PAD.encode(key(last)));
+            .map(|last| URL_SAFE_NO_PAD.encode([&self.tag[..], key(last).as_bytes()].concat()));
         Page { items, next_cursor }
     }
-}
-
-/// The key that a cursor stands for.
-pub fn cursor_key<K: FromStr>(cursor: Option<&str>) -> Result<Option<K>, Problem> {
-    let Some(cursor) = cursor else {
-        return Ok(None);
-    };
-    URL_SAFE_NO_PAD
-        .decode(cursor)
-        .ok()
-        .and_then(|bytes| String::from_utf8(bytes).ok())
-        .filter(|key| !key.contains('\0'))
-        .and_then(|key| key.parse().ok())
-        .map(Some)
-        .ok_or_else(|| {
-            Problem::invalid_field("cursor", "format", "is not the `nextCursor` of a page")
-        })
 }
 
 /// How many items a page has where the request does not say.

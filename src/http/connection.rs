@@ -1,14 +1,18 @@
-//! How long a connection may be kept without a word from us: whoever neither asks nor listens gives it back.
+//! Connections: how many there may be, how long each may be kept without a word from us, and what is answered to what is
+//! no HTTP.
 
 use std::{
     io,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
 
+use hyper::body::Bytes;
 use poem::{
-    http::uri::Scheme,
+    Addr,
+    http::{StatusCode, uri::Scheme},
     listener::{Acceptor, TcpAcceptor},
     web::{LocalAddr, RemoteAddr},
 };
@@ -17,21 +21,136 @@ use tokio::{
     net::TcpStream,
     time::{Instant, Sleep, sleep},
 };
+use uuid::Uuid;
+
+use crate::{
+    config::TrustedProxies,
+    limits::shares::{Held, Shares},
+    problem::{Problem, REQUEST_ID},
+};
 
 /// After a failure, such as having no file descriptors left, connections are taken again in so long.
 const RESPITE: Duration = Duration::from_millis(100);
 
-/// Accepts connections that end by themselves.
+/// Accepts as many connections as there may be; they end by themselves.
 pub struct Attended {
     acceptor: TcpAcceptor,
     patience: Duration,
+    shares: Arc<Shares>,
+    proxies: TrustedProxies,
 }
 
 impl Attended {
-    /// On each, the first byte of a request must come within `patience` of what was sent last, and something must be
-    /// sent within `patience` of that byte.
-    pub fn new(acceptor: TcpAcceptor, patience: Duration) -> Self {
-        Attended { acceptor, patience }
+    /// At most so many connections at once, of which one client has a fifth, and a trusted proxy as many as it needs. On
+    /// each, the first byte of a request must come within `patience` of what was sent last, and something must be sent
+    /// within `patience` of that byte.
+    pub fn new(
+        acceptor: TcpAcceptor,
+        patience: Duration,
+        most: usize,
+        proxies: TrustedProxies,
+    ) -> Self {
+        Attended {
+            acceptor,
+            patience,
+            shares: Shares::of_connections(most),
+            proxies,
+        }
+    }
+
+    /// A share of the connections; nothing for a client that has its share already. It is told so, if it listens.
+    fn admit(&self, stream: &TcpStream, remote: &RemoteAddr) -> Option<Held> {
+        let caller = match remote {
+            RemoteAddr(Addr::SocketAddr(address)) => {
+                let address = address.ip().to_canonical();
+                let is_client = !self.proxies.contain(&address);
+                is_client.then(|| self.shares.caller(None, address))
+            }
+            _ => None,
+        };
+        match self.shares.hold(caller, 1) {
+            Ok(held) => held,
+            Err(problem) => {
+                // What does not fit into the empty buffer at once is not waited for.
+                let _ = stream.try_write(&refusal(&problem));
+                None
+            }
+        }
+    }
+}
+
+/// An answer that ends the connection, for a request that no operation has seen.
+fn refusal(problem: &Problem) -> Bytes {
+    let id = Uuid::new_v4().to_string();
+    let status = problem.http_status();
+    let retry = problem.retry_after();
+    let retry = retry.map(|seconds| format!("retry-after: {seconds}\r\n"));
+    let body = problem.document(id.clone()).to_string();
+    tracing::info!(request_id = id, status = status.as_u16(), %problem);
+    format!(
+        "HTTP/1.1 {} {}\r\ncontent-type: application/problem+json\r\ncontent-length: {}\r\ncache-control: no-store\r\n\
+         x-content-type-options: nosniff\r\n{REQUEST_ID}: {id}\r\n{}connection: close\r\n\r\n{body}",
+        status.as_u16(),
+        status.canonical_reason().unwrap_or_default(),
+        body.len(),
+        retry.unwrap_or_default(),
+    )
+    .into()
+}
+
+/// Which refusal of the HTTP library this is; none where it is an answer of ours, which names its request.
+fn library_refusal(bytes: &[u8]) -> Option<Problem> {
+    let text = str::from_utf8(bytes).ok()?;
+    let status = text
+        .strip_prefix("HTTP/1.1 ")
+        .or(text.strip_prefix("HTTP/1.0 "))?;
+    let status: StatusCode = status.get(..3)?.parse().ok()?;
+    if !text.ends_with("\r\n\r\n") || text.to_ascii_lowercase().contains(REQUEST_ID.as_str()) {
+        return None;
+    }
+    let (code, detail) = match status {
+        StatusCode::BAD_REQUEST => ("bad_request", "This is no HTTP request."),
+        StatusCode::URI_TOO_LONG => ("target_too_long", "The path and its query are too long."),
+        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {
+            ("headers_too_large", "The headers are too many or too long.")
+        }
+        _ => return None,
+    };
+    Some(Problem::new(status, code, detail))
+}
+
+/// Looks for a line of a request's head that ends without a carriage return: two servers may read two different heads from
+/// it (RFC 9112, section 2.2).
+#[derive(Default)]
+struct HeadScan {
+    /// How the head begins, until it is known whether it is one; then what was read last.
+    begun: Vec<u8>,
+    is_over: bool,
+    last: [u8; 3],
+}
+
+impl HeadScan {
+    /// Whether such a line is among these bytes of a head.
+    fn finds_bare_line(&mut self, bytes: &[u8]) -> bool {
+        for &byte in bytes {
+            if self.is_over {
+                return false;
+            }
+            if self.begun.last() != Some(&b' ') {
+                self.begun.push(byte);
+                // What begins otherwise is the rest of a body, HTTP/2, or nothing that is read further.
+                let is_method = byte.is_ascii_uppercase() && self.begun.len() <= 8;
+                self.is_over = !(is_method || byte == b' ' && self.begun.len() > 1);
+                self.is_over |= self.begun == *b"PRI ";
+            } else if byte == b'\n' {
+                if self.last[2] != b'\r' {
+                    return true;
+                }
+                self.is_over = self.last[..2] == *b"\r\n";
+            }
+            self.last = [self.last[1], self.last[2], byte];
+        }
+        false
     }
 }
 
@@ -43,18 +162,23 @@ impl Acceptor for Attended {
     }
 
     async fn accept(&mut self) -> io::Result<(Connection, LocalAddr, RemoteAddr, Scheme)> {
-        match self.acceptor.accept().await {
-            Ok((stream, local, remote, scheme)) => {
-                // What is passed on from PostgREST comes in pieces: each is sent at once.
-                stream.set_nodelay(true)?;
-                let connection = Connection::new(stream, self.patience);
-                Ok((connection, local, remote, scheme))
-            }
-            Err(error) => {
-                // The server asks again at once.
-                tracing::warn!("connections cannot be accepted: {error}");
-                sleep(RESPITE).await;
-                Err(error)
+        loop {
+            match self.acceptor.accept().await {
+                Ok((stream, local, remote, scheme)) => {
+                    let Some(held) = self.admit(&stream, &remote) else {
+                        continue;
+                    };
+                    // What is passed on from PostgREST comes in pieces: each is sent at once.
+                    stream.set_nodelay(true)?;
+                    let connection = Connection::new(stream, self.patience, held);
+                    return Ok((connection, local, remote, scheme));
+                }
+                Err(error) => {
+                    // The server asks again at once.
+                    tracing::warn!("connections cannot be accepted: {error}");
+                    sleep(RESPITE).await;
+                    return Err(error);
+                }
             }
         }
     }
@@ -70,16 +194,23 @@ pub struct Connection {
     alarm: Pin<Box<Sleep>>,
     /// Whether something has come since something was sent.
     asked: bool,
+    scan: HeadScan,
+    /// What is sent in the place of the HTTP library's refusal: how much of it is left, and how much that stands for.
+    refusal: Option<(Bytes, usize)>,
+    _held: Held,
 }
 
 impl Connection {
-    fn new(stream: TcpStream, patience: Duration) -> Self {
+    fn new(stream: TcpStream, patience: Duration, held: Held) -> Self {
         Connection {
             stream,
             patience,
             deadline: Instant::now() + patience,
             alarm: Box::pin(sleep(patience)),
             asked: false,
+            scan: HeadScan::default(),
+            refusal: None,
+            _held: held,
         }
     }
 
@@ -126,10 +257,20 @@ impl AsyncRead for Connection {
         if let Poll::Ready(late) = self.poll_deadline(context) {
             return Poll::Ready(late);
         }
+        let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(context, buffer);
         if read.is_ready() && !self.asked {
             self.asked = true;
+            self.scan = HeadScan::default();
             self.prolong();
+        }
+        if self.scan.finds_bare_line(&buffer.filled()[before..]) {
+            let detail = "Each line of a request's head must end with CR LF.";
+            let problem = Problem::new(StatusCode::BAD_REQUEST, "bad_request", detail);
+            // Nobody is waiting for anything else on this connection: there is room for it.
+            let _ = self.stream.try_write(&refusal(&problem));
+            // The end: what has come is not read.
+            buffer.set_filled(before);
         }
         read
     }
@@ -141,8 +282,27 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let outcome = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.sent(outcome, context)
+        if self.refusal.is_none()
+            && let Some(problem) = library_refusal(bytes)
+        {
+            self.refusal = Some((refusal(&problem), bytes.len()));
+        }
+        let Some((mut left, stands_for)) = self.refusal.take() else {
+            let outcome = Pin::new(&mut self.stream).poll_write(context, bytes);
+            return self.sent(outcome, context);
+        };
+        loop {
+            let outcome = Pin::new(&mut self.stream).poll_write(context, &left);
+            match self.sent(outcome, context) {
+                Poll::Ready(Ok(sent)) if sent > 0 && sent < left.len() => drop(left.split_to(sent)),
+                Poll::Ready(Ok(_)) => return Poll::Ready(Ok(stands_for)),
+                Poll::Pending => {
+                    self.refusal = Some((left, stands_for));
+                    return Poll::Pending;
+                }
+                failed => return failed,
+            }
+        }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

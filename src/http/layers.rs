@@ -7,7 +7,9 @@ use poem::{
     Body, Endpoint, EndpointExt, IntoResponse, Request, Response, Result,
     endpoint::BoxEndpoint,
     error::MethodNotAllowedError,
-    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
+    http::{
+        HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header, uri::Authority,
+    },
     middleware::Cors,
 };
 use poem_openapi::OperationId;
@@ -18,15 +20,12 @@ use super::{
 };
 use crate::{
     api::BASE,
-    limits::{answers::Unread, client::network},
+    limits::{client::network, shares::Unread},
     openapi::Contract,
     problem::{Problem, REQUEST_ID},
     state::State,
 };
 
-/// Larger bodies are refused: the largest that is valid has 200 packages of 214 characters, each of which may be written
-/// as `\u0061`.
-const BODY_LIMIT: usize = 256 * 1024;
 /// Redeeming a refresh token is limited by sign-in alone: a neighbour must not be able to sign people out.
 const REFRESH: &str = "/auth/refresh";
 
@@ -45,6 +44,34 @@ pub async fn limit<E: Endpoint>(endpoint: Arc<E>, mut request: Request) -> Resul
     Ok(endpoint.call(request).await?.into_response())
 }
 
+/// Refuses a request of which two servers on its way might make two different ones (RFC 9112, sections 3.2 and 6.1).
+pub async fn refuse_ambiguous<E: Endpoint>(endpoint: Arc<E>, request: Request) -> Result<Response> {
+    let refuse = |detail| Problem::new(StatusCode::BAD_REQUEST, "bad_request", detail);
+    let headers = request.headers();
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let host = hosts.next();
+    let is_host = |host: &HeaderValue| {
+        let host = host.to_str().ok();
+        let host = host.and_then(|host| host.parse::<Authority>().ok());
+        host.is_some_and(|host| !host.as_str().contains('@') && !host.host().is_empty())
+    };
+    if hosts.next().is_some() || !host.is_none_or(is_host) {
+        return Err(refuse("Send one header `Host`, with a host and perhaps a port.").into());
+    }
+    // HTTP/2 names the host in the target.
+    if host.is_none() && request.version() == Version::HTTP_11 {
+        return Err(refuse("Send the header `Host`, as HTTP/1.1 requires.").into());
+    }
+    // Beside it the HTTP library drops a `Content-Length`, as RFC 9112 has it.
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    if let Some(coding) = codings.next()
+        && (codings.next().is_some() || !coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
+    {
+        return Err(refuse("Send `Transfer-Encoding: chunked` once, or `Content-Length`.").into());
+    }
+    Ok(endpoint.call(request).await?.into_response())
+}
+
 /// Answers with nothing that would have the caller hold too much of our memory.
 pub async fn limit_answers<E: Endpoint>(endpoint: Arc<E>, request: Request) -> Result<Response> {
     let state = State::of(&request)?.clone();
@@ -52,7 +79,7 @@ pub async fn limit_answers<E: Endpoint>(endpoint: Arc<E>, request: Request) -> R
     let caller = answers.caller(request.data(), state.limits.client(&request));
     let mut response = endpoint.call(request).await?.into_response();
     let bytes = response.take_body().into_bytes().await?;
-    response.set_body(match answers.hold(caller, bytes.len())? {
+    response.set_body(match answers.hold(Some(caller), bytes.len())? {
         None => Body::from(bytes),
         Some(held) => Body::from(BoxBody::new(Unread::new(bytes, held))),
     });
@@ -64,7 +91,9 @@ pub async fn explain<E: Endpoint>(endpoint: Arc<E>, request: Request) -> Result<
     let contract = request.data::<Arc<Contract>>().cloned();
     let uri = request.uri().clone();
     if let (Some(contract), Some(path)) = (&contract, uri.path().strip_prefix(BASE)) {
-        contract.check_text(path, uri.query().unwrap_or_default())?;
+        let query = uri.query().unwrap_or_default();
+        contract.check_text(path, query)?;
+        contract.check_names(path, request.method(), query)?;
     }
     match endpoint.call(request).await {
         Err(error) if error.is::<MethodNotAllowedError>() => {
@@ -89,13 +118,6 @@ pub async fn explain<E: Endpoint>(endpoint: Arc<E>, request: Request) -> Result<
         }
         Ok(answer) => Ok(answer.into_response()),
     }
-}
-
-/// Reads the body up to the limit, whether or not its length was announced.
-pub async fn limit_body<E: Endpoint>(endpoint: Arc<E>, mut request: Request) -> Result<Response> {
-    let body = request.take_body().into_bytes_limit(BODY_LIMIT).await?;
-    request.set_body(body);
-    Ok(endpoint.call(request).await?.into_response())
 }
 
 /// What is sent here is small, and unpacking what was made for that takes a second (RFC 7694 for the answer).

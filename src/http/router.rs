@@ -51,8 +51,8 @@ use poem::{
 use super::{
     delegate::{delegate, pass},
     layers::{
-        add_security_headers, explain, limit, limit_answers, limit_body, limit_time, refuse_packed,
-        share_with,
+        add_security_headers, explain, limit, limit_answers, limit_time, refuse_ambiguous,
+        refuse_packed, share_with,
     },
     pages::{docs, page, redirect_to_docs},
     respond::{answer_errors, respond},
@@ -97,8 +97,7 @@ pub fn route(state: State) -> anyhow::Result<BoxEndpoint<'static>> {
 /// The operations of the API, in the layers that concern only them. The first layer is the innermost.
 fn operations() -> impl Endpoint {
     api::service()
-        // A body is read only for a caller who is within the limits, and no longer than a request may take.
-        .around(limit_body)
+        // An operation reads its body itself, once it has seen who sends it.
         .around(limit_time)
         // Needs the caller, whom `limit` finds.
         .around(limit_answers)
@@ -128,6 +127,7 @@ fn around_all(
             CatchPanic::new()
                 .with_handler(|_| Problem::internal("a handler panicked").to_response()),
         )
+        .around(refuse_ambiguous)
         // Errors become answers here, so that those get their headers, too.
         .around(answer_errors)
         .around(add_security_headers);

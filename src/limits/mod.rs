@@ -1,9 +1,9 @@
 //! How much one client may ask for and hold, by network, user and sign-in.
 
-pub mod answers;
 pub mod client;
 pub mod failed_logins;
 pub mod rate;
+pub mod shares;
 pub mod table;
 
 use std::{net::IpAddr, sync::Arc};
@@ -15,9 +15,9 @@ use crate::{
     auth::Auth,
     config::{Config, FAILED_LOGINS, TrustedProxies},
 };
-use answers::Answers;
 use failed_logins::FailedLogins;
 use rate::Limit;
+use shares::Shares;
 
 /// The limits of this process.
 pub struct Limits {
@@ -37,8 +37,10 @@ pub struct Limits {
     /// Sessions started and submissions edited, by user: the rules of a session limit what it writes, not how many
     /// there are.
     pub runs: Limit<Uuid>,
-    /// What answers take that have not been read.
-    pub answers: Arc<Answers>,
+    /// The memory of answers that have not been read.
+    pub answers: Arc<Shares>,
+    /// The memory of bodies that are being read.
+    pub bodies: Arc<Shares>,
 }
 
 impl Limits {
@@ -54,7 +56,8 @@ impl Limits {
             failed_logins: FailedLogins::new(rates, auth.refresh.key_for(FAILED_LOGINS)?),
             refresh: Limit::new("refresh", rates),
             runs: Limit::new("runs", rates),
-            answers: Arc::default(),
+            answers: Shares::of_answers(),
+            bodies: Shares::of_bodies(),
         })
     }
 

@@ -2,7 +2,12 @@
 
 use std::sync::Arc;
 
-use poem::{FromRequest, IntoResponse, Request, RequestBody, Response, Result, http::StatusCode};
+use hyper::body::Bytes;
+use poem::{
+    IntoResponse, Request, RequestBody, Response, Result,
+    error::ReadBodyError,
+    http::{StatusCode, header},
+};
 use poem_openapi::{
     ApiExtractor,
     ApiExtractorType,
@@ -17,7 +22,11 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use super::Contract;
-use crate::problem::Problem;
+use crate::{problem::Problem, state::State};
+
+/// Larger bodies are refused: the largest that is valid has 200 packages of 214 characters, each of which may be written
+/// as `\u0061`.
+const BODY_LIMIT: usize = 256 * 1024;
 
 /// Where an operation takes its JSON body from: parsed, and free of mistakes.
 ///
@@ -54,20 +63,24 @@ impl<'a, T: ParseFromJSON + DeserializeOwned> ApiExtractor<'a> for Body<T> {
         body: &mut RequestBody,
         _options: ExtractParamOptions<Self::ParamType>,
     ) -> Result<Self> {
-        let bytes = <Vec<u8> as FromRequest>::from_request(request, body).await?;
+        // First what can be decided without the body: a client that expects `100 Continue` then keeps it.
+        let is_json = request.content_type().is_some_and(is_json);
+        let is_announced = match request.headers().get(header::CONTENT_LENGTH) {
+            Some(length) => length != "0",
+            None => request.headers().contains_key(header::TRANSFER_ENCODING),
+        };
+        if is_announced && !is_json {
+            return Err(not_json().into());
+        }
+        let bytes = read(request, body.take()?).await?;
         if bytes.is_empty() {
             return Err(Problem::malformed(
                 "The JSON body is missing: send one, with the header `Content-Type: application/json`.",
             )
             .into());
         }
-        if !request.content_type().is_some_and(is_json) {
-            return Err(Problem::new(
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "unsupported_media_type",
-                "Send JSON, with the header `Content-Type: application/json`.",
-            )
-            .into());
+        if !is_json {
+            return Err(not_json().into());
         }
         let value: Value = serde_json::from_slice(&bytes)
             .map_err(|error| Problem::malformed(format!("The body is not valid JSON: {error}.")))?;
@@ -87,6 +100,28 @@ impl<'a, T: ParseFromJSON + DeserializeOwned> ApiExtractor<'a> for Body<T> {
         })?;
         Ok(Body(parsed))
     }
+}
+
+/// Reads a body up to the limit, whether or not its length was announced, while there is memory for it.
+async fn read(request: &Request, body: poem::Body) -> Result<Bytes> {
+    let announced = request.headers().get(header::CONTENT_LENGTH);
+    let announced = announced.and_then(|length| length.to_str().ok()?.parse().ok());
+    let length = announced.unwrap_or(BODY_LIMIT);
+    if length > BODY_LIMIT {
+        return Err(ReadBodyError::PayloadTooLarge.into());
+    }
+    let limits = &State::of(request)?.limits;
+    let caller = limits.bodies.caller(request.data(), limits.client(request));
+    let _held = limits.bodies.hold(Some(caller), length)?;
+    Ok(body.into_bytes_limit(BODY_LIMIT).await?)
+}
+
+fn not_json() -> Problem {
+    Problem::new(
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        "unsupported_media_type",
+        "Send JSON, with the header `Content-Type: application/json`.",
+    )
 }
 
 /// `application/json`, with or without parameters.

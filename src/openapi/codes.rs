@@ -389,6 +389,12 @@ pub const CODES: &[Code] = &[
         "The body is larger than 256 KiB; under `/rest/v1`, than 10 MiB.",
     ),
     code(
+        414,
+        "target_too_long",
+        &[],
+        "The path and its query are too long.",
+    ),
+    code(
         415,
         "unsupported_media_type",
         &[Body],
@@ -412,6 +418,12 @@ pub const CODES: &[Code] = &[
         "too_many_failed_logins",
         &[],
         "Too many wrong passwords: try again after `Retry-After`.",
+    ),
+    code(
+        431,
+        "headers_too_large",
+        &[],
+        "The headers of the request are too many or too long.",
     ),
     code(
         500,

@@ -103,6 +103,43 @@ fn tidy(value: &mut Value) {
     }
 }
 
+/// Text that is not only white space, and has no U+0000.
+pub const VISIBLE: &str = r"^[^\u0000]*[^\s\u0000][^\u0000]*$";
+
+/// Says what holds for all text, and is enforced for all of it at once (`find_nul`, `List::key`): so that each field's own
+/// rules are told by themselves.
+pub fn say_what_text_is(document: &mut Value, bodies: &[String]) {
+    for name in bodies {
+        let properties = document["components"]["schemas"][name]["properties"].as_object_mut();
+        for property in properties.into_iter().flat_map(Map::values_mut) {
+            let text = match property["type"].as_str() {
+                Some("string") => property,
+                Some("array") if property["items"]["type"] == "string" => &mut property["items"],
+                _ => continue,
+            };
+            if !text["enum"].is_null() || !text["format"].is_null() {
+                continue;
+            }
+            match text["pattern"].as_str() {
+                None => text["pattern"] = json!(r"^[^\u0000]*$"),
+                Some(r"\S") => text["pattern"] = json!(VISIBLE),
+                // Those that are spelled out do not allow it.
+                Some(_) => {}
+            }
+        }
+    }
+    for operation in operations(document) {
+        let parameters = operation
+            .get_mut("parameters")
+            .and_then(Value::as_array_mut);
+        for parameter in parameters.into_iter().flatten() {
+            if parameter["name"] == "cursor" {
+                parameter["schema"]["pattern"] = json!("^[A-Za-z0-9_-]+$");
+            }
+        }
+    }
+}
+
 fn complete_schemas(schemas: &mut Value, bodies: &[String]) -> anyhow::Result<()> {
     let schemas = schemas.as_object_mut().context("no schemas")?;
     let examples: Map<String, Value> = serde_yaml_ng::from_str(EXAMPLES)?;

@@ -8,11 +8,13 @@ use std::collections::HashMap;
 
 use jsonschema::{ValidationError, Validator, error::ValidationErrorKind};
 use percent_encoding::percent_decode_str;
+use poem::http::Method;
 use poem_openapi::{
     OpenApi, OpenApiService, OperationId,
     error::{ParseParamError, ParsePathError},
 };
 use serde_json::{Map, Value, json};
+use url::form_urlencoded;
 
 use crate::problem::{FieldError, Problem};
 
@@ -25,13 +27,14 @@ const MOST_ERRORS: usize = 100;
 const LONGEST_NAME: usize = 100;
 
 /// The patterns of the document, in words.
-const PATTERNS: [(&str, &str); 3] = [
+const PATTERNS: [(&str, &str); 4] = [
     (
         r"^[A-Za-z0-9_-]{3,32}$",
         "3 to 32 letters (A to Z, a to z), digits, _ or -",
     ),
     (r"^[a-z0-9]+(-[a-z0-9]+)*$", "a slug, such as slack-clone,"),
     (r"\S", "visible text"),
+    (complete::VISIBLE, "visible text"),
 ];
 
 /// The published document, and what of it is enforced.
@@ -50,9 +53,10 @@ impl Contract {
         let names = body_schemas(&document);
         complete::complete(&mut document, &names, refusals)?;
         let bodies = names
-            .into_iter()
-            .map(|name| Ok((name.clone(), body_validator(&document, &name)?)))
+            .iter()
+            .map(|name| Ok((name.clone(), body_validator(&document, name)?)))
             .collect::<anyhow::Result<_>>()?;
+        complete::say_what_text_is(&mut document, &names);
         Ok(Contract { document, bodies })
     }
 
@@ -137,6 +141,47 @@ impl Contract {
                 "format",
                 "must be UTF-8 without the character U+0000",
             )),
+        }
+    }
+
+    /// Refuses a parameter in the query that the operation does not have: it is a slip, such as `?limits=5`.
+    pub fn check_names(&self, path: &str, method: &Method, query: &str) -> Result<(), Problem> {
+        let method = match *method {
+            Method::HEAD => "get".to_owned(),
+            ref method => method.as_str().to_ascii_lowercase(),
+        };
+        let operation = self.template(path).map(|(_, methods)| &methods[method]);
+        let Some(operation) =
+            operation.filter(|operation| operation.is_object() && !query.is_empty())
+        else {
+            return Ok(());
+        };
+        let parameters = operation["parameters"].as_array().into_iter().flatten();
+        let known: Vec<_> = parameters
+            .filter(|parameter| parameter["in"] == "query")
+            .filter_map(|parameter| parameter["name"].as_str())
+            .collect();
+        let unknown = form_urlencoded::parse(query.as_bytes())
+            .map(|(name, _)| name)
+            .filter(|name| !known.contains(&&**name));
+        let errors: Vec<_> = unknown
+            .take(MOST_ERRORS)
+            .map(|name| FieldError {
+                field: name.chars().take(LONGEST_NAME).collect(),
+                code: "unknown_field".to_owned(),
+                message: match known.as_slice() {
+                    [] => "is not a parameter of this request, which has none".to_owned(),
+                    known => format!(
+                        "is not a parameter of this request: there are {}",
+                        known.join(", ")
+                    ),
+                },
+            })
+            .collect();
+        if errors.is_empty() {
+            Ok(())
+        } else {
+            Err(Problem::invalid(errors))
         }
     }
 

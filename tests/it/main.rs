@@ -35,3 +35,4 @@ mod sign_ins;
 mod support;
 mod tokens;
 mod verification;
+mod wire;

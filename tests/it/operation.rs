@@ -5,7 +5,7 @@ use std::{fs, time::Duration};
 use poem::{Server, endpoint::make_sync, listener::TcpAcceptor};
 use reqwest::{Method, header};
 use secrecy::ExposeSecret;
-use speedcoding::http::connection::Attended;
+use speedcoding::{config::TrustedProxies, http::connection::Attended};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -202,7 +202,12 @@ async fn a_connection_on_which_nothing_can_be_sent_ends() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
     let acceptor = TcpAcceptor::from_tokio(listener).expect("an acceptor");
-    let acceptor = Attended::new(acceptor, Duration::from_millis(300));
+    let acceptor = Attended::new(
+        acceptor,
+        Duration::from_millis(300),
+        1000,
+        TrustedProxies::default(),
+    );
     const LARGE: usize = 64 * 1024 * 1024;
     tokio::spawn(Server::new_with_acceptor(acceptor).run(make_sync(|_| vec![b'.'; LARGE])));
     let client = async || TcpStream::connect(address).await.expect("a connection");

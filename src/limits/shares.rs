@@ -1,0 +1,162 @@
+//! What all clients share: the memory of answers that have not been read, that of bodies, and connections.
+
+use std::{
+    hash::{BuildHasher, RandomState},
+    io,
+    net::IpAddr,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use hyper::body::{Body as HttpBody, Bytes, Frame, SizeHint};
+
+use super::{client::network, rate::count_refusal};
+use crate::{auth::token::Claims, problem::Problem};
+
+/// An answer is moved in pieces of so many bytes. The server has a piece or two beside it; over HTTP/1, 400 KiB a
+/// connection.
+pub const PIECE: usize = 16 * 1024;
+
+/// An answer that is handed over piece by piece, as it is read.
+pub struct Unread {
+    bytes: Bytes,
+    _held: Held,
+}
+
+impl Unread {
+    /// The bytes, held until they are read.
+    pub fn new(bytes: Bytes, held: Held) -> Self {
+        Unread { bytes, _held: held }
+    }
+}
+
+impl HttpBody for Unread {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        if self.bytes.is_empty() {
+            return Poll::Ready(None);
+        }
+        let size = self.bytes.len().min(PIECE);
+        Poll::Ready(Some(Ok(Frame::data(self.bytes.split_to(size)))))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.bytes.len() as u64)
+    }
+}
+
+/// How many counters there are for clients. Two that share one share what it allows; nobody can aim at another's.
+const CALLERS: usize = 16 * 1024;
+
+/// Something of which there is only so much. Each client may hold a quarter of what is still free: of 256 MiB one has
+/// 51 MiB, a hundred who are greedy have 2.5 MiB each, and then there is as much for the next one.
+pub struct Shares {
+    name: &'static str,
+    /// How much there is.
+    most: usize,
+    /// No more than this is not counted.
+    free: usize,
+    /// What a client is told for whom nothing is left.
+    refusal: &'static str,
+    hasher: RandomState,
+    callers: Box<[AtomicUsize]>,
+    all: AtomicUsize,
+}
+
+impl Shares {
+    /// The bytes of answers that are being sent. A client reads as slowly as it likes; no token is longer than a piece.
+    pub fn of_answers() -> Arc<Self> {
+        let refusal = "Too many answers wait to be read: read them, or try again in a moment.";
+        Self::new("answers", 256 * 1024 * 1024, PIECE, refusal)
+    }
+
+    /// The bytes of bodies that are being read. A client sends as slowly as it likes.
+    pub fn of_bodies() -> Arc<Self> {
+        let refusal =
+            "Too many bodies are under way: send them to their end, or try again in a moment.";
+        Self::new("bodies", 64 * 1024 * 1024, PIECE, refusal)
+    }
+
+    /// Connections.
+    pub fn of_connections(most: usize) -> Arc<Self> {
+        let refusal = "Too many connections are open: close some, or try again in a moment.";
+        Self::new("connections", most, 0, refusal)
+    }
+
+    fn new(name: &'static str, most: usize, free: usize, refusal: &'static str) -> Arc<Self> {
+        Arc::new(Shares {
+            name,
+            most,
+            free,
+            refusal,
+            hasher: RandomState::new(),
+            callers: (0..CALLERS).map(|_| AtomicUsize::default()).collect(),
+            all: AtomicUsize::default(),
+        })
+    }
+
+    /// Who a request counts for: its user, or without one its network.
+    pub fn caller(&self, claims: Option<&Claims>, address: IpAddr) -> usize {
+        let hash = match claims {
+            Some(claims) => self.hasher.hash_one(claims.sub),
+            None => self.hasher.hash_one(network(address)),
+        };
+        hash as usize % CALLERS
+    }
+
+    /// Counts so much until what is returned is dropped, or refuses it; nothing, where it is little. For a client that
+    /// speaks for many, such as a proxy, there is no caller: only the sum is bounded.
+    pub fn hold(
+        self: &Arc<Self>,
+        caller: Option<usize>,
+        count: usize,
+    ) -> Result<Option<Held>, Problem> {
+        if count <= self.free {
+            return Ok(None);
+        }
+        let before = self.all.fetch_add(count, Ordering::Relaxed);
+        let left = self.most.saturating_sub(before);
+        let fits = match caller {
+            Some(caller) => {
+                let own = self.callers[caller].fetch_add(count, Ordering::Relaxed) + count;
+                own <= left / 4
+            }
+            None => count <= left,
+        };
+        let held = Held {
+            shares: self.clone(),
+            caller,
+            count,
+        };
+        if !fits {
+            count_refusal(self.name);
+            return Err(Problem::unavailable("overloaded", self.refusal));
+        }
+        Ok(Some(held))
+    }
+}
+
+/// A share, for as long as it is there.
+pub struct Held {
+    shares: Arc<Shares>,
+    caller: Option<usize>,
+    count: usize,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Some(caller) = self.caller {
+            self.shares.callers[caller].fetch_sub(self.count, Ordering::Relaxed);
+        }
+        self.shares.all.fetch_sub(self.count, Ordering::Relaxed);
+    }
+}
