@@ -1,4 +1,4 @@
-//! The one error type, and every mapping from an error to what a client is told (RFC 9457).
+//! The one error type, and every mapping from an error to the answer that a client gets (RFC 9457).
 
 use std::{borrow::Cow, error::Error as StdError, fmt};
 
@@ -22,13 +22,13 @@ use crate::context;
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const PROBLEM_JSON: &str = "application/problem+json";
 
-/// What only the database knows of a field: constraints by the beginning of their names.
+/// Rules on fields that only the database knows: constraints, by the beginning of their names.
 const CONSTRAINTS: [(&str, &str, &str, &str); 6] = [
     (
         "sessions_tech_stack",
         "techStack",
         "invalid",
-        "must be visible text without control characters, and not too long when it is normalised",
+        "must be visible text without control characters, and not too long after normalisation",
     ),
     ("submissions_packages", "packages", "invalid", PLAIN),
     ("submissions_review_reason", "reason", "invalid", PLAIN),
@@ -43,14 +43,14 @@ const CONSTRAINTS: [(&str, &str, &str, &str); 6] = [
         "submissions_recording_own",
         "videoUrl",
         "not_yours",
-        "must be a recording of your own, in the folder <your id>/<the session's id>/ of the bucket recordings",
+        "must be your own recording, in the folder <your id>/<the session's id>/ of the bucket recordings",
     ),
 ];
 const PLAIN: &str =
-    "must be text without control characters, and without any that turn its direction";
+    "must be text without control characters and without characters that turn its direction";
 
-/// Why a request was refused. What the client is told and what the log is told are kept apart:
-/// the source never reaches the client.
+/// Why a request was refused. It keeps apart what the client gets and what the log gets: the source never reaches the
+/// client.
 pub struct Problem(Box<Parts>);
 
 struct Parts {
@@ -64,14 +64,14 @@ struct Parts {
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
-/// What is wrong with one field of a request.
+/// A mistake in one field of a request.
 #[derive(Debug, Clone, Object, Deserialize)]
 pub struct FieldError {
     /// The field: a name, or a path such as `packages[3]`.
     pub field: String,
-    /// What kind of mistake it is, stable.
+    /// The kind of mistake. It is stable.
     pub code: String,
-    /// The same for people.
+    /// The mistake in words, for people.
     pub message: String,
 }
 
@@ -86,17 +86,17 @@ struct ProblemDocument {
     /// The problem's type as a URI: `urn:speedcoding:problem:` and the code.
     #[oai(rename = "type")]
     kind: String,
-    /// The type for people.
+    /// The problem's type in words.
     title: String,
     /// The HTTP status.
     status: u16,
-    /// What happened here, and what to do.
+    /// What happened, and what to do.
     detail: String,
-    /// Stable: decide by this.
+    /// The code of the problem. It is stable: decide by it.
     code: String,
-    /// Names the request; the same as the header `X-Request-Id`.
+    /// The name of the request, as in the header `X-Request-Id`.
     request_id: String,
-    /// What is wrong with which field, where fields are at fault.
+    /// The mistakes in fields, if there are any.
     errors: Option<Vec<FieldError>>,
 }
 
@@ -119,7 +119,7 @@ impl Problem {
         }))
     }
 
-    /// 400: one or more fields are at fault.
+    /// 400: one or more fields have mistakes.
     pub fn invalid(errors: Vec<FieldError>) -> Self {
         let detail = match errors.as_slice() {
             [only] => format!("{} {}.", only.field, only.message),
@@ -130,7 +130,7 @@ impl Problem {
         problem
     }
 
-    /// 400: one field is at fault.
+    /// 400: one field has a mistake.
     pub fn invalid_field(field: &str, code: &str, message: impl Into<String>) -> Self {
         Problem::invalid(vec![FieldError {
             field: field.into(),
@@ -139,7 +139,7 @@ impl Problem {
         }])
     }
 
-    /// 400: the body is no JSON.
+    /// 400: the body is not JSON.
     pub fn malformed(detail: impl Into<Cow<'static, str>>) -> Self {
         Problem::new(StatusCode::BAD_REQUEST, "malformed_body", detail)
     }
@@ -149,37 +149,37 @@ impl Problem {
         Problem::new(StatusCode::UNAUTHORIZED, code, detail)
     }
 
-    /// Names the methods that the path takes, as every 405 must (RFC 9110, section 15.5.6).
+    /// Lists the methods that the path takes, as every 405 must (RFC 9110, section 15.5.6).
     pub fn allowing(mut self, methods: String) -> Self {
         self.0.allow = Some(methods);
         self
     }
 
-    /// 429: come back in so many seconds.
+    /// 429: the client may try again after this many seconds.
     pub fn too_many(code: &'static str, detail: String, seconds: u32) -> Self {
         let mut problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, code, detail);
         problem.0.retry_after = Some(seconds);
         problem
     }
 
-    /// 503: come back in a moment.
+    /// 503: the client may try again in a moment.
     pub fn unavailable(code: &'static str, detail: &'static str) -> Self {
         let mut problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, code, detail);
         problem.0.retry_after = Some(1);
         problem
     }
 
-    /// 500: a defect of ours; the source is logged under the request id.
+    /// 500: the service has a defect. The source is logged under the request id.
     pub fn internal(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Problem::new(
             StatusCode::INTERNAL_SERVER_ERROR,
             "internal_error",
-            "Something went wrong here. It has been logged under this request id.",
+            "The service has a defect. It is logged under this request id.",
         )
         .because(source)
     }
 
-    /// Says it once more in the words of PostgREST's errors, which its clients show.
+    /// Adds the members of PostgREST's errors, which its clients show.
     pub fn for_postgrest_clients(mut self) -> Self {
         let message = self.0.detail.to_string();
         for (name, value) in [
@@ -198,7 +198,7 @@ impl Problem {
         self
     }
 
-    /// What a database function returned as `refusal`: a problem's members, among them its status and code.
+    /// From the `refusal` that a database function returned: a problem's members, among them its status and code.
     pub fn from_refusal(mut refusal: Map<String, Value>) -> Self {
         let status = refusal
             .remove("status")
@@ -234,11 +234,11 @@ impl Problem {
     fn away() -> Self {
         Problem::unavailable(
             "database_unavailable",
-            "The database cannot be reached: try again in a moment.",
+            "The database cannot be reached. Try again in a moment.",
         )
     }
 
-    /// The HTTP status that it is answered with.
+    /// The HTTP status of the answer.
     pub fn http_status(&self) -> StatusCode {
         self.0.status
     }
@@ -248,12 +248,12 @@ impl Problem {
         &self.0.code
     }
 
-    /// In how many seconds to try again, where that is known.
+    /// The seconds after which to try again, if they are known.
     pub fn retry_after(&self) -> Option<u32> {
         self.0.retry_after
     }
 
-    /// What the client is told.
+    /// The body that the client gets.
     pub fn document(&self, request_id: String) -> Value {
         let document = ProblemDocument {
             kind: format!("urn:speedcoding:problem:{}", self.0.code),
@@ -283,7 +283,7 @@ impl Problem {
             .content_type(PROBLEM_JSON)
             .body(body.to_string());
         if self.0.status == StatusCode::UNAUTHORIZED {
-            // RFC 6750, section 3: no error code where no access token was sent.
+            // RFC 6750, section 3: no error code if no access token was sent.
             let challenge = match self.0.code.as_ref() {
                 "missing_token"
                 | "wrong_credentials"
@@ -370,10 +370,10 @@ impl ApiResponse for Problem {
         };
         MetaResponses {
             responses: vec![
-                problem("4XX", "Refused: decide by `code`."),
+                problem("4XX", "The request is refused. Decide by `code`."),
                 problem(
                     "5XX",
-                    "Not possible now: try again, after `Retry-After` where it is given.",
+                    "The request is not possible now. Try again, after `Retry-After` if it is given.",
                 ),
             ],
         }
@@ -384,7 +384,7 @@ impl ApiResponse for Problem {
     }
 }
 
-/// What the framework rejects is a problem too.
+/// A rejection by the framework is a problem too.
 impl From<poem::Error> for Problem {
     fn from(error: poem::Error) -> Self {
         let error = match error.downcast::<Problem>() {
@@ -395,14 +395,14 @@ impl From<poem::Error> for Problem {
             return Problem::new(
                 StatusCode::NOT_FOUND,
                 "unknown_path",
-                "There is nothing at this path; see /docs.",
+                "There is nothing at this path. /docs lists the paths.",
             );
         }
         if error.is::<MethodNotAllowedError>() {
             return Problem::new(
                 StatusCode::METHOD_NOT_ALLOWED,
                 "method_not_allowed",
-                "This path does not take this method; the header `Allow` names those that it takes.",
+                "This path does not take this method. The header `Allow` lists the methods that it takes.",
             );
         }
         match error.downcast_ref::<ReadBodyError>() {
@@ -422,7 +422,7 @@ impl From<poem::Error> for Problem {
             status if status.is_client_error() => Problem::new(
                 status,
                 "bad_request",
-                "This request cannot be understood; see /docs.",
+                "This request cannot be understood. /docs describes the requests.",
             )
             .because(error.to_string()),
             _ => Problem::internal(error.to_string()),
@@ -456,7 +456,7 @@ impl From<tokio_postgres::Error> for Problem {
             return Problem::new(
                 StatusCode::CONFLICT,
                 "username_taken",
-                "This user name is taken: choose another.",
+                "This user name is taken. Choose another one.",
             );
         }
         let name = database.constraint().unwrap_or_default();
@@ -466,12 +466,12 @@ impl From<tokio_postgres::Error> for Problem {
         if let Some((_, field, code, message)) = known {
             return Problem::invalid_field(field, code, *message);
         }
-        // Class 22, data exception: a NUL in a path, for instance. 23514: a check constraint.
+        // Class 22 is a data exception, such as a NUL in a path. 23514 is a check constraint.
         if state.starts_with("22") || *database.code() == SqlState::CHECK_VIOLATION {
             return Problem::new(
                 StatusCode::BAD_REQUEST,
                 "invalid_value",
-                "A value of this request cannot be stored.",
+                "The database cannot store a value of this request.",
             )
             .because(error);
         }
@@ -481,18 +481,18 @@ impl From<tokio_postgres::Error> for Problem {
             _ if *database.code() == SqlState::QUERY_CANCELED => Problem::new(
                 StatusCode::GATEWAY_TIMEOUT,
                 "timeout",
-                "This took too long and was cancelled: try again.",
+                "This request took too long and was cancelled. Try again.",
             ),
             _ if [
                 SqlState::LOCK_NOT_AVAILABLE,
                 SqlState::T_R_DEADLOCK_DETECTED,
                 SqlState::T_R_SERIALIZATION_FAILURE,
-                // The user, or the challenge, has just been deleted: the next try is told so.
+                // The user or the challenge has just been deleted. The next try gets an answer that says so.
                 SqlState::FOREIGN_KEY_VIOLATION,
             ]
             .contains(database.code()) =>
             {
-                Problem::unavailable("busy", "Others are changing the same data: try again.")
+                Problem::unavailable("busy", "Others are changing the same data. Try again.")
             }
             _ => return Problem::internal(error),
         }
@@ -505,10 +505,10 @@ impl From<deadpool_postgres::PoolError> for Problem {
         match error {
             deadpool_postgres::PoolError::Timeout(_) => Problem::unavailable(
                 "overloaded",
-                "Too many requests are under way: try again in a moment.",
+                "Too many requests are under way. Try again in a moment.",
             )
             .because(error),
-            // No connection could be made, whatever the reason: nothing of the request has run.
+            // No connection could be made, so nothing of the request has run.
             _ => Problem::away().because(error),
         }
     }

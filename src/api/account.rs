@@ -1,4 +1,4 @@
-//! The caller's own account: shown, given another password, erased.
+//! The caller's own account: showing it, changing its password, erasing it.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -36,7 +36,7 @@ pub struct AccountApi;
 #[oai(rename_all = "camelCase", deny_unknown_fields)]
 #[serde(rename_all = "camelCase")]
 pub struct ChangePassword {
-    /// The password until now.
+    /// The password that is valid now.
     #[oai(validator(max_length = 128))]
     pub current_password: String,
     /// 8 to 128 characters of any kind; very common passwords are refused.
@@ -44,7 +44,7 @@ pub struct ChangePassword {
     pub new_password: String,
 }
 
-/// That it is really you.
+/// The proof that the request is yours.
 #[derive(Object, Deserialize)]
 #[oai(rename_all = "camelCase", deny_unknown_fields)]
 #[serde(rename_all = "camelCase")]
@@ -70,14 +70,14 @@ struct Deleted {
     erased: Option<bool>,
 }
 
-/// What the password is compared with.
+/// The hash that the password is compared with, and what identifies the account.
 struct OwnAccount {
     username: String,
     password_hash: String,
     attempt: Attempt,
 }
 
-/// The refusals of each operation, beyond those that all have in common.
+/// The refusals of each operation, beyond those that all operations have in common.
 pub const REFUSALS: &[Refusals] = &[
     ("delete_me", &["wrong_password", "too_many_failed_logins"]),
     (
@@ -88,7 +88,7 @@ pub const REFUSALS: &[Refusals] = &[
 
 #[OpenApi(prefix_path = "/auth", tag = "Tag::Account")]
 impl AccountApi {
-    /// Who am I
+    /// Get your account
     ///
     /// The account that the token belongs to.
     #[oai(path = "/me", method = "get", operation_id = "get_me")]
@@ -106,8 +106,8 @@ impl AccountApi {
 
     /// Erase your account
     ///
-    /// The password, all sign-ins and every run that is not approved are removed. Approved runs stay on the boards
-    /// under an anonymous name; without any, nothing of the account is left. The user name is free again.
+    /// Removes the password, all sign-ins and every run that is not approved. Approved runs stay on the boards under an
+    /// anonymous name. If there are none, nothing of the account is left. The user name is free again.
     #[oai(path = "/me", method = "delete", operation_id = "delete_me")]
     async fn delete_me(
         &self,
@@ -126,7 +126,7 @@ impl AccountApi {
 
     /// Change your password
     ///
-    /// Your other sign-ins end; this one stays.
+    /// Ends your other sign-ins. The sign-in that asks stays.
     #[oai(path = "/password", method = "post", operation_id = "change_password")]
     async fn change_password(
         &self,
@@ -150,7 +150,7 @@ async fn delete_me(
     address: IpAddr,
 ) -> Result<(), Problem> {
     let comparing = admit(state, &state.limits.login, address)?;
-    // Where nothing is found it was erased before: answered as the first time.
+    // If nothing is found, the account was erased before. The answer is that of the first time.
     let Some(account) = find(state, caller, address).await? else {
         return Ok(());
     };
@@ -184,7 +184,7 @@ async fn change_password(
     let account = find(state, caller, address).await?.ok_or_else(|| {
         Problem::unauthorized("sign_in_ended", "This sign-in has ended: log in again.")
     })?;
-    // First, so that a new password that will not do does not tell whether the current one was right.
+    // This comes first, so that the refusal of a new password does not tell whether the current one was right.
     let new_hash = hashing
         .hash("newPassword", &new_password.into(), &account.username)
         .await?;
@@ -207,7 +207,7 @@ async fn change_password(
     Ok(())
 }
 
-/// The caller's own account; nothing of one that is erased. Whoever has failed too often is refused before anything is
+/// The caller's own account, or nothing if it is erased. A caller who has failed too often is refused before anything is
 /// hashed.
 async fn find(
     state: &State,
@@ -233,7 +233,7 @@ async fn find(
 
 /// Asks for the password again. Guessing is as slow as at login.
 ///
-/// 403, not 401: clients take that for an access token to be refreshed.
+/// The status is 403, because on 401 a client refreshes its access token.
 async fn confirm(
     state: &State,
     caller: &Claims,
@@ -246,7 +246,7 @@ async fn confirm(
     if comparing.verify(password, stored).await?.correct {
         return Ok(());
     }
-    // Whoever has failed too often is told to wait, instead.
+    // A caller who has failed too often is told to wait instead.
     wrong_password(state, &account.attempt, Some(caller.sub), address).await?;
     Err(Problem::new(
         StatusCode::FORBIDDEN,

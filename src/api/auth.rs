@@ -40,10 +40,10 @@ pub struct AuthApi;
 #[oai(rename_all = "camelCase", deny_unknown_fields)]
 #[serde(rename_all = "camelCase")]
 pub struct Credentials {
-    /// 3 to 32 letters (A to Z, a to z), digits, `_` or `-`; upper and lower case are the same name.
+    /// 3 to 32 letters (A to Z, a to z), digits, `_` or `-`. Upper and lower case are the same name.
     #[oai(validator(pattern = "^[A-Za-z0-9_-]{3,32}$"))]
     pub username: String,
-    /// 8 to 128 characters of any kind; very common passwords are refused.
+    /// 8 to 128 characters of any kind. Very common passwords are refused.
     #[oai(validator(min_length = 8, max_length = 128))]
     pub password: String,
 }
@@ -53,10 +53,10 @@ pub struct Credentials {
 #[oai(rename_all = "camelCase", deny_unknown_fields)]
 #[serde(rename_all = "camelCase")]
 pub struct LoginCredentials {
-    /// In upper or lower case.
+    /// The user name, in upper or lower case.
     #[oai(validator(pattern = "^[A-Za-z0-9_-]{3,32}$"))]
     pub username: String,
-    /// One from an older installation may be shorter than a new one must be.
+    /// The password. One from an older installation may be shorter than 8 characters.
     #[oai(validator(min_length = 1, max_length = 128))]
     pub password: String,
 }
@@ -73,7 +73,7 @@ pub struct User {
     pub created_at: Timestamp,
 }
 
-/// What a sign-in answers with (RFC 6749, section 5.1).
+/// The tokens of a sign-in (RFC 6749, section 5.1).
 #[derive(Object, Serialize)]
 #[oai(rename_all = "camelCase")]
 #[serde(rename_all = "camelCase")]
@@ -81,7 +81,7 @@ pub struct Tokens {
     pub user: User,
     /// Send it as `Authorization: Bearer <accessToken>`.
     pub access_token: String,
-    /// Gets the next access token. Keep it secret, and only the newest one.
+    /// Send it to `POST /auth/refresh` for the next access token. Keep it secret, and keep only the newest one.
     pub refresh_token: String,
     /// `Bearer`
     pub token_type: String,
@@ -97,10 +97,10 @@ struct FoundCredentials {
     password_hash: String,
 }
 
-/// How often a login starts anew because its account was changed meanwhile.
+/// How often a login starts again because its account was changed meanwhile.
 const LOGIN_ATTEMPTS: usize = 3;
 
-/// The refusals of each operation, beyond those that all have in common.
+/// The refusals of each operation, beyond those that all operations have in common.
 pub const REFUSALS: &[Refusals] = &[
     ("register", &["username_taken"]),
     (
@@ -163,7 +163,7 @@ impl AuthApi {
 
     /// Log in
     ///
-    /// Signs a device in. An unknown name and a wrong password are answered alike.
+    /// Signs a device in. An unknown name and a wrong password get the same answer.
     #[oai(path = "/login", method = "post", operation_id = "login")]
     async fn login(
         &self,
@@ -191,8 +191,8 @@ impl AuthApi {
     }
 }
 
-/// A place in the pool, which counts as an attempt from this network: whoever finds none is told to come back, and that
-/// must cost nothing.
+/// A place in the pool, which counts as an attempt from this network. A client that finds no place must come back, and is
+/// charged nothing for it.
 pub(super) fn admit(
     state: &State,
     limit: &Limit<IpAddr>,
@@ -203,7 +203,7 @@ pub(super) fn admit(
     Ok(admitted)
 }
 
-/// Nothing where the account has changed since its password was compared: deleted, or with another hash.
+/// Nothing, if the account was deleted or got another hash since its password was compared.
 async fn sign_in(
     state: &State,
     username: &str,
@@ -255,7 +255,7 @@ async fn sign_in(
     tokens(state, found.user, new.id, None, new.token).map(Some)
 }
 
-/// Records a wrong password, for whatever name.
+/// Records a wrong password, also for a name that nobody has.
 pub(super) async fn wrong_password(
     state: &State,
     attempt: &Attempt,
@@ -282,7 +282,7 @@ pub(super) async fn wrong_password(
     ))
 }
 
-/// The tokens of a sign-in, for which the password was given at `signed_in`, or else now.
+/// The tokens of a sign-in. The password was given at `signed_in`, or now if that is not given.
 pub(super) fn tokens(
     state: &State,
     user: User,

@@ -1,4 +1,4 @@
-//! What is built against the clock.
+//! Challenges: what runners build against the clock.
 
 use std::sync::Arc;
 
@@ -29,11 +29,11 @@ pub struct ChallengesApi;
 #[oai(rename_all = "lowercase")]
 #[serde(rename_all = "lowercase")]
 pub enum Verification {
-    /// The runner says so.
+    /// The runner says that it is passed.
     Manual,
     /// The runner's answer is compared with the right one.
     Answer,
-    /// A verifier attests.
+    /// A verifier attests that it is passed.
     Verifier,
 }
 
@@ -42,16 +42,16 @@ pub enum Verification {
 #[oai(rename_all = "camelCase")]
 #[serde(rename_all = "camelCase")]
 pub struct MilestoneDefinition {
-    /// Its place, from 1.
+    /// Its number in the challenge, from 1.
     pub number: i32,
-    /// What has been built when it is passed.
+    /// What the runner has built when it is passed.
     pub title: String,
-    /// How to tell, in Markdown.
+    /// How to tell that it is passed, in Markdown.
     pub description: String,
     pub verification: Verification,
 }
 
-/// What is built against the clock.
+/// A challenge: runners build it against the clock.
 #[derive(Debug, Object, FromRow, Serialize)]
 #[oai(rename_all = "camelCase")]
 #[serde(rename_all = "camelCase")]
@@ -59,41 +59,41 @@ pub struct Challenge {
     /// Its name in requests and URLs.
     pub slug: String,
     pub title: String,
-    /// What is to be built, in Markdown.
+    /// What runners build, in Markdown.
     pub description: String,
-    /// How many milestones a completed session has passed.
+    /// How many milestones a session must pass to be completed.
     pub required_milestones: i32,
     /// Whether milestone N needs all milestones before it.
     pub ordered: bool,
     /// Whether approved runs are ranked.
     pub ranked: bool,
-    /// A session that runs longer, in milliseconds, has expired.
+    /// The time after which a running session expires, in milliseconds.
     pub max_duration_ms: i64,
     #[from_row(from = "JsonColumn<Vec<MilestoneDefinition>>")]
     pub milestones: Vec<MilestoneDefinition>,
 }
 
-/// The refusals of each operation, beyond those that all have in common.
+/// The refusals of each operation, beyond those that all operations have in common.
 pub const REFUSALS: &[Refusals] = &[("get_challenge", &["challenge_not_found"])];
 
 #[OpenApi(prefix_path = "/challenges", tag = "Tag::Challenges")]
 impl ChallengesApi {
     /// List challenges
     ///
-    /// What can be started, by slug.
+    /// The challenges that can be started, by slug.
     #[oai(path = "/", method = "get", operation_id = "list_challenges")]
     async fn list_challenges(
         &self,
         state: Data<&Arc<State>>,
-        /// At most so many.
+        /// The maximum number of items.
         #[oai(
             default = "page_size",
             validator(minimum(value = "1"), maximum(value = "100"))
         )]
         limit: Query<i32>,
-        /// `nextCursor` of the page before.
+        /// The `nextCursor` of the previous page.
         cursor: Query<Option<String>>,
-        /// Answers 304 if nothing has changed since that `ETag`.
+        /// The `ETag` of an earlier answer: 304 if nothing has changed since.
         #[oai(name = "If-None-Match")]
         if_none_match: Header<Option<String>>,
     ) -> Result<Cacheable<Page<Challenge>>, Problem> {
@@ -111,14 +111,14 @@ impl ChallengesApi {
 
     /// Get a challenge
     ///
-    /// What is to be built, by which rules, and its milestones by number.
+    /// A challenge with its rules, and its milestones by number.
     #[oai(path = "/:slug", method = "get", operation_id = "get_challenge")]
     async fn get_challenge(
         &self,
         state: Data<&Arc<State>>,
-        /// Such as `slack-clone`.
+        /// The slug of the challenge, such as `slack-clone`.
         slug: Path<String>,
-        /// Answers 304 if nothing has changed since that `ETag`.
+        /// The `ETag` of an earlier answer: 304 if nothing has changed since.
         #[oai(name = "If-None-Match")]
         if_none_match: Header<Option<String>>,
     ) -> Result<Cacheable<Challenge>, Problem> {

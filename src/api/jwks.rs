@@ -1,4 +1,4 @@
-//! The public keys of access tokens (RFC 7517), for whoever verifies them.
+//! The public keys of access tokens (RFC 7517), for services that verify them.
 
 use std::sync::Arc;
 
@@ -11,10 +11,10 @@ use poem::{
 use super::types::Cacheable;
 use crate::state::State;
 
-/// How long others may keep the set: a new key is in it for longer before it signs (docs/keys.md).
+/// How long others may keep the set. A new key is in it for longer than that before it signs (docs/keys.md).
 const KEEP: HeaderValue = HeaderValue::from_static("public, max-age=600");
 
-/// The set; empty where a secret signs.
+/// The set. It is empty if a secret signs.
 #[handler]
 pub fn show(request: &Request, Data(state): Data<&Arc<State>>) -> Response {
     let known = request.headers().get(header::IF_NONE_MATCH);

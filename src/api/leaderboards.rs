@@ -1,4 +1,4 @@
-//! Boards: the best run of each runner, ranked; one's own rank; the history of the record.
+//! Boards: the ranked best run of each runner, the caller's own rank, and the history of the record.
 
 use std::{fmt, str::FromStr, sync::Arc};
 
@@ -28,7 +28,7 @@ use crate::{
 /// Operations under `/leaderboards`.
 pub struct LeaderboardsApi;
 
-/// Whose run it is.
+/// The runner of a run.
 #[derive(Debug, Object, FromRow, Serialize)]
 pub struct Runner {
     #[from_row(rename = "user_id")]
@@ -41,16 +41,16 @@ pub struct Runner {
 #[oai(rename_all = "camelCase")]
 #[serde(rename_all = "camelCase")]
 pub struct BoardItem {
-    /// One more than there are faster ones: equal times share a rank (1, 2, 2, 4).
+    /// One more than the number of faster runs. Equal times share a rank (1, 2, 2, 4).
     pub rank: i64,
     #[from_row(flatten)]
     pub user: Runner,
     pub session_id: Uuid,
     pub tech_stack: String,
-    /// What is ranked. Of equal times, the run that ended earlier stands first.
+    /// The time that is ranked, in milliseconds. Of equal times, the run that ended earlier stands first.
     #[from_row(rename = "total_ms")]
     pub total_time_ms: i64,
-    /// The same for people, such as `45m 12s`.
+    /// The same time for people, such as `45m 12s`.
     pub total_time: String,
     pub packages: Vec<String>,
     #[oai(nullable)]
@@ -58,22 +58,22 @@ pub struct BoardItem {
     pub submitted_at: Timestamp,
 }
 
-/// One's own place on a board.
+/// The caller's own place on a board.
 #[derive(Debug, Object, Serialize)]
 #[oai(rename_all = "camelCase")]
 #[serde(rename_all = "camelCase")]
 pub struct Standing {
-    /// Null without an approved run on this board.
+    /// The rank, or null without an approved run on this board.
     #[oai(nullable)]
     pub rank: Option<i64>,
-    /// How many runners are on this board.
+    /// The number of runners on this board.
     pub of: i64,
-    /// The run that is ranked.
+    /// The ranked run.
     #[oai(nullable)]
     pub best: Option<BoardItem>,
 }
 
-/// A run that was better, when it ended, than all before it.
+/// A run that beat all runs before it when it ended.
 #[derive(Debug, Object, FromRow, Serialize)]
 #[oai(rename_all = "camelCase")]
 #[serde(rename_all = "camelCase")]
@@ -84,9 +84,9 @@ pub struct Record {
     pub tech_stack: String,
     #[from_row(rename = "total_ms")]
     pub total_time_ms: i64,
-    /// The same for people, such as `45m 12s`.
+    /// The same time for people, such as `45m 12s`.
     pub total_time: String,
-    /// By how much it beat the record before it; null on the first.
+    /// By how many milliseconds it beat the record before it; null for the first record.
     #[oai(nullable)]
     pub improved_by_ms: Option<i64>,
     /// When the run ended.
@@ -96,7 +96,7 @@ pub struct Record {
     pub video_url: Option<String>,
 }
 
-/// The refusals of each operation, beyond those that all have in common.
+/// The refusals of each operation, beyond those that all operations have in common.
 pub const REFUSALS: &[Refusals] = &[
     (
         "get_leaderboard",
@@ -116,8 +116,8 @@ pub const REFUSALS: &[Refusals] = &[
 impl LeaderboardsApi {
     /// Get a leaderboard
     ///
-    /// The best approved run of each runner, the fastest first. What is approved, rejected or corrected shows at once.
-    /// A walk by cursor meets every run that stays on the board exactly once, whatever arrives meanwhile.
+    /// The best approved run of each runner, the fastest first. Approvals, rejections and corrections show at once. A
+    /// client that follows the cursors meets every run that stays on the board exactly once, even if others arrive.
     #[oai(path = "/:slug", method = "get", operation_id = "get_leaderboard")]
     #[allow(clippy::too_many_arguments, reason = "one for each parameter")]
     async fn get_leaderboard(
@@ -125,21 +125,21 @@ impl LeaderboardsApi {
         state: Data<&Arc<State>>,
         /// The challenge, such as `slack-clone`.
         slug: Path<String>,
-        /// Only runs with this tech stack, whatever its order and spelling: `Rust, Postgres` is `postgres + rust`.
+        /// Only runs with this tech stack, in any order and spelling: `Rust, Postgres` is the same as `postgres + rust`.
         #[oai(
             name = "techStack",
             validator(min_length = 1, max_length = 100, pattern = "\\S")
         )]
         tech_stack: Query<Option<String>>,
-        /// At most so many.
+        /// The maximum number of items.
         #[oai(
             default = "page_size",
             validator(minimum(value = "1"), maximum(value = "100"))
         )]
         limit: Query<i32>,
-        /// `nextCursor` of the page before.
+        /// The `nextCursor` of the previous page.
         cursor: Query<Option<String>>,
-        /// Answers 304 if nothing has changed since that `ETag`.
+        /// The `ETag` of an earlier answer: 304 if nothing has changed since.
         #[oai(name = "If-None-Match")]
         if_none_match: Header<Option<String>>,
     ) -> Result<Cacheable<Page<BoardItem>>, Problem> {
@@ -179,7 +179,7 @@ impl LeaderboardsApi {
 
     /// Get your own rank
     ///
-    /// Your place on a board, and of how many.
+    /// Your place on a board, and the number of runners on it.
     #[oai(path = "/:slug/me", method = "get", operation_id = "get_standing")]
     async fn get_standing(
         &self,
@@ -187,7 +187,7 @@ impl LeaderboardsApi {
         caller: SignedIn,
         /// The challenge, such as `slack-clone`.
         slug: Path<String>,
-        /// The board of this tech stack, whatever its order and spelling.
+        /// The board of this tech stack, in any order and spelling.
         #[oai(
             name = "techStack",
             validator(min_length = 1, max_length = 100, pattern = "\\S")
@@ -207,7 +207,7 @@ impl LeaderboardsApi {
 
     /// List a board's records
     ///
-    /// Each time when the best became better, the current record first, from the runs that count now.
+    /// Every record, the current one first. Only runs that count now are considered.
     #[oai(path = "/:slug/records", method = "get", operation_id = "list_records")]
     #[allow(clippy::too_many_arguments, reason = "one for each parameter")]
     async fn list_records(
@@ -215,21 +215,21 @@ impl LeaderboardsApi {
         state: Data<&Arc<State>>,
         /// The challenge, such as `slack-clone`.
         slug: Path<String>,
-        /// The board of this tech stack, whatever its order and spelling.
+        /// The board of this tech stack, in any order and spelling.
         #[oai(
             name = "techStack",
             validator(min_length = 1, max_length = 100, pattern = "\\S")
         )]
         tech_stack: Query<Option<String>>,
-        /// At most so many.
+        /// The maximum number of items.
         #[oai(
             default = "page_size",
             validator(minimum(value = "1"), maximum(value = "100"))
         )]
         limit: Query<i32>,
-        /// `nextCursor` of the page before.
+        /// The `nextCursor` of the previous page.
         cursor: Query<Option<String>>,
-        /// Answers 304 if nothing has changed since that `ETag`.
+        /// The `ETag` of an earlier answer: 304 if nothing has changed since.
         #[oai(name = "If-None-Match")]
         if_none_match: Header<Option<String>>,
     ) -> Result<Cacheable<Page<Record>>, Problem> {
@@ -267,7 +267,7 @@ struct Versioned<T> {
     entry: Option<T>,
 }
 
-/// The version that all rows bear, and the entries.
+/// The version, which is the same in all rows, and the entries.
 fn split<T>(rows: Vec<Versioned<T>>) -> (i64, Vec<T>) {
     let version = rows.first().map_or(0, |row| row.version);
     (
@@ -276,7 +276,7 @@ fn split<T>(rows: Vec<Versioned<T>>) -> (i64, Vec<T>) {
     )
 }
 
-/// An entry with its place in the order, which is what a cursor stands for.
+/// An entry with its place in the order. A cursor stands for that place.
 #[derive(FromRow)]
 struct Placed {
     #[from_row(flatten)]

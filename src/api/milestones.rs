@@ -1,4 +1,4 @@
-//! What a session has passed.
+//! Milestones: verifying and attesting them.
 
 use std::sync::Arc;
 
@@ -30,24 +30,24 @@ pub struct MilestonesApi;
 pub struct VerifyMilestone {
     /// Your running session.
     pub session_id: Uuid,
-    /// Which milestone of the session's challenge, from 1.
+    /// The number of the milestone in the session's challenge, from 1.
     #[oai(validator(minimum(value = "1"), maximum(value = "1000")))]
     pub milestone_number: i32,
-    /// What you make of your input, for milestones that are passed by an answer; white space around it does not count.
+    /// Your answer to your input, for milestones that are passed by an answer. White space around it is ignored.
     #[oai(nullable, validator(max_length = 1000, pattern = "\\S"))]
     pub answer: Option<String>,
 }
 
-/// What a verifier found.
+/// The verdict of a verifier.
 #[derive(Debug, Enum, Serialize, Deserialize)]
 #[oai(rename_all = "lowercase")]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
-    /// It is passed, at the time when the runner asked.
+    /// The milestone is passed, at the time when the runner asked.
     Pass,
-    /// It is not: an attempt that failed.
+    /// The milestone is not passed. The attempt counts as failed.
     Fail,
-    /// It could not be judged: it waits on, and costs the runner nothing.
+    /// The verifier could not judge the milestone. It stays pending, and no attempt is counted.
     Error,
 }
 
@@ -58,14 +58,14 @@ pub enum Verdict {
 pub struct AttestMilestone {
     /// Somebody else's running session.
     pub session_id: Uuid,
-    /// A milestone of it that is pending.
+    /// The number of a pending milestone in it.
     #[oai(validator(minimum(value = "1"), maximum(value = "1000")))]
     pub milestone_number: i32,
     pub verdict: Verdict,
-    /// What the verdict rests on, such as a log or a link; kept, and shown to nobody through the API.
+    /// The evidence for the verdict, such as a log or a link. It is kept, and the API never shows it.
     #[oai(nullable, validator(max_length = 10000))]
     pub evidence: Option<String>,
-    /// Which version of your checker found it; kept likewise.
+    /// The version of your checker. It is kept, and the API never shows it.
     #[oai(nullable, validator(max_length = 100))]
     pub checker_version: Option<String>,
 }
@@ -78,12 +78,12 @@ pub struct Milestone {
     pub id: Uuid,
     pub session_id: Uuid,
     pub milestone_number: i32,
-    /// What has been built when it is passed.
+    /// What the runner has built when it is passed.
     #[oai(nullable)]
     pub title: Option<String>,
-    /// Passed stays passed.
+    /// Whether it is passed. A passed milestone stays passed.
     pub passed: bool,
-    /// Waiting for a verifier.
+    /// Whether it waits for a verifier.
     pub pending: bool,
     /// The server's time when it was passed.
     #[oai(nullable)]
@@ -91,14 +91,14 @@ pub struct Milestone {
     /// The split: milliseconds from the start of the session.
     #[oai(nullable)]
     pub split_ms: Option<i64>,
-    /// How often it was judged.
+    /// The number of times that it was judged.
     pub attempts: i32,
-    /// Before then further attempts are refused.
+    /// The time from which a further attempt is judged. Earlier ones are refused.
     #[oai(nullable)]
     pub next_attempt_at: Option<Timestamp>,
 }
 
-/// The refusals of each operation, beyond those that all have in common.
+/// The refusals of each operation, beyond those that all operations have in common.
 pub const REFUSALS: &[Refusals] = &[
     (
         "verify_milestone",
@@ -131,10 +131,10 @@ pub const REFUSALS: &[Refusals] = &[
 impl MilestonesApi {
     /// Verify a milestone
     ///
-    /// Passes a milestone of your running session at the server's time, if it is the runner who says so; judges your
-    /// `answer`; or asks for a verifier, and `pending` is true until one attests. An answer that is wrong
-    /// (`passed` is false) makes the next attempt wait until `nextAttemptAt`. Retrying is safe: one that is passed already
-    /// answers with its original time.
+    /// What happens depends on the milestone's `verification`. With `manual` it is passed at the server's time. With
+    /// `answer` your `answer` is judged. With `verifier` it is `pending` until a verifier attests it. After a wrong answer
+    /// (`passed` is false) the next attempt must wait until `nextAttemptAt`. Retrying is safe: a passed milestone keeps
+    /// its original time.
     #[oai(path = "/verify", method = "post", operation_id = "verify_milestone")]
     async fn verify_milestone(
         &self,
@@ -160,8 +160,8 @@ impl MilestonesApi {
 
     /// Attest a milestone
     ///
-    /// For verifiers: judges a milestone that is pending in somebody else's running session. One that passes is passed as
-    /// of the moment when its runner asked. Retrying is safe.
+    /// For verifiers: judges a pending milestone in somebody else's running session. If it passes, its time is the moment
+    /// when its runner asked. Retrying is safe.
     #[oai(path = "/attest", method = "post", operation_id = "attest_milestone")]
     async fn attest_milestone(
         &self,

@@ -59,13 +59,12 @@ pub fn service() -> OpenApiService<impl OpenApi, ()> {
     );
     OpenApiService::new(apis, "SpeedCoding", env!("CARGO_PKG_VERSION"))
         .description(
-            "The backend on which developers speedrun building software: start a timed session, pass its \
-             milestones, end it, hand it in.\n\n\
-             To try it here: `POST /auth/register` with a name of your own (that of the example is soon taken), copy \
-             `accessToken` from the answer, press *Authorize* and paste it. The `id` that `POST /sessions/start` \
-             answers with goes into `sessionId` wherever a body has one. A refusal is a problem (RFC 9457): decide \
-             by its `code`. Every answer has the header \
-             `X-Request-Id`, which names the request in the log.",
+            "The backend of a platform where developers speedrun building software. A runner starts a timed session, \
+             passes its milestones, ends it, and hands it in.\n\n\
+             To try it here, send `POST /auth/register` with a name of your own (the name of the example may be \
+             taken). Copy `accessToken` from the answer, press *Authorize* and paste it. `POST /sessions/start` \
+             answers with an `id`: put it into `sessionId` of the other bodies. A refusal is a problem (RFC 9457): \
+             decide by its `code`. Every answer has the header `X-Request-Id`, which names the request in the log.",
         )
         .contact(ContactObject::new().name("The maintainers of SpeedCoding"))
         .license(LicenseObject::new("MIT OR Apache-2.0").url("https://spdx.org/licenses/"))

@@ -39,10 +39,10 @@ pub struct SessionsApi;
 #[oai(rename_all = "camelCase", deny_unknown_fields)]
 #[serde(rename_all = "camelCase")]
 pub struct StartSession {
-    /// What you build with, such as `Rust, Postgres`: 1 to 100 characters.
+    /// Your tech stack, such as `Rust, Postgres`: 1 to 100 characters.
     #[oai(validator(min_length = 1, max_length = 100, pattern = "\\S"))]
     pub tech_stack: String,
-    /// The slug of what you build; `freestyle` where it is not given.
+    /// The slug of the challenge; `freestyle` if it is not given.
     #[oai(
         nullable,
         validator(pattern = "^[a-z0-9]+(-[a-z0-9]+)*$", max_length = 64)
@@ -50,7 +50,7 @@ pub struct StartSession {
     pub challenge: Option<String>,
 }
 
-/// A session to be ended, with what is handed in if it is completed.
+/// A session to be ended. If it is completed, the packages and the recording are handed in.
 #[derive(Object, Deserialize)]
 #[oai(rename_all = "camelCase", deny_unknown_fields)]
 #[serde(rename_all = "camelCase")]
@@ -60,13 +60,13 @@ pub struct EndSession {
     /// The packages that you used: at most 200 names of 1 to 214 characters.
     #[oai(validator(max_items = 200, min_length = 1, max_length = 214))]
     pub packages: Vec<String>,
-    /// The recording: https, on a host that this service allows (YouTube, Twitch and Vimeo by default), or your own in
-    /// the project's storage. It can be added until the review.
+    /// The URL of the recording: https, on a host that this service allows (YouTube, Twitch and Vimeo by default), or of
+    /// your own upload in the project's storage. It can be added until the review.
     #[oai(nullable, validator(max_length = 2048))]
     pub video_url: Option<String>,
 }
 
-/// A session to be given up.
+/// A session to be abandoned.
 #[derive(Object, Deserialize)]
 #[oai(rename_all = "camelCase", deny_unknown_fields)]
 #[serde(rename_all = "camelCase")]
@@ -75,30 +75,30 @@ pub struct AbandonSession {
     pub session_id: Uuid,
 }
 
-/// What became of a session: `running`, the clock is; `completed`, ended with enough milestones passed; `incomplete`, with
-/// too few; `abandoned`, given up; `expired`, it ran past its deadline.
+/// The state of a session. `running`: the clock runs. `completed`: it ended with enough milestones passed. `incomplete`: it
+/// ended with too few. `abandoned`: its runner gave it up. `expired`: it ran past its deadline.
 #[derive(Debug, Enum, Serialize, Deserialize)]
 #[oai(rename_all = "lowercase")]
 #[serde(rename_all = "lowercase")]
 pub enum SessionStatus {
-    /// The clock is running.
+    /// The clock runs.
     Running,
-    /// Ended with enough milestones passed.
+    /// It ended with enough milestones passed.
     Completed,
-    /// Ended with too few.
+    /// It ended with too few milestones passed.
     Incomplete,
-    /// Given up.
+    /// Its runner gave it up.
     Abandoned,
     /// It ran past its deadline.
     Expired,
 }
 
-/// What a runner is to find the answer to.
+/// The input that a runner finds the answer to.
 #[derive(Debug, Object, FromRow, Serialize)]
 #[oai(rename_all = "camelCase")]
 #[serde(rename_all = "camelCase")]
 pub struct MilestoneInput {
-    /// This session's own; another session may have another.
+    /// The input of this session. Another session may have another one.
     pub input: String,
 }
 
@@ -109,7 +109,7 @@ pub struct MilestoneInput {
 pub struct Session {
     pub id: Uuid,
     pub user_id: Uuid,
-    /// The slug of what is being built.
+    /// The slug of the challenge.
     pub challenge: String,
     pub tech_stack: String,
     #[from_row(from = "TextColumn<SessionStatus>")]
@@ -117,27 +117,27 @@ pub struct Session {
     pub start_time: Timestamp,
     #[oai(nullable)]
     pub end_time: Option<Timestamp>,
-    /// From then on the session has expired.
+    /// The time at which a running session expires.
     pub deadline: Timestamp,
-    /// Milliseconds from start to end.
+    /// The time from start to end, in milliseconds.
     #[oai(nullable)]
     #[from_row(rename = "total_ms")]
     pub total_time_ms: Option<i64>,
-    /// The same for people, such as `45m 12s`.
+    /// The same time for people, such as `45m 12s`.
     #[oai(nullable)]
     pub total_time: Option<String>,
-    /// Those that were passed or tried, by number.
+    /// The milestones that were passed or tried, by number.
     #[from_row(from = "JsonColumn<Vec<Milestone>>")]
     pub milestones: Vec<Milestone>,
-    /// There once the session is completed.
+    /// The submission of a completed session.
     #[oai(nullable)]
     #[from_row(from = "JsonColumn<Option<Submission>>")]
     pub submission: Option<Submission>,
-    /// The server's clock, to show a running one by.
+    /// The server's time now. Use it to show the clock of a running session.
     pub server_time: Timestamp,
 }
 
-/// The refusals of each operation, beyond those that all have in common.
+/// The refusals of each operation, beyond those that all operations have in common.
 pub const REFUSALS: &[Refusals] = &[
     (
         "start_session",
@@ -177,7 +177,7 @@ pub const REFUSALS: &[Refusals] = &[
 impl SessionsApi {
     /// Start a session
     ///
-    /// Starts your clock. One session of yours can run at a time.
+    /// Starts your clock. Only one session of yours can run at a time.
     #[oai(path = "/start", method = "post", operation_id = "start_session")]
     async fn start_session(
         &self,
@@ -203,8 +203,8 @@ impl SessionsApi {
 
     /// End a session
     ///
-    /// Stops your clock, once. With enough milestones passed the session is `completed` and its submission is
-    /// PENDING; with fewer it is `incomplete`, and nothing is handed in. Retrying with the same data is safe.
+    /// Stops your clock. If enough milestones are passed, the session is `completed` and its submission is PENDING. With
+    /// fewer it is `incomplete`, and nothing is handed in. Retrying with the same data is safe.
     #[oai(path = "/end", method = "post", operation_id = "end_session")]
     async fn end_session(
         &self,
@@ -233,7 +233,7 @@ impl SessionsApi {
 
     /// Abandon a session
     ///
-    /// Gives your running session up. Retrying is safe.
+    /// Gives up your running session. Retrying is safe.
     #[oai(path = "/abandon", method = "post", operation_id = "abandon_session")]
     async fn abandon_session(
         &self,
@@ -251,19 +251,19 @@ impl SessionsApi {
 
     /// List your sessions
     ///
-    /// Your own, the newest first.
+    /// Your own sessions, the newest first.
     #[oai(path = "/", method = "get", operation_id = "list_sessions")]
     async fn list_sessions(
         &self,
         state: Data<&Arc<State>>,
         caller: SignedIn,
-        /// At most so many.
+        /// The maximum number of items.
         #[oai(
             default = "page_size",
             validator(minimum(value = "1"), maximum(value = "100"))
         )]
         limit: Query<i32>,
-        /// `nextCursor` of the page before.
+        /// The `nextCursor` of the previous page.
         cursor: Query<Option<String>>,
     ) -> Result<Json<Page<Session>>, Problem> {
         let list = List::of("list_sessions", &());
@@ -283,7 +283,7 @@ impl SessionsApi {
 
     /// Get your running session
     ///
-    /// Wherever it was started; 404 while none runs.
+    /// The running session, on whichever device it was started. The answer is 404 if none runs.
     #[oai(
         path = "/current",
         method = "get",
@@ -303,7 +303,7 @@ impl SessionsApi {
 
     /// Get a session
     ///
-    /// Your own; anybody's, once its submission is approved. A token is optional.
+    /// Any session of yours, and any session whose submission is approved. A token is optional.
     #[oai(path = "/:id", method = "get", operation_id = "get_session")]
     async fn get_session(
         &self,
@@ -321,7 +321,7 @@ impl SessionsApi {
 
     /// Get your input
     ///
-    /// What to find the answer to, for a milestone that is passed by an answer: once it is next, while your session
+    /// The input of a milestone that is passed by an answer. It is shown once the milestone is next, while your session
     /// runs.
     #[oai(
         path = "/:id/milestones/:number/input",
@@ -332,9 +332,9 @@ impl SessionsApi {
         &self,
         state: Data<&Arc<State>>,
         caller: SignedIn,
-        /// Your running session's id.
+        /// The id of your running session.
         id: Path<Uuid>,
-        /// Which milestone of its challenge, from 1.
+        /// The number of the milestone in its challenge, from 1.
         number: Path<i32>,
     ) -> Result<Json<MilestoneInput>, Problem> {
         state

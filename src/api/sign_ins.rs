@@ -31,7 +31,7 @@ use crate::{
     telemetry,
 };
 
-/// Operations under `/auth` on what register and log in have opened.
+/// Operations under `/auth` on sign-ins.
 pub struct SignInsApi;
 
 /// A refresh token.
@@ -39,7 +39,7 @@ pub struct SignInsApi;
 #[oai(rename_all = "camelCase", deny_unknown_fields)]
 #[serde(rename_all = "camelCase")]
 pub struct Refresh {
-    /// The newest one of the sign-in.
+    /// The newest refresh token of the sign-in.
     #[oai(validator(max_length = 256))]
     pub refresh_token: String,
 }
@@ -58,17 +58,17 @@ pub struct Logout {
     pub scope: Scope,
 }
 
-/// Which sign-ins of the user: `local` this one, `others` all but this one, `global` all.
+/// Which sign-ins of the user end. `local`: the sign-in of the token. `others`: all but that one. `global`: all.
 #[derive(Clone, Copy, Debug, Default, Enum, Deserialize, Serialize)]
 #[oai(rename_all = "lowercase")]
 #[serde(rename_all = "lowercase")]
 pub enum Scope {
-    /// That of the token.
+    /// The sign-in of the token.
     #[default]
     Local,
-    /// All but that of the token.
+    /// All sign-ins but that of the token.
     Others,
-    /// All.
+    /// All sign-ins.
     Global,
 }
 
@@ -78,7 +78,7 @@ pub enum Scope {
 #[serde(rename_all = "camelCase")]
 pub struct SignIn {
     pub id: Uuid,
-    /// What it called itself when it signed in: its `User-Agent`.
+    /// The `User-Agent` that the device sent when it signed in.
     #[oai(nullable)]
     pub device: Option<String>,
     /// The address that it signed in from.
@@ -87,7 +87,7 @@ pub struct SignIn {
     pub created_at: Timestamp,
     /// When it was last refreshed.
     pub last_used_at: Timestamp,
-    /// Whether it is the one that asks.
+    /// Whether this sign-in made the request.
     pub current: bool,
 }
 
@@ -113,7 +113,7 @@ struct EndedOne {
     ended: bool,
 }
 
-/// The refusals of each operation, beyond those that all have in common.
+/// The refusals of each operation, beyond those that all operations have in common.
 pub const REFUSALS: &[Refusals] = &[
     (
         "refresh",
@@ -130,9 +130,9 @@ pub const REFUSALS: &[Refusals] = &[
 impl SignInsApi {
     /// Refresh
     ///
-    /// Gets the next access token, and the next refresh token: the one that was sent counts no more. Whoever sends it
-    /// again in the next seconds, because the answer was lost or from another tab, gets the very same next one. After
-    /// that it must have been copied, and the sign-in ends.
+    /// Gets the next access token and the next refresh token. The refresh token that was sent is used up. For some seconds
+    /// it may be sent again, because the answer was lost or from another tab, and gets the very same next token. A later
+    /// use means that somebody has copied it, and ends the sign-in.
     #[oai(path = "/refresh", method = "post", operation_id = "refresh")]
     async fn refresh(
         &self,
@@ -169,8 +169,8 @@ impl SignInsApi {
 
     /// Log out
     ///
-    /// Ends sign-ins: their access tokens count no more, either. A token that is unknown, or whose sign-in has ended,
-    /// is answered alike.
+    /// Ends sign-ins, and with them their access tokens. A token that is unknown, or whose sign-in has ended, gets the
+    /// same answer.
     #[oai(path = "/logout", method = "post", operation_id = "logout")]
     async fn logout(&self, state: Data<&Arc<State>>, body: Body<Logout>) -> Result<Done, Problem> {
         let Logout {
@@ -203,13 +203,13 @@ impl SignInsApi {
         &self,
         state: Data<&Arc<State>>,
         caller: SignedIn,
-        /// At most so many.
+        /// The maximum number of items.
         #[oai(
             default = "page_size",
             validator(minimum(value = "1"), maximum(value = "100"))
         )]
         limit: Query<i32>,
-        /// `nextCursor` of the page before.
+        /// The `nextCursor` of the previous page.
         cursor: Query<Option<String>>,
     ) -> Result<Json<Page<SignIn>>, Problem> {
         let list = List::of("list_sign_ins", &());
@@ -229,7 +229,7 @@ impl SignInsApi {
 
     /// End a sign-in
     ///
-    /// Signs one of your devices out, this one or another.
+    /// Signs out one of your devices, this one or another.
     #[oai(
         path = "/sign-ins/:id",
         method = "delete",
@@ -239,7 +239,7 @@ impl SignInsApi {
         &self,
         state: Data<&Arc<State>>,
         caller: SignedIn,
-        /// The sign-in.
+        /// The id of the sign-in.
         id: Path<Uuid>,
     ) -> Result<Done, Problem> {
         let EndedOne { ended } = state
@@ -258,7 +258,7 @@ fn invalid() -> Problem {
     )
 }
 
-/// Why a token was not redeemed. One that was copied has ended its sign-in by this.
+/// Why a token was not redeemed. A token that was used before has ended its sign-in.
 async fn refusal(state: &State, token: &Presented<'_>) -> Result<Problem, Problem> {
     let refused: Option<Refused> = state
         .db

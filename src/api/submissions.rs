@@ -1,4 +1,4 @@
-//! What completed sessions hand in, and what moderators make of it.
+//! Submissions of completed sessions, and their review.
 
 use std::{fmt, str::FromStr, sync::Arc};
 
@@ -38,7 +38,7 @@ use crate::{
 /// Operations under `/submissions`.
 pub struct SubmissionsApi;
 
-/// What moderators made of a submission.
+/// The state of a submission.
 #[derive(Debug, Clone, Copy, Enum, Serialize, Deserialize)]
 #[oai(rename_all = "UPPERCASE")]
 #[serde(rename_all = "UPPERCASE")]
@@ -48,7 +48,7 @@ pub enum SubmissionStatus {
     Rejected,
 }
 
-/// What a completed session hands in.
+/// The submission of a completed session.
 #[derive(Debug, Object, Serialize, Deserialize)]
 #[oai(rename_all = "camelCase")]
 #[serde(rename_all = "camelCase")]
@@ -58,74 +58,75 @@ pub struct Submission {
     pub packages: Vec<String>,
     #[oai(nullable)]
     pub video_url: Option<String>,
-    /// When it was handed in, or handed in again after a rejection.
+    /// The time when it was handed in, or handed in again after a rejection.
     pub submitted_at: Timestamp,
     pub status: SubmissionStatus,
-    /// Counts changes of packages and video, and returns to PENDING: a review names the one it saw.
+    /// The number of the revision. Changes of packages or video, and returns to PENDING, raise it. A review names the
+    /// revision that the moderator saw.
     pub revision: i32,
-    /// The moderator who has taken it, while it is PENDING.
+    /// The moderator who reviews it, while it is PENDING.
     #[oai(nullable)]
     pub claimed_by: Option<Uuid>,
-    /// Why it was last rejected, reopened or approved; shown to its runner and to moderators.
+    /// The reason for the last rejection, reopening or approval. Only its runner and moderators see it.
     #[oai(nullable)]
     pub review_reason: Option<String>,
     #[oai(nullable)]
     pub reviewed_at: Option<Timestamp>,
 }
 
-/// What is to be changed of a submission; what is left out stays.
+/// The changes to a submission. Fields that are left out stay as they are.
 #[derive(Object, Deserialize)]
 #[oai(rename_all = "camelCase", deny_unknown_fields)]
 #[serde(rename_all = "camelCase")]
 pub struct UpdateSubmission {
-    /// The revision that you saw: if it has changed since, nothing happens.
+    /// The revision that you saw. If it has changed since, the edit is refused.
     #[oai(validator(minimum(value = "1"), maximum(value = "2147483647")))]
     pub revision: i32,
     /// The packages that you used: at most 200 names of 1 to 214 characters.
     #[oai(nullable, validator(max_items = 200, min_length = 1, max_length = 214))]
     pub packages: Option<Vec<String>>,
-    /// The recording: https, on a host that this service allows (YouTube, Twitch and Vimeo by default), or your own in
-    /// the project's storage.
+    /// The URL of the recording: https, on a host that this service allows (YouTube, Twitch and Vimeo by default), or of
+    /// your own upload in the project's storage.
     #[oai(nullable, validator(max_length = 2048))]
     pub video_url: Option<String>,
 }
 
-/// What a moderator decides.
+/// The decision of a moderator.
 #[derive(Debug, Enum, Serialize, Deserialize)]
 #[oai(rename_all = "UPPERCASE")]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Decision {
-    /// It counts on the boards; it must have a recording.
+    /// The run counts on the boards. It must have a recording.
     Approved,
-    /// It does not, for a reason.
+    /// The run does not count. A reason is required.
     Rejected,
 }
 
-/// A moderator's decision.
+/// A review of a submission.
 #[derive(Object, Deserialize)]
 #[oai(rename_all = "camelCase", deny_unknown_fields)]
 #[serde(rename_all = "camelCase")]
 pub struct ReviewSubmission {
     pub decision: Decision,
-    /// The revision that you saw: if it has changed since, nothing is decided.
+    /// The revision that you saw. If it has changed since, the review is refused.
     #[oai(validator(minimum(value = "1"), maximum(value = "2147483647")))]
     pub revision: i32,
-    /// Why, for its runner; required by a rejection.
+    /// The reason, for the runner. A rejection requires it.
     #[oai(nullable, validator(max_length = 2000))]
     pub reason: Option<String>,
 }
 
-/// Why a decision is taken back.
+/// The reason for taking a decision back.
 #[derive(Object, Deserialize)]
 #[oai(rename_all = "camelCase", deny_unknown_fields)]
 #[serde(rename_all = "camelCase")]
 pub struct ReopenSubmission {
-    /// For its runner.
+    /// The reason, for the runner.
     #[oai(validator(max_length = 2000, pattern = "\\S"))]
     pub reason: String,
 }
 
-/// The refusals of each operation, beyond those that all have in common.
+/// The refusals of each operation, beyond those that all operations have in common.
 pub const REFUSALS: &[Refusals] = &[
     ("list_submissions", &["challenge_not_found"]),
     ("get_submission", &["submission_not_found"]),
@@ -184,28 +185,28 @@ pub const REFUSALS: &[Refusals] = &[
 impl SubmissionsApi {
     /// List submissions
     ///
-    /// Your own, the oldest first. For moderators: everybody's, which with `status=PENDING` is the review queue; their
-    /// own with `mine=true`.
+    /// Your own submissions, the oldest first. Moderators get everybody's submissions: with `status=PENDING` the review
+    /// queue, with `mine=true` their own.
     #[oai(path = "/", method = "get", operation_id = "list_submissions")]
     #[allow(clippy::too_many_arguments, reason = "one for each parameter")]
     async fn list_submissions(
         &self,
         state: Data<&Arc<State>>,
         caller: SignedIn,
-        /// Only those with this status.
+        /// Only submissions with this status.
         status: Query<Option<SubmissionStatus>>,
-        /// Only those of this challenge, such as `slack-clone`.
+        /// Only submissions of this challenge, such as `slack-clone`.
         challenge: Query<Option<String>>,
-        /// Only your own; what runners get in any case.
+        /// Only your own. Runners always get only their own.
         #[oai(default)]
         mine: Query<bool>,
-        /// At most so many.
+        /// The maximum number of items.
         #[oai(
             default = "page_size",
             validator(minimum(value = "1"), maximum(value = "100"))
         )]
         limit: Query<i32>,
-        /// `nextCursor` of the page before.
+        /// The `nextCursor` of the previous page.
         cursor: Query<Option<String>>,
     ) -> Result<Json<Page<Submission>>, Problem> {
         let list = List::of("list_submissions", &(&status.0, &challenge.0, mine.0));
@@ -240,7 +241,7 @@ impl SubmissionsApi {
 
     /// Get a submission
     ///
-    /// Your own; anybody's, once it is approved. For moderators: any. A token is optional.
+    /// Any submission of yours, and any approved one. Moderators get every submission. A token is optional.
     #[oai(path = "/:id", method = "get", operation_id = "get_submission")]
     async fn get_submission(
         &self,
@@ -254,8 +255,8 @@ impl SubmissionsApi {
 
     /// Edit your submission
     ///
-    /// Changes packages or recording until it is approved. One that was rejected is handed in again by that, and is
-    /// PENDING.
+    /// Changes the packages or the recording until the submission is approved. An edit hands a rejected submission in
+    /// again: it is PENDING.
     #[oai(path = "/:id", method = "patch", operation_id = "update_submission")]
     async fn update_submission(
         &self,
@@ -283,10 +284,10 @@ impl SubmissionsApi {
         .await
     }
 
-    /// Take a submission
+    /// Claim a submission
     ///
-    /// For moderators: says that you are reviewing it. Until you give it back or decide, no other moderator can take it or
-    /// decide on it; an admin can.
+    /// For moderators: says that you are reviewing the submission. Until you release it or decide, no other moderator can
+    /// claim it or decide on it. An admin can.
     #[oai(
         path = "/:id/claim",
         method = "post",
@@ -302,9 +303,9 @@ impl SubmissionsApi {
         answer(&state, Some(&caller.0), &query::CLAIM_SUBMISSION, &[&id.0]).await
     }
 
-    /// Give a submission back
+    /// Release a submission
     ///
-    /// For moderators: leaves one that you have taken to others.
+    /// For moderators: ends your claim, so that others can review the submission.
     #[oai(
         path = "/:id/claim",
         method = "delete",
@@ -328,7 +329,7 @@ impl SubmissionsApi {
 
     /// Review a submission
     ///
-    /// For moderators: approves or rejects the revision that you saw. Nobody reviews their own.
+    /// For moderators: approves or rejects the revision that you saw. Nobody reviews their own run.
     #[oai(
         path = "/:id/review",
         method = "post",
@@ -358,7 +359,7 @@ impl SubmissionsApi {
 
     /// Reopen a submission
     ///
-    /// For moderators: takes a decision back. The submission is PENDING again, and off the boards.
+    /// For moderators: takes a decision back. The submission is PENDING again, and its run leaves the boards.
     #[oai(
         path = "/:id/reopen",
         method = "post",
@@ -421,9 +422,10 @@ impl FromStr for QueueCursor {
     }
 }
 
-/// https, no credentials, no port, on an allowed host or beneath one, or in the project's own storage: whether that
-/// recording is the runner's own, the database knows. The parser is the browsers' own (WHATWG URL), so that what is
-/// checked is what will be opened.
+/// Refuses a URL that is not https, that has credentials or a port, or whose host is not allowed. An allowed host stands
+/// for its subdomains too, and the project's own storage is allowed; the database checks that the recording there is the
+/// runner's own. The parser follows the browsers' standard (WHATWG URL), so that the URL that is checked is the URL that a
+/// browser opens.
 pub(super) fn check_video_url(video_url: &str, config: &Config) -> Result<(), Problem> {
     let refuse = |message: String| Err(Problem::invalid_field("videoUrl", "video_url", message));
     let Ok(url) = Url::parse(video_url) else {
@@ -432,8 +434,8 @@ pub(super) fn check_video_url(video_url: &str, config: &Config) -> Result<(), Pr
     if url.scheme() != "https" {
         return refuse("must begin with https://".into());
     }
-    // The parser forgives white space, backslashes, other numbers of slashes, an empty user, the default
-    // port, and look-alikes of letters; who copies the text may not.
+    // The parser forgives white space, backslashes, other numbers of slashes, an empty user, the default port, and
+    // look-alikes of letters. Other programs that read the text may not.
     let host = url.host_str().unwrap_or_default();
     let written = video_url
         .strip_prefix("https://")

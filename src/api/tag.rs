@@ -7,21 +7,21 @@ use poem_openapi::Tags;
 pub enum Tag {
     /// Registering and logging in.
     Auth,
-    /// Yourself.
+    /// Your own account.
     Account,
-    /// Staying signed in, and logging out: every device is one.
+    /// Staying signed in, and logging out. Every device has a sign-in of its own.
     #[oai(rename = "Sign-ins")]
     SignIns,
-    /// What is built against the clock.
+    /// What runners build against the clock.
     Challenges,
     /// Timed attempts at a challenge.
     Sessions,
-    /// What a session has passed.
+    /// The numbered steps of a challenge, and who has passed them.
     Milestones,
-    /// What completed sessions hand in, and its review.
+    /// The packages and recordings of completed sessions, and their review.
     Submissions,
-    /// Who is how fast.
+    /// The fastest approved runs.
     Leaderboards,
-    /// What everyone may know of a user.
+    /// Public profiles.
     Users,
 }

@@ -1,4 +1,4 @@
-//! What several operations share: times, pages, and answers that can be cached.
+//! Types that several operations share: times, pages, and answers that can be cached.
 
 use std::{borrow::Cow, fmt, str::FromStr};
 
@@ -103,7 +103,7 @@ impl<'a> FromSql<'a> for Timestamp {
     }
 }
 
-/// 201 with what was created.
+/// 201 with the new object.
 #[derive(ApiResponse)]
 pub enum Created<T: ToJSON + Serialize> {
     /// Created.
@@ -111,7 +111,7 @@ pub enum Created<T: ToJSON + Serialize> {
     Created(Json<T>),
 }
 
-/// 204: there is nothing to say.
+/// 204 without a body.
 #[derive(ApiResponse)]
 pub enum Done {
     /// Done.
@@ -125,7 +125,7 @@ pub enum Done {
 #[serde(rename_all = "camelCase")]
 pub struct Page<T: ParseFromJSON + ToJSON + Type> {
     pub items: Vec<T>,
-    /// Send it as `cursor` to get the next page; null on the last one.
+    /// Send it as `cursor` to get the next page. It is null on the last page.
     #[oai(nullable)]
     pub next_cursor: Option<String>,
 }
@@ -168,8 +168,8 @@ impl List {
         key.parse().map(Some).map_err(|_| format())
     }
 
-    /// A page of at most `limit` items out of `limit + 1` that were asked for: the one too many tells that
-    /// there are more. The cursor is the last item's key, opaque to clients.
+    /// A page of at most `limit` items. The database was asked for `limit + 1`: the extra item tells that there are more.
+    /// The cursor is the last item's key, opaque to clients.
     pub fn page<T: ParseFromJSON + ToJSON + Type>(
         &self,
         mut items: Vec<T>,
@@ -187,33 +187,33 @@ impl List {
     }
 }
 
-/// How many items a page has where the request does not say.
+/// How many items a page has if the request does not say.
 pub fn page_size() -> i32 {
     20
 }
 
-/// An answer that a client may keep, and ask again whether it still holds (RFC 9110, section 8.8.3).
+/// An answer that a client may keep. The client can ask later whether it is still current (RFC 9110, section 8.8.3).
 #[derive(ApiResponse)]
 pub enum Cacheable<T: ToJSON + Serialize> {
     /// The current state.
     #[oai(status = 200)]
     Current(
         Json<T>,
-        /// Names this state: send it as `If-None-Match`.
+        /// Names this state. Send it as `If-None-Match`.
         #[oai(header = "ETag")]
         String,
     ),
     /// Nothing has changed since the `ETag` that was sent.
     #[oai(status = 304)]
     Unchanged(
-        /// Names this state: send it as `If-None-Match`.
+        /// Names this state. Send it as `If-None-Match`.
         #[oai(header = "ETag")]
         String,
     ),
 }
 
 impl<T: ToJSON + Serialize> Cacheable<T> {
-    /// The answer, or 304 where the client has it.
+    /// The answer, or 304 if the client has it.
     pub fn of(value: T, if_none_match: Option<&str>) -> Self {
         let json = value.to_json_string();
         let digest = digest::digest(&digest::SHA256, json.as_bytes());
@@ -221,12 +221,12 @@ impl<T: ToJSON + Serialize> Cacheable<T> {
         Self::tagged(value, &tag, if_none_match)
     }
 
-    /// The same for what the database numbers: another version is another state.
+    /// The same for states that the database numbers: another version is another state.
     pub fn at_version(value: T, version: i64, if_none_match: Option<&str>) -> Self {
         Self::tagged(value, &version.to_string(), if_none_match)
     }
 
-    /// The tag is weak: the same answer may be compressed.
+    /// The tag is weak, because the same answer may be compressed.
     fn tagged(value: T, tag: &str, if_none_match: Option<&str>) -> Self {
         let known = known_tags(if_none_match).any(|known| known == tag || known == "*");
         let tag = format!("W/\"{tag}\"");
@@ -245,7 +245,7 @@ fn known_tags(if_none_match: Option<&str>) -> impl Iterator<Item = &str> {
         .map(|known| known.trim().trim_start_matches("W/").trim_matches('"'))
 }
 
-/// The versions that the client has: the database need not read what they say.
+/// The versions that the client has. The database need not read their content again.
 pub fn known_versions(if_none_match: Option<&str>) -> Vec<i64> {
     known_tags(if_none_match)
         .filter_map(|known| known.parse().ok())

@@ -1,4 +1,4 @@
-//! What everyone may know of a user.
+//! Public profiles of users.
 
 use std::sync::Arc;
 
@@ -24,22 +24,22 @@ pub struct UsersApi;
 #[oai(rename_all = "camelCase")]
 #[serde(rename_all = "camelCase")]
 pub struct PersonalBest {
-    /// The slug of what was built.
+    /// The slug of the challenge.
     pub challenge: String,
-    /// The board's tech stack, normalised: send it as `techStack`. Null on the board of all runs.
+    /// The board's tech stack, normalised. Send it as `techStack` to get the board. Null on the board of all runs.
     #[oai(nullable)]
     pub tech_stack_key: Option<String>,
     pub rank: i64,
-    /// How many runners are on this board.
+    /// The number of runners on this board.
     pub of: i64,
     pub session_id: Uuid,
     pub tech_stack: String,
     pub total_time_ms: i64,
-    /// The same for people, such as `45m 12s`.
+    /// The same time for people, such as `45m 12s`.
     pub total_time: String,
     #[oai(nullable)]
     pub video_url: Option<String>,
-    /// When the run ended.
+    /// The time when the run ended.
     pub achieved_at: Timestamp,
 }
 
@@ -53,34 +53,34 @@ pub struct Profile {
     /// `runner`, `moderator`, `verifier` or `admin`
     pub role: String,
     pub created_at: Timestamp,
-    /// Since when the account is banned: then none of its runs count.
+    /// The time since when the account is banned. None of its runs count then.
     #[oai(nullable)]
     pub banned_at: Option<Timestamp>,
-    /// How many runs were approved.
+    /// The number of approved runs.
     pub approved_runs: i64,
-    /// On how many challenges' boards of all runs the user stands.
+    /// The number of challenges on whose boards of all runs the user stands.
     pub challenges: i64,
-    /// On how many boards nobody is faster.
+    /// The number of boards on which nobody is faster.
     pub first_places: i64,
-    /// At most 100: those on boards of all runs, then the newest of the others.
+    /// At most 100 personal bests: first those on boards of all runs, then the newest of the others.
     #[from_row(from = "JsonColumn<Vec<PersonalBest>>")]
     pub personal_bests: Vec<PersonalBest>,
 }
 
-/// The refusals of each operation, beyond those that all have in common.
+/// The refusals of each operation, beyond those that all operations have in common.
 pub const REFUSALS: &[Refusals] = &[("get_user", &["user_not_found"])];
 
 #[OpenApi(prefix_path = "/users", tag = "Tag::Users")]
 impl UsersApi {
     /// Get a profile
     ///
-    /// A user's personal bests with their ranks. A banned user has a profile, on which nothing counts; an erased one
-    /// has none.
+    /// A user's personal bests with their ranks. The profile of a banned user has no ranked runs. An erased user has no
+    /// profile.
     #[oai(path = "/:username", method = "get", operation_id = "get_user")]
     async fn get_user(
         &self,
         state: Data<&Arc<State>>,
-        /// In upper or lower case.
+        /// The user name, in upper or lower case.
         username: Path<String>,
     ) -> Result<Json<Profile>, Problem> {
         state

@@ -20,7 +20,7 @@ const COORDINATE_LENGTH: usize = 32;
 /// How an uncompressed point begins (SEC 1, section 2.3.3).
 const UNCOMPRESSED: u8 = 4;
 
-/// A key of ES256 that verifies; one that has its private part can sign.
+/// A key of ES256 that verifies. With its private part it can sign.
 pub struct Key {
     /// Names the key in tokens.
     pub id: String,
@@ -31,7 +31,7 @@ pub struct Key {
 
 /// The keys of a setting, in its order: a JWK set, or the paths of files with one each, comma-separated.
 ///
-/// What is wrong is told without quoting anything: the setting may be a key in the wrong place.
+/// Errors quote nothing of the setting, because it may be a key in the wrong place.
 pub fn load(setting: &SecretString) -> Result<Vec<Key>> {
     let keys = read(setting.expose_secret()).context(
         "JWT_KEYS must be a JWK set, or the paths of files with one each, such as JWT_KEYS=keys.json after \
@@ -52,7 +52,7 @@ fn read(setting: &str) -> Result<Vec<Key>> {
     } else {
         for (number, path) in (1..).zip(setting.split(',')) {
             let text = fs::read_to_string(path.trim());
-            sets.push(text.with_context(|| format!("file {number} of it cannot be read"))?);
+            sets.push(text.with_context(|| format!("file {number} cannot be read"))?);
         }
     }
     let mut keys = Vec::new();
@@ -68,13 +68,15 @@ fn read(setting: &str) -> Result<Vec<Key>> {
             keys.push(Key::parse(jwk).with_context(|| format!("key {}", keys.len() + 1))?);
         }
     }
-    ensure!(!keys.is_empty(), "there is no key in it");
+    ensure!(!keys.is_empty(), "it contains no key");
     Ok(keys)
 }
 
 /// A new key, as a set.
 pub fn generate() -> Result<SecretString> {
-    let no_key = || anyhow::anyhow!("no key can be made: there is no randomness");
+    let no_key = || {
+        anyhow::anyhow!("no key can be made, because the operating system gave no random numbers")
+    };
     let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).map_err(|_| no_key())?;
     let private: EcPrivateKeyBin = pair.private_key().as_be_bytes().map_err(|_| no_key())?;
     let d = URL_SAFE_NO_PAD.encode(private.as_ref());
@@ -95,12 +97,12 @@ pub fn generate() -> Result<SecretString> {
     Ok(json!({ "keys": [jwk] }).to_string().into())
 }
 
-/// What the world may see of the keys: nothing private.
+/// The public parts of the keys.
 pub fn public_set(keys: &[Key]) -> Value {
     json!({ "keys": keys.iter().map(Key::public).collect::<Vec<_>>() })
 }
 
-/// What PostgREST verifies with: the secret as it is, or, where there are keys, a set in which it is one of them.
+/// The value that PostgREST verifies with: the secret as it is or, if there are keys, a set with the secret and the keys.
 pub(super) fn postgrest_secret(secret: Option<&str>, keys: &[Key]) -> SecretString {
     match secret {
         Some(secret) if keys.is_empty() => secret.into(),
@@ -120,7 +122,7 @@ impl Key {
         self.pair.is_some()
     }
 
-    /// What signs tokens, and the header that says so; nothing where the key is public.
+    /// The key that signs tokens and the header that names it, or nothing if the key is public.
     pub(super) fn signing(&self) -> Result<Option<(Header, EncodingKey)>> {
         let Some(pair) = &self.pair else {
             return Ok(None);
@@ -136,7 +138,7 @@ impl Key {
         Ok(Some((header, EncodingKey::from_ec_der(der.as_ref()))))
     }
 
-    /// What verifies its tokens.
+    /// The key that verifies its tokens.
     pub(super) fn verifying(&self) -> Result<DecodingKey> {
         Ok(DecodingKey::from_ec_components(&self.x, &self.y)?)
     }
@@ -165,7 +167,7 @@ impl Key {
         };
         ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, &point)
             .ok()
-            .context("`x` and `y` are no point of the curve")?;
+            .context("`x` and `y` are not a point of the curve")?;
         let pair = match &jwk["d"] {
             Value::Null => None,
             d => {

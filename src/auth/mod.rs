@@ -1,4 +1,4 @@
-//! Who somebody is: passwords, access tokens, refresh tokens.
+//! Authentication: passwords, access tokens, refresh tokens.
 
 pub mod keys;
 pub mod password;
@@ -11,7 +11,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::config::Config;
 
-/// What authentication needs, once for the service.
+/// The parts of authentication, made once for the service.
 pub struct Auth {
     /// Hashes and compares passwords.
     pub passwords: password::Passwords,
@@ -22,7 +22,7 @@ pub struct Auth {
 }
 
 impl Auth {
-    /// Takes its keys from the settings. A generated secret stands in where they leave something unsigned.
+    /// Takes its keys from the settings. The generated secret signs whatever the settings have no key for.
     pub fn new(config: &Config, generated: Option<&SecretString>) -> anyhow::Result<Self> {
         let keys = config.jwt_keys.as_ref().map(keys::load).transpose()?;
         let keys = keys.unwrap_or_default();
@@ -32,10 +32,10 @@ impl Auth {
         let access = token::AccessTokens::new(secret, &keys, &config.jwt_issuer)?;
         if let (Some(secret), Some(list)) = (given, &config.refresh_secrets) {
             let (secret, list) = (secret.expose_secret(), list.expose_secret());
-            // Its parts would be other secrets, and sign everybody out.
+            // The parts of the secret would be other secrets, and everybody would be signed out.
             anyhow::ensure!(
                 !secret.contains(',') || !list.contains(secret),
-                "JWT_SECRET has a comma, which separates REFRESH_SECRETS: it cannot be one of them"
+                "JWT_SECRET has a comma and cannot be one of REFRESH_SECRETS, because commas separate those"
             );
         }
         let mut refresh_secrets = config.refresh_secrets();

@@ -1,4 +1,4 @@
-//! Passwords: hashed with Argon2id, compared with whatever hash an account has.
+//! Passwords: hashed with Argon2id, and compared with the hash that an account has.
 
 use std::io;
 
@@ -20,39 +20,39 @@ const TODAYS: Params = match Params::new(19 * 1024, 2, 1, Some(32)) {
     Ok(params) => params,
     Err(_) => panic!("parameters of Argon2"),
 };
-/// What an unknown user's password is compared with, so that it takes as long as a known one's.
+/// The hash that an unknown user's password is compared with, so that it takes as long as a known user's.
 /// (The hash of 32 random bytes that nobody kept, with today's parameters.)
 const NOBODYS_HASH: &str = "$argon2id$v=19$m=19456,t=2,p=1$AzzT48qkOz5HfCc1wN7ZQw$VEwsoHjM1NMV9PRmThM0I2WoN+xelK6/foqU8/7fUAA";
-/// Guesses that an attacker who knows the usual lists needs at least.
+/// The minimum number of guesses that an attacker with the usual lists must need.
 const MINIMUM_GUESSES: f64 = 1e4;
 const MINIMUM_LENGTH: usize = 8;
 
-/// A hash that would cost more is not computed: its numbers are corrupt, or it is meant to bring the service down.
+/// A hash that would cost more is not computed. Its numbers are corrupt, or somebody wants to bring the service down.
 const MOST_MEMORY_KIB: u32 = 64 * 1024;
 const MOST_PASSES: u32 = 10;
 const MOST_LANES: u32 = 16;
 const MOST_BCRYPT_COST: u32 = 15;
-/// bcrypt sees no more of a password than this.
+/// bcrypt reads only this many bytes of a password.
 const BCRYPT_BYTES: usize = 72;
 
 /// Hashes and compares passwords.
 ///
-/// They are taken as NFC, so that the same keys on another system give the same password.
+/// Passwords are normalised to NFC, so that the same keys on another system give the same password.
 pub struct Passwords(Pool);
 
-/// The way to one hash or one comparison: a place in the pool.
+/// A place in the pool, which one hash or one comparison takes.
 pub struct Admitted(Place);
 
-/// What a comparison has found.
+/// The result of a comparison.
 pub struct Verdict {
     /// Whether the password is the account's.
     pub correct: bool,
-    /// The hash to keep instead, where the password is correct and its hash is not one of today's.
+    /// The new hash to store, if the password is correct and its hash is of an older kind.
     pub rehashed: Option<String>,
 }
 
 impl Passwords {
-    /// A pool as wide as the machine has cores.
+    /// A pool with one thread for each core of the machine.
     pub fn new() -> io::Result<Self> {
         Pool::new().map(Passwords)
     }
@@ -64,7 +64,7 @@ impl Passwords {
 }
 
 impl Admitted {
-    /// The hash of a new password as a PHC string, or why the password, in this field of the request, will not do.
+    /// The hash of a new password as a PHC string, or a refusal that names the field and says why.
     pub async fn hash(
         self,
         field: &'static str,
@@ -81,8 +81,8 @@ impl Admitted {
         self.0.run(hashing).await?
     }
 
-    /// Whether the password is the one of a user's hash. Without a hash, or with one that cannot be read,
-    /// it is not, and that takes as long.
+    /// Whether the password is that of a user's hash. Without a hash, or with one that cannot be read, it is not, and the
+    /// answer takes as long.
     pub async fn verify(
         self,
         password: &SecretString,
@@ -114,13 +114,13 @@ fn normalise(password: &SecretString) -> SecretString {
     password.expose_secret().nfc().collect::<String>().into()
 }
 
-/// How a hash of today's kind begins.
+/// The beginning of a hash of the current kind.
 fn todays() -> String {
     let (memory, passes, lanes) = (TODAYS.m_cost(), TODAYS.t_cost(), TODAYS.p_cost());
     format!("$argon2id$v=19$m={memory},t={passes},p={lanes}$")
 }
 
-/// A hash of today's kind.
+/// A hash of the current kind.
 fn hash(password: &[u8], memory: &mut Memory) -> Result<String, Problem> {
     let impossible = || Problem::internal("a password cannot be hashed");
     let mut salt = [0; 16];
@@ -131,7 +131,7 @@ fn hash(password: &[u8], memory: &mut Memory) -> Result<String, Problem> {
     Ok(format!("{}{salt}${output}", todays()))
 }
 
-/// Nothing where the parameters or the salt are such that nothing can be derived.
+/// The derived bytes, or nothing if the parameters or the salt do not allow any.
 fn derive(
     argon2: &Argon2<'_>,
     password: &[u8],
@@ -153,7 +153,7 @@ fn derive(
     Ok(derived)
 }
 
-/// Nothing where the stored hash cannot be read.
+/// The result, or nothing if the stored hash cannot be read.
 fn compare(password: &[u8], stored: &str, memory: &mut Memory) -> Result<Option<Verdict>, Problem> {
     let correct = match Stored::parse(stored) {
         Some(stored) => stored.matches(password, memory)?,
@@ -162,7 +162,7 @@ fn compare(password: &[u8], stored: &str, memory: &mut Memory) -> Result<Option<
     let Some(correct) = correct else {
         return Ok(None);
     };
-    // What bcrypt did not see is not known to be right: a slip there must not become the password.
+    // Nobody knows whether the bytes that bcrypt did not read are right. A typing error there must not become the password.
     let unseen = stored.starts_with("$2") && password.len() > BCRYPT_BYTES;
     let rehashed = if correct && !unseen && !stored.starts_with(&todays()) {
         hash(password, memory).ok()
@@ -195,7 +195,7 @@ impl<'a> Stored<'a> {
             return None;
         }
         let algorithm = Algorithm::try_from(hash.algorithm.as_str()).ok()?;
-        // Where it is not named it is the first one.
+        // If the version is not named, it is the first one.
         let version = hash.version.map_or(Ok(Version::V0x10), Version::try_from);
         let argon2 = Argon2::new(algorithm, version.ok()?, params);
         Some(Stored::Argon2(Box::new(argon2), hash.salt?, hash.hash?))
@@ -206,7 +206,7 @@ impl<'a> Stored<'a> {
             Stored::Argon2(argon2, salt, output) => {
                 derive(argon2, password, salt, memory)?.map(|derived| derived == *output)
             }
-            // bcrypt repeats a password behind a NUL: to it "a" and "a\0a" are the same.
+            // bcrypt repeats a password after a NUL, so "a" and "a\0a" are the same for it.
             Stored::Bcrypt(text) => bcrypt::verify(password, text)
                 .ok()
                 .map(|verified| verified & !password.contains(&0)),
@@ -214,9 +214,9 @@ impl<'a> Stored<'a> {
     }
 }
 
-/// Refuses what stands on every list (NIST SP 800-63B, section 5.1.1.2); there are no composition rules.
+/// Refuses common passwords (NIST SP 800-63B, section 5.1.1.2). There are no composition rules.
 fn refuse_weak(field: &str, password: &str, username: &str) -> Result<(), Problem> {
-    // Characters of a request that are one when they are composed count as one.
+    // A character that is composed of several counts as one.
     if password.chars().count() < MINIMUM_LENGTH {
         return Err(Problem::invalid_field(
             field,
@@ -224,7 +224,7 @@ fn refuse_weak(field: &str, password: &str, username: &str) -> Result<(), Proble
             format!("must have at least {MINIMUM_LENGTH} characters"),
         ));
     }
-    // Its effort grows faster than the text; what begins so rarely is no common password.
+    // The effort grows faster than the text, so only the beginning is judged. A rare beginning makes a rare password.
     let beginning: String = password.chars().take(64).collect();
     let estimate = zxcvbn::zxcvbn(&beginning, &[username, "speedcoding"]);
     if estimate.guesses_log10() >= MINIMUM_GUESSES.log10() {

@@ -1,5 +1,5 @@
-//! The threads that hash passwords: as many as cores, of low priority, with a short queue, so that logins can
-//! neither fill the memory nor starve the rest.
+//! The threads that hash passwords: one for each core, of low priority, with a short queue. So logins can neither fill the
+//! memory nor starve other requests.
 
 use std::{
     io,
@@ -18,42 +18,43 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::{config::cores, problem::Problem};
 
-/// How many may wait for each one that is being hashed: a second or so of work.
+/// How many jobs may wait for each job that runs. That is about a second of work.
 const QUEUE_PER_THREAD: usize = 32;
-/// How much nicer than the rest: who has something to do goes first; against one of them a tenth of a core is left.
+/// How much nicer these threads are than others. Other threads go first; beside one of them, hashing gets a tenth of a
+/// core.
 #[cfg(target_os = "linux")]
 const NICENESS: i32 = 10;
-/// Of x86-64, and of aarch64 with its usual pages; elsewhere the advice does nothing.
+/// The size of a large page on x86-64, and on aarch64 with its usual pages. Elsewhere the advice has no effect.
 const LARGE_PAGE: usize = 2 * 1024 * 1024;
 
-/// How long a thread keeps its memory for the next job. A login that comes alone finds it there: making it anew takes
-/// the system some milliseconds (benches/logins.rs).
+/// How long a thread keeps its memory for the next job. Getting memory from the system takes some milliseconds
+/// (benches/logins.rs).
 const KEPT_FOR: Duration = Duration::from_secs(1);
 type Job = Box<dyn FnOnce(&mut Memory) + Send>;
 
-/// What a thread hashes in: the system gives it page by page, and has all of it back when it is dropped.
+/// The memory that a thread hashes in. The system gives it page by page, and gets all of it back when it is dropped.
 #[derive(Default)]
 pub struct Memory(Option<MmapMut>);
 
 impl Memory {
-    /// At least so many blocks, with whatever was in them.
+    /// At least this many blocks, with any content.
     pub fn blocks(&mut self, count: usize) -> Result<&mut [Block], Problem> {
         let needed = count * Block::SIZE;
         let kept = self.0.take().filter(|kept| kept.len() >= needed);
         let mapped = kept.map_or_else(|| map(needed), Ok).map_err(|error| {
-            Problem::unavailable("overloaded", "No memory is free: try again in a moment.")
+            Problem::unavailable("overloaded", "No memory is free. Try again in a moment.")
                 .because(error)
         })?;
-        // SAFETY: a block is an array of integers, which any bytes are.
+        // SAFETY: a block is an array of integers, and any bytes are valid integers.
         let (_, blocks, _) = unsafe { self.0.insert(mapped).align_to_mut() };
         Ok(blocks)
     }
 }
 
-/// In large pages as far as they are used in whole: Argon2 goes through its memory at random, and is some hundredths
-/// faster where fewer pages hold it (benches/logins.rs).
+/// Asks for large pages for the part that fills whole ones. Argon2 goes through its memory at random, and is some percent
+/// faster if fewer pages hold it (benches/logins.rs).
 fn map(bytes: usize) -> io::Result<MmapMut> {
-    // Linux places what is a multiple of them so that it begins with one.
+    // Linux aligns memory whose size is a multiple of large pages.
     let mapped = MmapMut::map_anon(bytes.next_multiple_of(LARGE_PAGE))?;
     // A kernel without them refuses, and nothing is lost.
     #[cfg(target_os = "linux")]
@@ -61,7 +62,7 @@ fn map(bytes: usize) -> io::Result<MmapMut> {
     Ok(mapped)
 }
 
-/// One thread for each core, and places for what they work on and for what waits for them.
+/// One thread for each core, and places for the jobs that run and the jobs that wait.
 pub struct Pool {
     places: Arc<Semaphore>,
     jobs: Sender<Job>,
@@ -74,7 +75,7 @@ pub struct Place {
 }
 
 impl Pool {
-    /// As wide as the machine has cores.
+    /// A pool with one thread for each core of the machine.
     pub fn new() -> io::Result<Self> {
         let cores = cores();
         let (jobs, queue) = crossbeam_channel::unbounded();
@@ -90,12 +91,12 @@ impl Pool {
         })
     }
 
-    /// A place, or 503 at once where all are taken.
+    /// A place, or 503 at once if all are taken.
     pub fn admit(&self) -> Result<Place, Problem> {
         let place = self.places.clone().try_acquire_owned().map_err(|_| {
             Problem::unavailable(
                 "overloaded",
-                "Too many people are logging in: try again in a moment.",
+                "Too many people are logging in. Try again in a moment.",
             )
         })?;
         Ok(Place {
@@ -106,7 +107,7 @@ impl Pool {
 }
 
 impl Place {
-    /// Runs in the pool. The place moves into the job: a client that hangs up frees nothing early.
+    /// Runs a job in the pool. The place moves into the job, so a client that hangs up frees nothing early.
     pub async fn run<T: Send + 'static>(
         self,
         work: impl FnOnce(&mut Memory) -> T + Send + 'static,
@@ -115,7 +116,7 @@ impl Place {
         let place = self.place;
         let job: Job = Box::new(move |memory| {
             let _held = place;
-            // It may have hung up while it waited.
+            // The client may have hung up while the job waited.
             if !tell.is_closed() {
                 let _ = tell.send(work(memory));
             }
@@ -128,7 +129,7 @@ impl Place {
 }
 
 fn work_off(queue: &Receiver<Job>) {
-    // A thread's own on Linux; elsewhere it would be the whole service's.
+    // On Linux the priority is the thread's. Elsewhere it would be that of the whole service.
     #[cfg(target_os = "linux")]
     if let Err(error) = rustix::process::nice(NICENESS) {
         tracing::warn!("passwords are hashed with normal priority: {error}");
@@ -138,7 +139,7 @@ fn work_off(queue: &Receiver<Job>) {
         memory = Memory::default();
         queue.recv()
     }) {
-        // A panic has been reported when it comes here; whoever waits for the job is answered with 500.
+        // A panic was reported before it comes here. The client that waits for the job gets 500.
         let _ = catch_unwind(AssertUnwindSafe(|| job(&mut memory)));
     }
 }

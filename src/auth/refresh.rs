@@ -1,4 +1,4 @@
-//! Refresh tokens: what a sign-in's next access token is asked with. The database keeps only a digest.
+//! Refresh tokens, which get a sign-in its next access token. The database keeps only a digest.
 
 use std::sync::Arc;
 
@@ -18,8 +18,8 @@ const SIGNED_LENGTH: usize = KEY_ID_LENGTH + 16 + 4 + NONCE_LENGTH;
 /// Makes and reads refresh tokens: `rt_` and base64url of
 /// key id (4) ‖ sign-in id (16) ‖ generation (4, big endian) ‖ nonce (16) ‖ HMAC-SHA-256 over all that (32).
 ///
-/// The nonce is the sign-in's own. The database has SHA-256 of it and the key id only: neither a stolen database
-/// nor a stolen key forges a token.
+/// Each sign-in has its own nonce. The database has only its SHA-256 and the key id, so neither a stolen database nor a
+/// stolen key forges a token.
 #[derive(Clone)]
 pub struct RefreshTokens {
     /// The first signs new sign-ins, all verify.
@@ -33,7 +33,7 @@ struct Key {
 
 /// A sign-in that is about to be stored.
 pub struct NewSignIn {
-    /// Random, for it stands in the token.
+    /// The random id, which the token contains.
     pub id: Uuid,
     /// SHA-256 of the nonce.
     pub nonce_digest: Vec<u8>,
@@ -43,7 +43,7 @@ pub struct NewSignIn {
     pub token: String,
 }
 
-/// A token that one of our keys has signed. Whether its sign-in lives, and whose turn it is, the database knows.
+/// A token that one of our keys has signed. The database knows whether its sign-in lives and which generation is next.
 pub struct Presented<'a> {
     key: &'a Key,
     nonce: [u8; NONCE_LENGTH],
@@ -62,7 +62,7 @@ impl RefreshTokens {
             let length = secret.expose_secret().len();
             anyhow::ensure!(
                 length >= 32,
-                "one of REFRESH_SECRETS, which commas separate, has {length} bytes and needs at least 32; `openssl rand -base64 32` makes a good one"
+                "one of REFRESH_SECRETS (they are separated by commas) has {length} bytes and needs at least 32; `openssl rand -base64 32` makes a good one"
             );
         }
         let keys = secrets
@@ -72,7 +72,7 @@ impl RefreshTokens {
         Ok(RefreshTokens { keys })
     }
 
-    /// A key for another purpose that all replicas share. It tells nothing about those that sign.
+    /// A key for another purpose, the same on all replicas. It tells nothing about the keys that sign.
     pub fn key_for(&self, purpose: &str) -> anyhow::Result<hmac::Key> {
         let key = self.keys.first().context("no key for refresh tokens")?;
         let derived = hmac::sign(&key.hmac, purpose.as_bytes());
@@ -111,7 +111,7 @@ impl RefreshTokens {
             key,
             nonce: nonce.try_into().ok()?,
             sign_in: Uuid::from_bytes(*sign_in),
-            // There is always a next one.
+            // There must always be a next generation.
             generation: i32::from_be_bytes(*generation).checked_add(1)? - 1,
             nonce_digest: sha256(nonce),
         })
@@ -124,7 +124,7 @@ impl Presented<'_> {
         &self.key.id
     }
 
-    /// The token that comes after it: always the same one.
+    /// The next token. It is always the same one.
     pub fn successor(&self) -> String {
         self.key
             .token(self.sign_in, self.generation + 1, &self.nonce)
@@ -132,7 +132,7 @@ impl Presented<'_> {
 }
 
 impl Key {
-    /// The HMAC key and its id come from the secret by HKDF: the id tells nothing about the key.
+    /// HKDF derives the HMAC key and its id from the secret. The id tells nothing about the key.
     fn derive(secret: &[u8]) -> anyhow::Result<Self> {
         let material = hkdf::Salt::new(hkdf::HKDF_SHA256, b"speedcoding").extract(secret);
         let mut derived = [0; KEY_ID_LENGTH + 32];

@@ -14,19 +14,19 @@ use uuid::Uuid;
 use super::keys::{self, Key};
 use crate::{config::ACCESS_TOKEN_LIFETIME, problem::Problem};
 
-/// The audience and the database role of whoever is signed in, on Supabase and here.
+/// The audience and the database role of signed-in users, on Supabase and here.
 const AUTHENTICATED: &str = "authenticated";
-/// Clocks differ; PostgREST allows as much.
+/// The difference of clocks that is allowed, as in PostgREST.
 const LEEWAY_SECONDS: u64 = 30;
 
-/// What an access token says (RFC 7519); the database takes it as the caller of each request.
+/// The claims of an access token (RFC 7519). The database takes them as the caller of each request.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Claims {
-    /// Who issued it.
+    /// The issuer.
     pub iss: String,
     /// The user.
     pub sub: Uuid,
-    /// For whom: always `authenticated`.
+    /// The audience: always `authenticated`.
     pub aud: String,
     /// The database role that PostgREST assumes: always `authenticated`.
     pub role: String,
@@ -36,13 +36,13 @@ pub struct Claims {
     pub iat: u64,
     /// The sign-in that it belongs to.
     pub session_id: Uuid,
-    /// The user's role when it was issued: for display; rules read the database.
+    /// The user's role when the token was issued. It is for display; rules read the role from the database.
     pub user_role: String,
-    /// How sure we are of the user: one factor.
+    /// The assurance level: one factor.
     pub aal: String,
     /// How the user signed in, and when (RFC 8176).
     pub amr: Vec<Method>,
-    /// Supabase asks; never true here.
+    /// Supabase reads this claim. It is never true here.
     pub is_anonymous: bool,
 }
 
@@ -59,21 +59,21 @@ pub struct Method {
 pub struct AccessTokens {
     header: Header,
     signing: EncodingKey,
-    /// By the `kid` of tokens. Those of the secret have none.
+    /// The keys by the `kid` of tokens. Tokens of the secret have none.
     verifying: HashMap<Option<String>, Verifying>,
     issuer: String,
     published: Value,
     postgrest_secret: SecretString,
 }
 
-/// A key, and what a token must be to be held against it: of its algorithm, above all.
+/// A key, and the rules for tokens that are verified with it, above all their algorithm.
 struct Verifying {
     key: DecodingKey,
     validation: Validation,
 }
 
 impl AccessTokens {
-    /// The first private key signs, or else the secret, which has at least 32 bytes (RFC 7518, section 3.2).
+    /// The first private key signs. If there is none, the secret does, which has at least 32 bytes (RFC 7518, section 3.2).
     pub fn new(secret: Option<&SecretString>, keys: &[Key], issuer: &str) -> anyhow::Result<Self> {
         let secret = secret.map(SecretString::expose_secret);
         let length = secret.map_or(32, str::len);
@@ -116,17 +116,17 @@ impl AccessTokens {
         })
     }
 
-    /// The JWK set that the world may see: public keys only.
+    /// The published JWK set: public keys only.
     pub fn published(&self) -> &Value {
         &self.published
     }
 
-    /// What PostgREST verifies the same tokens with (`PGRST_JWT_SECRET`): the secret itself, or a JWK set.
+    /// The value with which PostgREST verifies the same tokens (`PGRST_JWT_SECRET`): the secret itself, or a JWK set.
     pub fn postgrest_secret(&self) -> &SecretString {
         &self.postgrest_secret
     }
 
-    /// A token for a user's sign-in, issued now; the password was given at `signed_in`, or else now, too.
+    /// A token for a user's sign-in, issued now. The password was given at `signed_in`, or now if that is not given.
     pub fn issue(
         &self,
         user: Uuid,
@@ -159,23 +159,23 @@ impl AccessTokens {
         let claims = self.decode(token).map_err(|error| match error.kind() {
             ErrorKind::ExpiredSignature => Problem::unauthorized(
                 "expired_token",
-                "The access token has expired: `POST /auth/refresh` gets the next one.",
+                "The access token has expired. Get the next one with `POST /auth/refresh`.",
             ),
             _ => Problem::unauthorized(
                 "invalid_token",
-                "The access token is not valid: log in to get one.",
+                "The access token is not valid. Log in to get one.",
             ),
         })?;
         if claims.iat > now()? + LEEWAY_SECONDS {
             return Err(Problem::unauthorized(
                 "invalid_token",
-                "The access token is from the future.",
+                "The access token was issued in the future. Log in to get one.",
             ));
         }
         Ok(claims)
     }
 
-    /// A token names its key; the key, never the token, says which algorithm counts.
+    /// A token names its key. The key decides which algorithm counts, and the token never does.
     fn decode(&self, token: &str) -> jsonwebtoken::errors::Result<Claims> {
         let header = jsonwebtoken::decode_header(token)?;
         let Verifying { key, validation } = self

@@ -1,4 +1,4 @@
-//! How Rust's types stand in columns and parameters that PostgreSQL's own do not fit: as JSON, and as text.
+//! Rust types in columns and parameters that have no type of their own in PostgreSQL: as JSON, and as text.
 
 use std::error::Error;
 
@@ -9,7 +9,7 @@ use tokio_postgres::types::{FromSql, IsNull, Json as SqlJson, ToSql, Type, to_sq
 
 type Failure = Box<dyn Error + Sync + Send>;
 
-/// JSON; SQL's null is JSON's.
+/// A column of JSON. SQL's null becomes JSON's null.
 pub struct JsonColumn<T>(pub T);
 
 impl<'a, T: DeserializeOwned> FromSql<'a> for JsonColumn<T> {
@@ -38,7 +38,7 @@ impl<T> From<JsonColumn<Option<T>>> for Option<T> {
     }
 }
 
-/// An enum by its name, as serde writes it in answers, too.
+/// An enum by its name, as serde writes it in answers.
 #[derive(Debug)]
 pub struct TextColumn<T>(pub T);
 

@@ -10,14 +10,14 @@ use crate::{auth::token::Claims, context, problem::Problem, state::State};
 
 const SCHEME: &str = "bearer";
 
-/// Somebody who is signed in. Put it before the body: 401 comes before 400.
+/// A signed-in caller. Put it before the body, so that 401 comes before 400.
 pub struct SignedIn(pub Claims);
 
-/// Anybody; known, where a token was sent. A token that is sent must be valid.
+/// Any caller, known if a token was sent. A token that is sent must be valid.
 pub struct Anyone(pub Option<Claims>);
 
-/// What the token of a request says, once it is verified; nothing where none was sent, or only the key that every
-/// visitor has.
+/// The verified claims of a request's token, or nothing if the request has no token or only the key that every visitor
+/// has.
 pub fn claims(request: &Request) -> Result<Option<Claims>, Problem> {
     // `layers::limit` has verified it, and has put it there.
     if let Some(claims) = request.data::<Claims>() {
@@ -38,7 +38,7 @@ pub fn claims(request: &Request) -> Result<Option<Claims>, Problem> {
         .ok()
         .and_then(|value| value.split_once(' '))
         .ok_or_else(invalid)?;
-    // Of two tokens another server might take the other one.
+    // Two tokens are refused: another server might take the other one.
     if !scheme.eq_ignore_ascii_case("bearer") || sent.next().is_some() {
         return Err(invalid());
     }

@@ -29,7 +29,7 @@ use crate::{
     problem::{Problem, REQUEST_ID},
 };
 
-/// After a failure, such as having no file descriptors left, connections are taken again in so long.
+/// The pause after a failure to accept a connection, such as a lack of file descriptors.
 const RESPITE: Duration = Duration::from_millis(100);
 
 /// Accepts as many connections as there may be; they end by themselves.
@@ -168,7 +168,7 @@ impl Acceptor for Attended {
                     let Some(held) = self.admit(&stream, &remote) else {
                         continue;
                     };
-                    // What is passed on from PostgREST comes in pieces: each is sent at once.
+                    // Answers of PostgREST come in pieces. Each piece is sent at once.
                     stream.set_nodelay(true)?;
                     let connection = Connection::new(stream, self.patience, held);
                     return Ok((connection, local, remote, scheme));
@@ -184,13 +184,13 @@ impl Acceptor for Attended {
     }
 }
 
-/// A connection that ends when for too long nothing could be sent on it. What the client sends buys no time: it may
-/// send its request byte by byte, or never read the answer.
+/// A connection that ends if nothing could be sent on it for too long. Bytes from the client do not extend the time: a
+/// client may send its request byte by byte, or never read the answer.
 pub struct Connection {
     stream: TcpStream,
     patience: Duration,
     deadline: Instant,
-    /// Rings at the deadline or before: it is not set anew for each byte.
+    /// Rings at the deadline or before. It is not set again for each byte.
     alarm: Pin<Box<Sleep>>,
     /// Whether something has come since something was sent.
     asked: bool,
@@ -229,7 +229,7 @@ impl Connection {
         }
     }
 
-    /// What became of sending; while nothing can be sent, time passes.
+    /// The outcome of sending. While nothing can be sent, time passes.
     fn sent(
         &mut self,
         outcome: Poll<io::Result<usize>>,
@@ -253,7 +253,7 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        // Before reading: what keeps coming must not hide that it has taken too long.
+        // This comes before reading: bytes that keep coming must not hide that the time is over.
         if let Poll::Ready(late) = self.poll_deadline(context) {
             return Poll::Ready(late);
         }

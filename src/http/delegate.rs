@@ -1,4 +1,4 @@
-//! Delegation: what clients read ad hoc goes to PostgREST, with the caller's own token.
+//! Delegation: ad-hoc reads of clients go to PostgREST, with the caller's own token.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ use crate::{
     state::State,
 };
 
-/// What is PostgREST's passes as it is: neither packed nor unpacked, and no route reads its path.
+/// A request for PostgREST passes as it is: it is neither packed nor unpacked, and no route reads its path.
 pub async fn pass<D: Endpoint, E: Endpoint>(
     delegate: Arc<D>,
     routes: Arc<E>,
@@ -44,7 +44,7 @@ pub async fn pass<D: Endpoint, E: Endpoint>(
     }
 }
 
-/// Whether a request is PostgREST's to answer.
+/// Whether a request is for PostgREST.
 fn is_beneath(path: &str) -> bool {
     path.strip_prefix(BASE)
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
@@ -54,7 +54,7 @@ fn is_beneath(path: &str) -> bool {
 pub async fn delegate(mut request: Request) -> Result<Response> {
     let state = State::of(&request)?.clone();
     let delegate = &state.delegate;
-    // TRACE would show what we add, and CONNECT is no request for a resource.
+    // TRACE would show headers that the service adds, and CONNECT is no request for a resource.
     if matches!(*request.method(), Method::TRACE | Method::CONNECT) {
         return Err(Problem::from(poem::Error::from(MethodNotAllowedError))
             .allowing("DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT".to_owned())
@@ -65,7 +65,7 @@ pub async fn delegate(mut request: Request) -> Result<Response> {
     if claims.is_none() {
         request.headers_mut().remove(header::AUTHORIZATION);
     }
-    // Each answer to a reader shows whether PostgREST has admitted them; where it does not, the service looks up itself.
+    // Each answer shows whether PostgREST has admitted the caller. If it has not, the service looks up the sign-in itself.
     let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
     let is_judged_there = is_read && delegate.judges_readers();
     if !is_judged_there {
@@ -85,13 +85,13 @@ pub async fn delegate(mut request: Request) -> Result<Response> {
     let is_refused =
         response.is_some_and(|response| matches!(response.status().as_u16(), 401 | 403));
     if is_refused || is_judged_there && is_admitted != Some(true) {
-        // A caller who may ask nothing is told so in the same words everywhere.
+        // A caller who may ask nothing gets the same refusal everywhere.
         refuse_ended(&state, claims.as_ref()).await?;
     }
     Ok(delegate.response(outcome?, answers, caller)?)
 }
 
-/// Whether an answer says, once, that PostgREST has admitted the caller of this very request.
+/// Whether an answer says exactly once that PostgREST has admitted the caller of this very request.
 fn is_admitted(headers: &HeaderMap) -> bool {
     let mut named = headers.get_all(ADMITTED).iter();
     let is_ours = |name: &HeaderValue| *name == *context::request_id();

@@ -1,4 +1,4 @@
-//! The layers around the operations. `router` puts them in order, and says why in that order.
+//! The layers around the operations. `router` puts them in order, with a reason for each place.
 
 use std::{sync::Arc, time::Duration};
 
@@ -26,10 +26,10 @@ use crate::{
     state::State,
 };
 
-/// Redeeming a refresh token is limited by sign-in alone: a neighbour must not be able to sign people out.
+/// Redeeming a refresh token is limited by sign-in alone, so that a neighbour cannot sign people out.
 const REFRESH: &str = "/auth/refresh";
 
-/// Limits every request: by user where a valid token says who it is, by network where none does.
+/// Limits every request: by user if its token is valid, otherwise by network.
 pub async fn limit<E: Endpoint>(endpoint: Arc<E>, mut request: Request) -> Result<Response> {
     let limits = &State::of(&request)?.limits;
     match bearer::claims(&request) {
@@ -72,7 +72,7 @@ pub async fn refuse_ambiguous<E: Endpoint>(endpoint: Arc<E>, request: Request) -
     Ok(endpoint.call(request).await?.into_response())
 }
 
-/// Answers with nothing that would have the caller hold too much of our memory.
+/// Refuses an answer with which the caller would hold too much of the service's memory.
 pub async fn limit_answers<E: Endpoint>(endpoint: Arc<E>, request: Request) -> Result<Response> {
     let state = State::of(&request)?.clone();
     let answers = &state.limits.answers;
@@ -86,7 +86,7 @@ pub async fn limit_answers<E: Endpoint>(endpoint: Arc<E>, request: Request) -> R
     Ok(response)
 }
 
-/// What only the contract knows: of a 405 which methods there are, of a parameter what it must be.
+/// Adds to a refusal what only the contract knows: the methods of a path (405), and the form of a parameter.
 pub async fn explain<E: Endpoint>(endpoint: Arc<E>, request: Request) -> Result<Response> {
     let contract = request.data::<Arc<Contract>>().cloned();
     let uri = request.uri().clone();
@@ -120,7 +120,7 @@ pub async fn explain<E: Endpoint>(endpoint: Arc<E>, request: Request) -> Result<
     }
 }
 
-/// What is sent here is small, and unpacking what was made for that takes a second (RFC 7694 for the answer).
+/// Refuses compressed bodies. Bodies here are small, and unpacking a hostile one would take a second (RFC 7694).
 pub async fn refuse_packed<E: Endpoint>(endpoint: Arc<E>, request: Request) -> Result<Response> {
     if request.headers().contains_key(header::CONTENT_ENCODING) {
         return Err(Problem::new(
@@ -133,7 +133,7 @@ pub async fn refuse_packed<E: Endpoint>(endpoint: Arc<E>, request: Request) -> R
     Ok(endpoint.call(request).await?.into_response())
 }
 
-/// A request that takes too long is answered all the same; PostgreSQL cancels its statement earlier.
+/// Answers a request that takes too long. PostgreSQL cancels its statement earlier.
 pub async fn limit_time<E: Endpoint>(endpoint: Arc<E>, request: Request) -> Result<Response> {
     let limit = Duration::from_secs(State::of(&request)?.config.request_timeout);
     let answer = tokio::time::timeout(limit, endpoint.call(request))
@@ -142,13 +142,13 @@ pub async fn limit_time<E: Endpoint>(endpoint: Arc<E>, request: Request) -> Resu
             Problem::new(
                 StatusCode::GATEWAY_TIMEOUT,
                 "timeout",
-                "This took too long and was given up: try again.",
+                "This request took too long and was given up. Try again.",
             )
         })?;
     Ok(answer?.into_response())
 }
 
-/// What keeps a browser from making more of an answer than it is (OWASP REST Security Cheat Sheet).
+/// Adds headers that keep a browser from taking an answer for something else (OWASP REST Security Cheat Sheet).
 pub async fn add_security_headers<E: Endpoint>(
     endpoint: Arc<E>,
     request: Request,
@@ -179,7 +179,8 @@ pub async fn add_security_headers<E: Endpoint>(
         header::VARY,
         HeaderValue::from_static("Origin, Accept-Encoding"),
     );
-    // What has a tag may be kept and asked for again; all else is one user's, unless PostgREST says otherwise.
+    // Clients may keep an answer with a tag and ask for it again. Any other answer is for one user, unless PostgREST says
+    // otherwise.
     let kept = if headers.contains_key(header::ETAG) {
         "no-cache"
     } else {
@@ -191,8 +192,8 @@ pub async fn add_security_headers<E: Endpoint>(
     Ok(response)
 }
 
-/// Lets pages of the listed origins call the API (the Fetch standard's CORS protocol). Others get no
-/// permission, which is all that it takes; our own pages need none.
+/// Lets pages of the listed origins call the API (the Fetch standard's CORS protocol). Other origins get no permission.
+/// The service's own pages need none.
 pub fn share_with(origins: &[String], endpoint: BoxEndpoint<'static>) -> BoxEndpoint<'static> {
     let given = origins.iter().filter(|origin| !origin.is_empty());
     let origins: Vec<_> = given.cloned().collect();

@@ -24,7 +24,7 @@ pub const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 /// The limits themselves (draft-ietf-httpapi-ratelimit-headers-10).
 pub const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
-/// So many characters of a path are logged: more than any of ours has.
+/// The number of characters of a path that are logged. No path of the API is longer.
 const LOGGED: usize = 200;
 
 /// Answers every error as a problem, and leaves the problem with the answer for the log.
@@ -44,7 +44,7 @@ pub async fn answer_errors<E: Endpoint>(endpoint: Arc<E>, request: Request) -> R
     })
 }
 
-/// Names the request, answers what is still an error, logs and counts once.
+/// Gives the request its id, turns a remaining error into an answer, and logs and counts the answer once.
 pub async fn respond<E: Endpoint>(endpoint: Arc<E>, request: Request) -> Result<Response> {
     let context = Context::new(Uuid::new_v4().to_string());
     let method = request.method().clone();

@@ -102,7 +102,7 @@ fn operations() -> impl Endpoint {
         // Needs the caller, whom `limit` finds.
         .around(limit_answers)
         .around(limit)
-        // Packs what the layers within have counted.
+        // Packs answers that the layers within have counted.
         .with(Compression::new())
         // Before `Compression`, which would unpack it.
         .around(refuse_packed)
@@ -117,9 +117,9 @@ fn around_all(
 ) -> BoxEndpoint<'static> {
     let delegated = Arc::new(poem::endpoint::make(delegate).around(limit));
     let answering = routes
-        // Says of a refusal of the framework what only the document knows.
+        // Adds to a refusal of the framework what only the document knows.
         .around(explain)
-        // What lies beneath /rest/v1 is PostgREST's: no layer within touches it.
+        // Paths beneath /rest/v1 are PostgREST's. No layer within touches them.
         .around(move |routes, request| pass(delegated.clone(), routes, request))
         .data(Arc::new(state))
         .data(contract)

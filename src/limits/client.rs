@@ -1,4 +1,4 @@
-//! Who a client is, as far as limits go: an address, or a network.
+//! The address and the network of a client, for limits.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
@@ -6,9 +6,9 @@ use poem::{Request, web::RemoteAddr};
 
 use crate::config::TrustedProxies;
 
-/// The client's address: the peer's; behind trusted proxies the right-most address of `X-Forwarded-For` that
-/// is not one of theirs, for what stands further left is the client's own claim. `Forwarded` and the like are
-/// not read: the proxy may pass on the client's.
+/// The client's address. It is the peer's, or behind trusted proxies the right-most address of `X-Forwarded-For` that is
+/// not a trusted proxy's: addresses further left are the client's own claim. `Forwarded` and the like are not read,
+/// because a proxy may pass on the client's own.
 pub fn address(proxies: &TrustedProxies, request: &Request) -> IpAddr {
     let mut client = match request.remote_addr() {
         RemoteAddr(poem::Addr::SocketAddr(address)) => address.ip().to_canonical(),
@@ -27,7 +27,7 @@ pub fn address(proxies: &TrustedProxies, request: &Request) -> IpAddr {
     for hop in hops.map(<[u8]>::trim_ascii).filter(|hop| !hop.is_empty()) {
         match parse(hop) {
             Some(hop) => client = hop,
-            // `unknown`, an obfuscated name, junk: whoever wrote it, nothing to its left can be believed.
+            // `unknown`, an obfuscated name or junk: nothing to its left can be trusted.
             None => break,
         }
         if !proxies.contain(&client) {
@@ -51,7 +51,7 @@ fn parse(hop: &[u8]) -> Option<IpAddr> {
     Some(address.to_canonical())
 }
 
-/// What one client holds: an IPv4 address, or the 64 bits of an IPv6 address that name a network.
+/// The network of a client: an IPv4 address, or the first 64 bits of an IPv6 address.
 pub fn network(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),

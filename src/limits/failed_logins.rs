@@ -13,29 +13,29 @@ use crate::{
 
 /// Wrong passwords, counted in PostgreSQL by account and network, so that all replicas know of them.
 ///
-/// From one network the first five are answered at once; from then on each doubles the wait, from half a minute up
-/// to the quarter of an hour. Meanwhile no password is tried, not even the right one, or guessing would go on. The
-/// right one starts anew.
+/// From one network the first five are answered at once. Each further one doubles the wait, from half a minute up to a
+/// quarter of an hour. During the wait no password is tried, not even the right one, because otherwise guessing would go
+/// on. The right password resets the count.
 ///
-/// Nobody can lock a user out from elsewhere, for what an account suffers depends on its name and the network
-/// together. Only one thing depends on the account alone: where ten networks fail at it within the hour, it is hunted
-/// by somebody who has many, and five guesses from each would be too many. Then a wrong password costs the longest
-/// wait at once; but not in networks where the account has signed in, so that its user may mistype there as ever, and
-/// the first attempt from any network is tried, so that whoever knows the password gets in from anywhere. Whoever
-/// shares the user's own network can make her wait there, a quarter of an hour at a time; on her devices she stays
-/// signed in all the same, and from every other network she gets in.
+/// Nobody can lock a user out from elsewhere, because waits depend on the account's name and the network together. Only
+/// one rule depends on the account alone. If ten networks fail at an account within an hour, an attacker with many
+/// networks is guessing, and five guesses from each would be too many. Then a wrong password costs the longest wait at
+/// once. This rule leaves out networks where the account has signed in, so that its user may still mistype there. The
+/// first attempt from any network is tried, so that a user who knows the password gets in from anywhere. An attacker in
+/// the user's own network can make the user wait there, a quarter of an hour at a time; the user's devices stay signed
+/// in, and the user gets in from every other network.
 ///
-/// A name that nobody has is treated alike: it is counted whether or not there is such an account.
+/// A name that nobody has is counted in the same way.
 pub struct FailedLogins {
     rate: Option<Rate>,
     key: hmac::Key,
 }
 
-/// Somebody's attempt to log in. Without digests it is not limited.
+/// An attempt to log in. Without digests it is not limited.
 pub struct Attempt {
-    /// Of the user name.
+    /// The digest of the user name.
     pub account: Option<Vec<u8>>,
-    /// Of the user name and the network: the same network is another one for another account.
+    /// The digest of the user name and the network together, so that it differs between accounts.
     pub network: Option<Vec<u8>>,
 }
 
@@ -48,7 +48,7 @@ impl FailedLogins {
         }
     }
 
-    /// What PostgreSQL counts an attempt by: neither the name nor the address can be read from it.
+    /// The digests by which PostgreSQL counts an attempt. Neither the name nor the address can be read from them.
     pub fn attempt(&self, username: &str, address: IpAddr) -> Attempt {
         let name = username.to_ascii_lowercase();
         let digest = |text: &str| {
@@ -61,14 +61,14 @@ impl FailedLogins {
         }
     }
 
-    /// How many wrong passwords are free, and the longest wait in seconds.
+    /// The number of wrong passwords without a wait, and the longest wait in seconds.
     pub fn rate(&self) -> Option<(i32, f64)> {
         let rate = self.rate?;
         let free = i32::try_from(rate.count.get()).unwrap_or(i32::MAX);
         Some((free, rate.seconds.get().into()))
     }
 
-    /// Counts a refusal that PostgreSQL decided on, and tells it in the headers.
+    /// Counts a refusal that PostgreSQL decided on, and notes it for the headers.
     pub fn note(&self, problem: &Problem) {
         if let Some(rate) = self.rate
             && problem.code() == "too_many_failed_logins"

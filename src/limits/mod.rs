@@ -34,8 +34,8 @@ pub struct Limits {
     pub failed_logins: FailedLogins,
     /// Refreshes, by sign-in.
     pub refresh: Limit<Uuid>,
-    /// Sessions started and submissions edited, by user: the rules of a session limit what it writes, not how many
-    /// there are.
+    /// Sessions started and submissions edited, by user. The rules limit what one session writes, and this limits the
+    /// number of sessions.
     pub runs: Limit<Uuid>,
     /// The memory of answers that have not been read.
     pub answers: Arc<Shares>,
@@ -44,7 +44,7 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// As the settings say.
+    /// The limits that the settings give.
     pub fn new(config: &Config, auth: &Auth) -> anyhow::Result<Self> {
         let rates = &config.rate_limits;
         Ok(Limits {
@@ -61,7 +61,7 @@ impl Limits {
         })
     }
 
-    /// The address of whoever sends a request.
+    /// The address of the client that sends a request.
     pub fn client(&self, request: &Request) -> IpAddr {
         client::address(&self.proxies, request)
     }

@@ -1,4 +1,4 @@
-//! A rate that each client is held to, counted in this process.
+//! A rate that no client may exceed, counted in this process.
 
 use std::{hash::Hash, num::NonZeroU32, time::Duration};
 
@@ -35,7 +35,7 @@ fn limiter<K: Clone + Eq + Hash>(rate: &Rate) -> Limiter<K> {
 }
 
 impl<K: Clone + Eq + Hash> Limit<K> {
-    /// The limit of this name; none, where it has no rate.
+    /// The limit of this name, or none if it has no rate.
     pub fn new(name: &'static str, rates: &RateLimits) -> Self {
         let rate = rates.get(name);
         Limit {
@@ -59,10 +59,10 @@ impl<K: Clone + Eq + Hash> Limit<K> {
             }
             Err(until) => {
                 let wait = until.wait_time_from(MonotonicClock.now());
-                // Rounded up: who waits so long is let in.
+                // Rounded up, so that a client that waits this long is let in.
                 let seconds = u32::try_from(wait.as_secs()).unwrap_or(u32::MAX - 1) + 1;
                 count_refusal(self.name);
-                let detail = format!("Too many requests: try again in {seconds} s.");
+                let detail = format!("There were too many requests. Try again in {seconds} s.");
                 (
                     Err(Problem::too_many("rate_limited", detail, seconds)),
                     0,

@@ -8,23 +8,23 @@ use std::{
 
 use governor::{nanos::Nanos, state::StateStore};
 
-/// How many clients share a place in the table of a limit, and how many places there are: 256 KiB a limit.
+/// How many clients share a place in the table of a limit, and how many places there are. That makes 256 KiB a limit.
 const WAYS: usize = 8;
 const PLACES: usize = 2048;
 
 /// The states of a limit's clients, in a table that never grows, however many clients come.
 ///
-/// A client that finds its place full takes the slot of whoever has the least to wait for, which is at most what
-/// it has itself just begun: clients that have used much are not forgotten because of a million that use little. A
-/// client that has long been idle has nothing to remember anyway.
+/// A client that finds its place full takes the slot of the client with the shortest wait. So clients that have used much
+/// are not forgotten because of a million clients that use little. For a client that has long been idle there is nothing
+/// to remember.
 pub struct States<K> {
     hasher: RandomState,
     places: Box<[Mutex<[Slot; WAYS]>]>,
     keys: PhantomData<fn(K)>,
 }
 
-/// A client's hash, keyed so that nobody can aim at a place, and the time at which all that it may use is there again:
-/// nanoseconds since the start, 0 for an empty slot.
+/// A client's hash, keyed so that nobody can choose a place, and the time at which its whole rate is available again, in
+/// nanoseconds since the start. It is 0 for an empty slot.
 #[derive(Clone, Copy, Default)]
 struct Slot {
     client: u64,
@@ -42,7 +42,7 @@ impl<K> Default for States<K> {
 }
 
 impl<K> States<K> {
-    /// How many clients are remembered: 16,384 at most.
+    /// The number of clients that are remembered, at most 16,384.
     pub fn clients(&self) -> usize {
         let used = |place: &Mutex<[Slot; WAYS]>| {
             let slots = place.lock().unwrap_or_else(PoisonError::into_inner);

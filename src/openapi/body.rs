@@ -1,4 +1,4 @@
-//! JSON bodies: what an operation takes is held against the document, what it answers with is written by serde.
+//! JSON bodies: a request body is checked against the document, and an answer is written by serde.
 
 use std::sync::Arc;
 
@@ -28,13 +28,13 @@ use crate::{problem::Problem, state::State};
 /// as `\u0061`.
 const BODY_LIMIT: usize = 256 * 1024;
 
-/// Where an operation takes its JSON body from: parsed, and free of mistakes.
+/// The JSON body of a request: parsed, and free of mistakes.
 ///
 /// Every mistake is reported with its field, not only the first.
 pub struct Body<T>(pub T);
 
-/// What an operation answers with: the type is published by poem-openapi and written by serde, straight into
-/// text. (poem-openapi would build a tree of values first.) Debug builds, hence the tests, hold one against the other.
+/// The JSON answer of an operation. poem-openapi publishes its type, and serde writes it straight into text. (poem-openapi
+/// would build a tree of values first.) Debug builds, and so the tests, compare the two.
 pub struct Json<T>(pub T);
 
 impl<'a, T: ParseFromJSON + DeserializeOwned> ApiExtractor<'a> for Body<T> {
@@ -88,13 +88,13 @@ impl<'a, T: ParseFromJSON + DeserializeOwned> ApiExtractor<'a> for Body<T> {
             .data::<Arc<Contract>>()
             .ok_or_else(|| Problem::internal("the contract is not among the request's data"))?;
         contract.check(&T::name(), &value)?;
-        // What the document cannot say is left for the type to refuse. Not by poem-openapi's own parser: it would
-        // check once more what has just been checked, and compiles every pattern anew for that.
+        // The type refuses what the document cannot express. poem-openapi's own parser is not used: it would repeat the
+        // checks, and compile every pattern again for that.
         let parsed = serde_json::from_value(value).map_err(|error| {
             Problem::new(
                 StatusCode::BAD_REQUEST,
                 "invalid_request",
-                "The body is not valid here; see /docs.",
+                "The body is not valid. /docs describes it.",
             )
             .because(error)
         })?;
@@ -147,7 +147,7 @@ impl<T: ToJSON + Serialize> IntoResponse for Json<T> {
         debug_assert_eq!(
             serde_json::to_value(&self.0).ok(),
             self.0.to_json(),
-            "serde writes {} otherwise than it is published",
+            "serde writes {} in another form than the document says",
             T::name()
         );
         match serde_json::to_vec(&self.0) {

@@ -1,17 +1,17 @@
-//! Every code that a problem can have: its status and its meaning. Which operations answer with it stands beside them, in
-//! `api`; the document's 4xx and 5xx responses and docs/errors.md are made from both.
+//! Every code that a problem can have: its status and its meaning. The operations that answer with a code name it beside
+//! themselves, in `api`. The document's 4xx and 5xx responses and docs/errors.md are made from both.
 
 /// A problem's code.
 pub struct Code {
     /// The HTTP status that it comes with.
     pub status: u16,
-    /// What clients decide by.
+    /// The text that clients decide by.
     pub name: &'static str,
-    /// What it means and what to do about it, in Markdown.
+    /// What it means, and what to do about it, in Markdown.
     pub meaning: &'static str,
-    /// The kinds of operations that all answer with it. What single operations answer with stands beside them, in `api`.
+    /// The kinds of operations that all answer with it. Single operations name their codes beside themselves, in `api`.
     pub answered_by: &'static [By],
-    /// What the problem says beyond the members that all have.
+    /// The members that the problem has beyond those of every problem.
     pub members: &'static [Member],
 }
 
@@ -19,13 +19,13 @@ pub struct Code {
 pub enum By {
     /// Every operation.
     Every,
-    /// Those that take parameters or a body.
+    /// Operations that take parameters or a body.
     Input,
-    /// Those that take a body.
+    /// Operations that take a body.
     Body,
-    /// Those that take a token, be it needed or not.
+    /// Operations that take a token, needed or optional.
     Token,
-    /// Those that need a token.
+    /// Operations that need a token.
     RequiredToken,
 }
 
@@ -35,7 +35,7 @@ pub struct Member {
     pub name: &'static str,
     /// Its type and format in JSON Schema; an empty format is none.
     pub schema: (&'static str, &'static str),
-    /// What it says.
+    /// Its meaning.
     pub description: &'static str,
     /// An example, in JSON.
     pub example: &'static str,
@@ -44,19 +44,19 @@ pub struct Member {
 const SESSION_ID: &[Member] = &[Member {
     name: "sessionId",
     schema: ("string", "uuid"),
-    description: "The session that is in the way.",
+    description: "The session that the refusal is about.",
     example: r#""019aafd0-7c00-7000-8000-000000000001""#,
 }];
 const SUBMISSION_STATUS: &[Member] = &[Member {
     name: "submissionStatus",
     schema: ("string", ""),
-    description: "APPROVED or REJECTED.",
+    description: "The decision: APPROVED or REJECTED.",
     example: r#""APPROVED""#,
 }];
 const CLAIMED_BY: &[Member] = &[Member {
     name: "claimedBy",
     schema: ("string", "uuid"),
-    description: "The moderator who has taken it.",
+    description: "The moderator who has claimed it.",
     example: r#""019aafd0-7c00-7000-8000-000000000005""#,
 }];
 const REVISION: &[Member] = &[Member {
@@ -68,13 +68,13 @@ const REVISION: &[Member] = &[Member {
 const NEXT_ATTEMPT: &[Member] = &[Member {
     name: "nextAttemptAt",
     schema: ("string", "date-time"),
-    description: "From then on the next attempt is judged.",
+    description: "The time from which the next attempt is judged.",
     example: r#""2026-01-31T12:06:30.250Z""#,
 }];
 const NEXT_MILESTONE: &[Member] = &[Member {
     name: "nextMilestone",
     schema: ("integer", "int32"),
-    description: "The number that is next.",
+    description: "The number of the next milestone.",
     example: "2",
 }];
 
@@ -92,13 +92,13 @@ pub const CODES: &[Code] = &[
         400,
         "invalid_request",
         &[Input],
-        "Fields are missing, unknown or not valid: `errors` names each.",
+        "Fields are missing, unknown or not valid. `errors` names each of them.",
     ),
     code(
         400,
         "invalid_value",
         &[Input],
-        "A value cannot be stored, such as one with the character U+0000.",
+        "The database cannot store a value, such as one with the character U+0000.",
     ),
     code(
         400,
@@ -117,19 +117,19 @@ pub const CODES: &[Code] = &[
         401,
         "invalid_token",
         &[Token],
-        "The access token is not one of this service: log in to get one.",
+        "The access token is not valid. Log in to get one.",
     ),
     code(
         401,
         "expired_token",
         &[Token],
-        "The access token has expired: `POST /auth/refresh` gets the next one.",
+        "The access token has expired. Get the next one with `POST /auth/refresh`.",
     ),
     code(
         401,
         "sign_in_ended",
         &[Token],
-        "The sign-in that the token belongs to has ended: log in again.",
+        "The sign-in of the token has ended. Log in again.",
     ),
     code(
         401,
@@ -141,28 +141,28 @@ pub const CODES: &[Code] = &[
         401,
         "invalid_refresh_token",
         &[],
-        "The refresh token is none of this service, or its sign-in has ended: log in again.",
+        "The refresh token is not valid, or its sign-in has ended. Log in again.",
     ),
     code(
         401,
         "refresh_token_reused",
         &[],
-        "The refresh token was used before: somebody may have a copy, so its sign-in has ended. Log in again.",
+        "The refresh token was used before. Somebody may have a copy, so its sign-in has ended. Log in again.",
     ),
     code(403, "account_banned", &[Token], "The account is banned."),
     code(
         403,
         "wrong_password",
         &[],
-        "The password that was asked for again is wrong.",
+        "The password in the body is wrong.",
     ),
     code(
         403,
         "role_required",
         &[],
-        "It takes another role: a moderator's or a verifier's.",
+        "The operation needs another role, such as moderator or verifier.",
     ),
-    code(403, "own_run", &[], "Nobody judges their own run."),
+    code(403, "own_run", &[], "Nobody may judge their own run."),
     code(
         403,
         "audit_log_append_only",
@@ -174,26 +174,26 @@ pub const CODES: &[Code] = &[
         404,
         "sign_in_not_found",
         &[],
-        "There is no such sign-in of yours: `GET /auth/sign-ins` lists them.",
+        "You have no such sign-in. `GET /auth/sign-ins` lists your sign-ins.",
     ),
     code(
         404,
         "challenge_not_found",
         &[],
-        "There is no such challenge: `GET /challenges` lists them.",
+        "There is no such challenge. `GET /challenges` lists all challenges.",
     ),
     code(
         404,
         "challenge_not_ranked",
         &[],
-        "The challenge has no boards: its runs are not ranked.",
+        "The challenge has no boards, because its runs are not ranked.",
     ),
     code(404, "user_not_found", &[], "There is no user of this name."),
     code(
         404,
         "session_not_found",
         &[],
-        "There is no such session, or it is not yours to see.",
+        "There is no such session, or you may not see it.",
     ),
     code(
         404,
@@ -205,38 +205,38 @@ pub const CODES: &[Code] = &[
         404,
         "input_not_found",
         &[],
-        "The milestone has no input: it is not passed by an answer.",
+        "The milestone has no input, because it is not passed by an answer.",
     ),
     code(
         404,
         "submission_not_found",
         &[],
-        "There is no such submission, or it is not yours to see.",
+        "There is no such submission, or you may not see it.",
     ),
     code(
         405,
         "method_not_allowed",
         &[],
-        "The path does not take this method; the header `Allow` names those that it takes.",
+        "The path does not take this method. The header `Allow` lists the methods that it takes.",
     ),
     code(
         409,
         "username_taken",
         &[],
-        "This user name is taken: choose another.",
+        "This user name is taken. Choose another one.",
     ),
     code(
         409,
         "session_already_running",
         &[],
-        "A session of yours is running, `sessionId`: end or abandon it first.",
+        "Your session `sessionId` is running. End or abandon it first.",
     )
     .with(SESSION_ID),
     code(
         409,
         "session_already_ended",
         &[],
-        "The session has already ended; an end that is repeated must send the same data.",
+        "The session has already ended. A repeated end must send the same data.",
     )
     .with(SESSION_ID),
     code(
@@ -250,7 +250,7 @@ pub const CODES: &[Code] = &[
         409,
         "milestone_out_of_order",
         &[],
-        "The challenge's milestones come in order: `nextMilestone` is next.",
+        "The milestones of the challenge must be passed in order. The next one is `nextMilestone`.",
     )
     .with(NEXT_MILESTONE),
     code(
@@ -263,19 +263,19 @@ pub const CODES: &[Code] = &[
         409,
         "milestone_passed",
         &[],
-        "The milestone is passed, and stays passed.",
+        "The milestone is passed. A passed milestone stays passed.",
     ),
     code(
         409,
         "submission_pending",
         &[],
-        "The submission is PENDING: there is nothing to reopen.",
+        "The submission is PENDING, so there is nothing to reopen.",
     ),
     code(
         409,
         "submission_already_reviewed",
         &[],
-        "The submission is decided on: it is `submissionStatus`.",
+        "The submission is already reviewed. It is `submissionStatus`.",
     )
     .with(SUBMISSION_STATUS),
     code(
@@ -288,14 +288,14 @@ pub const CODES: &[Code] = &[
         409,
         "submission_claimed",
         &[],
-        "Another moderator, `claimedBy`, has taken the submission.",
+        "Another moderator, `claimedBy`, has claimed the submission.",
     )
     .with(CLAIMED_BY),
     code(
         409,
         "stale_revision",
         &[],
-        "The submission has changed since: it is at `revision` now.",
+        "The submission has changed since you saw it. It is at `revision` now.",
     )
     .with(REVISION),
     code(
@@ -314,79 +314,79 @@ pub const CODES: &[Code] = &[
         409,
         "submission_exists",
         &[],
-        "In the dashboard: the session has handed in already.",
+        "In the dashboard: the session has a submission already.",
     ),
     code(
         409,
         "session_not_completed",
         &[],
-        "In the dashboard: only a completed session hands in.",
+        "In the dashboard: only a completed session may have a submission.",
     ),
     code(
         409,
         "submission_fixed",
         &[],
-        "In the dashboard: a submission keeps its session, and takes its stack and its times from it.",
+        "In the dashboard: a submission keeps its session. Its stack and its times are those of the session.",
     ),
     code(
         409,
         "session_fixed",
         &[],
-        "In the dashboard: a session keeps its runner and its challenge, and is public while its submission is approved.",
+        "In the dashboard: a session keeps its runner and its challenge. It is public exactly while its submission is approved.",
     ),
     code(
         409,
         "session_handed_in",
         &[],
-        "In the dashboard: a session that has handed in stays completed.",
+        "In the dashboard: a session that has a submission stays completed.",
     ),
     code(
         409,
         "session_times",
         &[],
-        "In the dashboard: a session ends after it starts and after its milestones, and has an end if it is over.",
+        "In the dashboard: a session that is over needs an end, and it ends after its start and after its milestones.",
     ),
     code(
         409,
         "milestone_fixed",
         &[],
-        "In the dashboard: a milestone keeps its session and its number, and is public with its session.",
+        "In the dashboard: a milestone keeps its session and its number. It is public exactly while its session is.",
     ),
     code(
         409,
         "milestone_times",
         &[],
-        "In the dashboard: a milestone has the time when it was passed if it is, between its session's start and end.",
+        "In the dashboard: a passed milestone needs a time between the start and the end of its session. Others have no time.",
     ),
     code(
         409,
         "challenge_used",
         &[],
-        "In the dashboard: a challenge that has been run stays, with its slug and its milestones.",
+        "In the dashboard: a challenge that has sessions stays, with its slug and its milestones.",
     ),
     code(
         409,
         "challenge_running",
         &[],
-        "In the dashboard: a challenge that is being run keeps its rules.",
+        "In the dashboard: a challenge keeps its rules while sessions of it run.",
     ),
     code(
         409,
         "challenge_incomplete",
         &[],
-        "In the dashboard: milestones are numbered without a gap; an active challenge has all that it requires.",
+        "In the dashboard: milestones are numbered without a gap. An active challenge has at least the milestones that it requires.",
     ),
     code(
         409,
         "input_given",
         &[],
-        "In the dashboard: an input that a session was given stays with its answer.",
+        "In the dashboard: an input that a session has got stays, with its answer.",
     ),
     code(
         413,
         "body_too_large",
         &[Body],
-        "The body is larger than 256 KiB; under `/rest/v1`, than 10 MiB.",
+        "The body is larger than 256 KiB. Under `/rest/v1` the maximum is 10 MiB.",
     ),
     code(
         414,
@@ -398,26 +398,26 @@ pub const CODES: &[Code] = &[
         415,
         "unsupported_media_type",
         &[Body],
-        "The body must be sent as `Content-Type: application/json`, and without `Content-Encoding`.",
+        "Send the body with `Content-Type: application/json` and without `Content-Encoding`.",
     ),
     code(
         429,
         "rate_limited",
         &[Every],
-        "Too many requests: try again after `Retry-After`.",
+        "There were too many requests. Try again after `Retry-After`.",
     ),
     code(
         429,
         "attempt_cooldown",
         &[],
-        "The last attempt failed: the next is judged from `nextAttemptAt` on.",
+        "The last attempt failed. Try again at `nextAttemptAt`.",
     )
     .with(NEXT_ATTEMPT),
     code(
         429,
         "too_many_failed_logins",
         &[],
-        "Too many wrong passwords: try again after `Retry-After`.",
+        "There were too many wrong passwords. Try again after `Retry-After`.",
     ),
     code(
         431,
@@ -429,49 +429,49 @@ pub const CODES: &[Code] = &[
         500,
         "internal_error",
         &[Every],
-        "A defect of the service, logged under `requestId`.",
+        "The service has a defect. It is logged under `requestId`.",
     ),
     code(
         501,
         "postgrest_missing",
         &[],
-        "No PostgREST is known here: install one, or set `POSTGREST_URL` or `SUPABASE_URL`.",
+        "The service has no PostgREST. Install one, or set `POSTGREST_URL` or `SUPABASE_URL`.",
     ),
     code(
         502,
         "upstream_unavailable",
         &[],
-        "PostgREST cannot be reached, or broke off: try again.",
+        "PostgREST cannot be reached, or broke off. Try again.",
     ),
     code(
         503,
         "database_unavailable",
         &[Every],
-        "The database cannot be reached: try again after `Retry-After`.",
+        "The database cannot be reached. Try again after `Retry-After`.",
     ),
     code(
         503,
         "overloaded",
         &[Every],
-        "Too many requests are under way: try again after `Retry-After`.",
+        "Too many requests are under way. Try again after `Retry-After`.",
     ),
     code(
         503,
         "busy",
         &[Every],
-        "Others are changing the same data: try again after `Retry-After`.",
+        "Others are changing the same data. Try again after `Retry-After`.",
     ),
     code(
         504,
         "timeout",
         &[Every],
-        "It took too long and was given up: try again.",
+        "The request took too long. Try again.",
     ),
     code(
         504,
         "upstream_timeout",
         &[],
-        "PostgREST did not answer in time: try again, or ask for less.",
+        "PostgREST did not answer in time. Try again, or ask for less.",
     ),
 ];
 

@@ -1,5 +1,5 @@
-//! What poem-openapi cannot say in the OpenAPI document, added to it: refusals by operation, examples, what
-//! is always there, what is public.
+//! Completes the OpenAPI document with facts that poem-openapi cannot express: the refusals of each operation, examples,
+//! members that are always present, and operations that are public.
 
 use std::collections::BTreeMap;
 
@@ -13,11 +13,11 @@ use super::{
 };
 use crate::problem::Problem;
 
-/// Examples by schema, such that a request's can be pasted. Linters hold them against their schemas.
+/// Examples by schema. Those of requests can be pasted. Linters check them against their schemas.
 const EXAMPLES: &str = include_str!("../../openapi/examples.yaml");
-/// The same for what stands in paths, by name.
+/// Examples of path parameters, by name.
 const PARAMETERS: [(&str, &str); 2] = [("slug", "slack-clone"), ("username", "ada")];
-/// What may be wrong with what stands in paths and queries.
+/// Mistakes in parameters of paths and queries.
 const MISTAKES: [(&str, &str, &str); 3] = [
     ("limit", "range", "must be a whole number from 1 to 100"),
     ("id", "format", "must be a UUID"),
@@ -29,7 +29,7 @@ const MISTAKES: [(&str, &str, &str); 3] = [
 ];
 const PROBLEM: &str = "#/components/schemas/Problem";
 
-/// What comes with a status: name, type, whether always, what it says.
+/// A header of a status: its name, its type, whether it is always present, its meaning.
 type Header = (&'static str, &'static str, bool, &'static str);
 const AUTHENTICATE: Header = (
     "WWW-Authenticate",
@@ -43,14 +43,14 @@ const LIMITS: Header = (
     "RateLimit",
     "string",
     false,
-    "What is left of each limit, and in how many seconds there is more: `\"login\";r=0;t=6` \
+    "How many requests each limit has left, and in how many seconds there are more: `\"login\";r=0;t=6` \
      (draft-ietf-httpapi-ratelimit-headers-10).",
 );
 const POLICY: Header = (
     "RateLimit-Policy",
     "string",
     false,
-    "How much each limit allows in how many seconds: `\"login\";q=600;w=3600`.",
+    "How many requests each limit allows in how many seconds: `\"login\";q=600;w=3600`.",
 );
 
 /// Completes the document that poem-openapi writes; `bodies` are the schemas of request bodies.
@@ -69,11 +69,11 @@ pub fn complete(
     add_problems(document, refusals)
 }
 
-/// Takes out what says nothing, and what poem-openapi spells in its own way.
+/// Removes parts that say nothing, and corrects parts that poem-openapi writes in its own way.
 fn tidy(value: &mut Value) {
     match value {
         Value::Object(fields) => {
-            // `default` may be anything, properties may have any name: what is taken out is in neither.
+            // A `default` may be any value, and properties may have any name. Nothing is removed from either.
             if fields.contains_key("in") || fields.contains_key("schema") {
                 fields.retain(|name, value| {
                     name != "explode" && !(name == "deprecated" && *value == json!(false))
@@ -84,7 +84,7 @@ fn tidy(value: &mut Value) {
                 .map(|(name, mut value)| {
                     tidy(&mut value);
                     match name.as_str() {
-                        // Its parameter is right, but generated clients know only the bare type.
+                        // The parameter is correct, but generated clients know only the bare type.
                         "application/json; charset=utf-8" => ("application/json".to_owned(), value),
                         "ETAG" => ("ETag".to_owned(), value),
                         _ => (name, value),
@@ -166,7 +166,7 @@ fn complete_schemas(schemas: &mut Value, bodies: &[String]) -> anyhow::Result<()
             }
             unwrap_nullable(schema);
         }
-        // In an answer what may be null is there all the same; in a request it may be left out.
+        // In an answer a nullable member is always present. In a request it may be left out.
         if !is_body && let Some(required) = schema.get_mut("required").and_then(Value::as_array_mut)
         {
             required.extend(always.into_iter().map(Value::String));
@@ -198,7 +198,7 @@ fn operations(document: &mut Value) -> impl Iterator<Item = &mut Map<String, Val
         .filter_map(Value::as_object_mut)
 }
 
-/// Subjects come in the order of their operations; poem-openapi has that of the alphabet.
+/// Orders the subjects like their operations. poem-openapi orders them by the alphabet.
 fn order_tags(document: &mut Value) {
     let order: Vec<_> = operations(document)
         .map(|operation| operation["tags"][0].clone())
@@ -209,7 +209,7 @@ fn order_tags(document: &mut Value) {
 }
 
 fn complete_operation(operation: &mut Map<String, Value>, schemas: &Value) {
-    // Without this a generated client could not tell what is public from what was forgotten.
+    // Without this a generated client could not tell a public operation from a forgotten requirement.
     operation.entry("security").or_insert_with(|| json!([]));
     let parameters = operation
         .get_mut("parameters")
@@ -239,11 +239,11 @@ fn complete_operation(operation: &mut Map<String, Value>, schemas: &Value) {
     }
 }
 
-/// Says of each operation which problems it answers with, and by which codes.
+/// Adds to each operation the problems that it answers with, and their codes.
 fn add_problems(document: &mut Value, refusals: &[Refusals]) -> anyhow::Result<()> {
     let schemas = document["components"]["schemas"].clone();
     let (mut ids, mut examples) = (Vec::new(), Map::new());
-    // What operations say of a status, with how many say just that.
+    // The descriptions of a status, each with the number of operations that have it.
     let mut said: BTreeMap<u16, Vec<(Value, usize)>> = BTreeMap::new();
     for operation in operations(document) {
         let mut statuses: BTreeMap<u16, Vec<&Code>> = BTreeMap::new();
@@ -288,7 +288,7 @@ fn add_problems(document: &mut Value, refusals: &[Refusals]) -> anyhow::Result<(
     Ok(())
 }
 
-/// An example of a problem that an operation answers with, made as the problem itself is, and its name.
+/// An example of a problem that an operation answers with, made in the same way as the problem itself, and its name.
 fn example(
     code: &Code,
     operation: &Map<String, Value>,
@@ -315,7 +315,7 @@ fn example(
     Ok((code.name.to_owned(), problem.document(request_id)))
 }
 
-/// What may be wrong with a request: a field, the kind of mistake, and what is said of it.
+/// A possible mistake in a request: a field, the kind of mistake, and its message.
 fn mistake<'a>(
     operation: &'a Map<String, Value>,
     schemas: &'a Value,
@@ -331,7 +331,7 @@ fn mistake<'a>(
     Some((required.as_str()?, "required", "is required"))
 }
 
-/// Writes once, by name, what would stand in most operations that answer with a status.
+/// Moves the description of a status that most operations share to one place, with a name.
 fn share_responses(document: &mut Value, said: BTreeMap<u16, Vec<(Value, usize)>>) {
     for (status, said) in said {
         let name = StatusCode::from_u16(status)
@@ -394,7 +394,7 @@ fn problem_response(status: u16, codes: &[&Code], examples: &Map<String, Value>)
     response
 }
 
-/// What a problem with one of these codes has beyond what all have.
+/// The schema of a problem with one of these codes, beyond the members of every problem.
 fn narrowed(codes: &[&Code]) -> Value {
     let names: Vec<_> = codes.iter().map(|code| code.name).collect();
     let mut properties = Map::new();

@@ -1,4 +1,4 @@
-//! The OpenAPI document, and what of it is enforced: requests are held against what is published.
+//! The OpenAPI document, and the checks of requests against it.
 
 pub mod body;
 pub mod codes;
@@ -18,12 +18,12 @@ use url::form_urlencoded;
 
 use crate::problem::{FieldError, Problem};
 
-/// An operation's id, and the codes of the refusals that it answers with beyond those that all have in common.
+/// The id of an operation, and the codes of its refusals beyond those that all operations have in common.
 pub type Refusals = (&'static str, &'static [&'static str]);
 
-/// More mistakes than this are not listed: the answer must not outgrow the request.
+/// The maximum number of mistakes in an answer. The answer must not be larger than the request.
 const MOST_ERRORS: usize = 100;
-/// Nor the log: a name that is unknown may be a megabyte.
+/// The maximum length of a name in an answer. An unknown name may be a megabyte long.
 const LONGEST_NAME: usize = 100;
 
 /// The patterns of the document, in words.
@@ -37,14 +37,14 @@ const PATTERNS: [(&str, &str); 4] = [
     (complete::VISIBLE, "visible text"),
 ];
 
-/// The published document, and what of it is enforced.
+/// The published document, and its checks.
 pub struct Contract {
     document: Value,
     bodies: HashMap<String, Validator>,
 }
 
 impl Contract {
-    /// Reads the document of a service, and prepares to hold bodies against it.
+    /// Reads the document of a service, and prepares the checks of bodies.
     pub fn of<T: OpenApi, W: poem_openapi::Webhook>(
         service: &OpenApiService<T, W>,
         refusals: &[Refusals],
@@ -68,7 +68,7 @@ impl Contract {
     /// The document as YAML.
     pub fn yaml(&self) -> anyhow::Result<String> {
         let yaml = serde_yaml_ng::to_string(&self.document)?;
-        // Readers of YAML 1.1 take a bare moment for a date, not for text.
+        // Readers of YAML 1.1 take a bare time for a date instead of text.
         let quote = |line: &str| match line.split_once(": ") {
             Some((name, moment)) if is_moment(moment) => format!("{name}: '{moment}'\n"),
             _ => format!("{line}\n"),
@@ -91,10 +91,10 @@ impl Contract {
         Some(allowed.join(", "))
     }
 
-    /// The path of the document that this one is an instance of, and its operations by method.
+    /// The path of the document that matches this one, and its operations by method.
     fn template(&self, path: &str) -> Option<(&str, &Value)> {
         let paths = self.document["paths"].as_object()?;
-        // A path that is spelled out wins over one with parameters, as in the router.
+        // A path without parameters wins over one with parameters, as in the router.
         let found = paths.get_key_value(path);
         let (template, methods) = found.or_else(|| {
             paths
@@ -104,8 +104,8 @@ impl Contract {
         Some((template, methods))
     }
 
-    /// Refuses a parameter that is no text, of a path beneath the API's base and of its query: the router does not say
-    /// which it is, the query would be read otherwise than it was sent, and PostgreSQL's text cannot hold U+0000.
+    /// Refuses a parameter of the path or the query that is not text. The router does not say which parameter it is, the
+    /// query would be read in another form than it was sent, and PostgreSQL's text cannot hold U+0000.
     pub fn check_text(&self, path: &str, query: &str) -> Result<(), Problem> {
         if !path.contains('%') && !query.contains('%') {
             return Ok(());
@@ -194,7 +194,7 @@ impl Contract {
         let schema = &self.document["components"]["schemas"][schema];
         let fields = &schema["properties"];
         for (name, value) in body.as_object().into_iter().flatten() {
-            // Looking at each of a million items takes seconds, and changes nothing.
+            // Checking each of a million items takes seconds, and the body is refused anyway.
             if let (Some(items), Some(most)) = (value.as_array(), fields[name]["maxItems"].as_u64())
                 && items.len() as u64 > most
             {
@@ -258,7 +258,7 @@ impl Contract {
         }
     }
 
-    /// What poem-openapi has found wrong with a parameter: it does not say what would be right.
+    /// Turns a mistake that poem-openapi found in a parameter into a message that says what is valid.
     pub fn explain(&self, error: &poem::Error) -> Option<Problem> {
         let OperationId(id) = error.data()?;
         let mut paths = self.document["paths"].as_object()?.iter();
@@ -287,7 +287,7 @@ impl Contract {
         ))
     }
 
-    /// What a value must be. What was sent is not repeated: it may be a password, or very long.
+    /// Says what a value must be. The value itself is not repeated, because it may be a password or very long.
     fn must_be(&self, schema: &Value) -> String {
         let schema = self.resolve(schema);
         if let Some(choices) = schema["enum"].as_array() {
@@ -319,7 +319,7 @@ impl Contract {
         format!("must be {what}{bounds}")
     }
 
-    /// The schema that is referred to, or else this one itself.
+    /// The schema that this one refers to, or this one itself.
     fn resolve<'a>(&'a self, schema: &'a Value) -> &'a Value {
         let reference = schema
             .get("$ref")
@@ -382,7 +382,7 @@ fn body_validator(document: &Value, name: &str) -> anyhow::Result<Validator> {
                 continue;
             }
             if property["type"].is_string() && property["enum"].is_null() {
-                // So that the other rules speak for themselves.
+                // This way the other rules still apply by themselves.
                 property["type"] = json!([property["type"], "null"]);
             } else {
                 *property = json!({ "anyOf": [property.clone(), { "type": "null" }] });
@@ -431,8 +431,8 @@ fn field_path(pointer: &str) -> String {
     path
 }
 
-/// PostgreSQL's text cannot hold U+0000. Where a value is gets written only for one that has it: a name may be almost as
-/// long as the body, and stand above a hundred thousand items.
+/// Finds a value with U+0000, which PostgreSQL's text cannot hold. The path of a value is written only if it has one: a
+/// name may be almost as long as the body, and stand above a hundred thousand items.
 fn find_nul(value: &Value, path: &dyn Fn() -> String, errors: &mut Vec<FieldError>) {
     match value {
         _ if errors.len() >= MOST_ERRORS => {}

@@ -1,4 +1,5 @@
-//! Files that are made from others: committed, and held against their sources. `just refresh` (`REFRESH=1`) makes them anew.
+//! Files that are generated from others. They are committed, and compared with their sources here. `just refresh`
+//! (`REFRESH=1`) generates them again.
 
 use std::{env, fs};
 
@@ -11,7 +12,7 @@ use speedcoding::{
 
 use crate::support::cluster::migrated;
 
-/// Fails where the file is not what its sources make; with `REFRESH=1` writes it, and says so.
+/// Fails if the file differs from what its sources generate. With `REFRESH=1` it writes the file, and says so.
 fn hold(path: &str, made: &str) {
     let kept = fs::read_to_string(path).unwrap_or_default();
     if kept == made {
@@ -104,7 +105,7 @@ fn the_router_lists_every_operation() {
     hold_part("src/http/router.rs", "//! ", "operations", &table);
 }
 
-/// What `speedcoding doctor` holds a database against.
+/// The catalog that `speedcoding doctor` compares a database with.
 #[tokio::test]
 async fn the_doctor_knows_what_the_migrations_leave() {
     let (_database, owner) = migrated().await;
