@@ -1,4 +1,4 @@
-# What one can do here. `just` lists it (`cargo install just`, or your system's package).
+# The commands for working on SpeedCoding. `just` lists them (`cargo install just`, or your system's package).
 
 program := env("CARGO_TARGET_DIR", "target") / "debug/speedcoding"
 
@@ -9,15 +9,16 @@ _list:
 run *ARGUMENTS:
     cargo run -- {{ ARGUMENTS }}
 
-# paste the README's tour at a running service
+# paste the README's tour at a running service, and check the answers
 tour ADDRESS="http://127.0.0.1:8080":
-    tests/tour {{ ADDRESS }}
+    cargo build
+    tests/tour {{ ADDRESS }} {{ program }}
 
 # a psql in the service's own database
 psql:
     psql "$(cargo run --quiet -- db url)"
 
-# look for what is wrong with the settings, the database and PostgREST
+# check the settings, the database and PostgREST
 doctor:
     cargo run --quiet -- doctor
 
@@ -35,7 +36,7 @@ lint:
 migration NAME:
     sql/new-migration {{ NAME }}
 
-# write every generated file anew: document, catalog, error page, types
+# write every generated file: document, catalog, error page, types
 refresh:
     REFRESH=1 cargo test --test it generated::
     REFRESH=1 tests/supabase/run {{ program }}
@@ -54,7 +55,7 @@ supabase:
     cargo build
     tests/supabase/run {{ program }}
 
-# the tour on a PostgreSQL of somebody else: TLS, PgBouncer
+# the tour on an external PostgreSQL: TLS, PgBouncer
 external:
     cargo build
     tests/external/run {{ program }}

@@ -26,7 +26,7 @@ use speedcoding::{
 };
 use tokio::runtime::Builder;
 
-/// The backend on which developers speedrun building software.
+/// The backend of a platform where developers speedrun building software.
 #[derive(Parser)]
 #[command(version)]
 struct Cli {
@@ -38,55 +38,55 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Serves the API; this is what happens without a command, too.
+    /// Serves the API. Without a command the program does this too.
     Serve,
     /// Brings the database up to date, and stops.
     Migrate,
-    /// Adds a small season of users, runs and boards to look at; again, it adds nothing.
+    /// Adds sample users, runs and boards to look at. A second time it adds nothing.
     Seed,
     /// Prints the OpenAPI document.
     Openapi,
-    /// The keys that access tokens are signed with.
+    /// Makes and shows the keys that sign access tokens.
     #[command(subcommand)]
     Keys(KeysCommand),
-    /// Looks at the whole deployment, and says for each point that fails what to do. Changes nothing.
+    /// Checks the whole deployment, and says how to mend each point that fails. Changes nothing.
     Doctor {
         /// Print the findings as JSON.
         #[arg(long)]
         json: bool,
     },
-    /// Connecting to the database by other means.
+    /// Prints connection URLs of the database.
     #[command(subcommand)]
     Db(DbCommand),
-    /// Accounts.
+    /// Changes accounts.
     #[command(subcommand)]
     Users(UsersCommand),
-    /// What is built against the clock.
+    /// Loads challenges.
     #[command(subcommand)]
     Challenges(ChallengesCommand),
 }
 
 #[derive(Subcommand)]
 enum ChallengesCommand {
-    /// Loads a challenge with its milestones, inputs and answers; again, it changes nothing.
+    /// Loads a challenge with its milestones, inputs and answers. A second time it changes nothing.
     ///
-    /// The file is TOML; challenges/word-count.toml in the source shows and explains every field. All mistakes in it are
-    /// told at once, with line and field, and then nothing is loaded. A file that was edited updates its challenge: the
-    /// slug says which. Inputs that are no longer in it are retired: sessions that were given one keep it. Answers are
-    /// kept as salted digests only.
+    /// The file is TOML. challenges/word-count.toml in the source shows and explains every field. All mistakes are
+    /// reported at once, with line and field, and then nothing is loaded. A file that was edited updates the challenge
+    /// of its slug. Inputs that are no longer in the file are retired, and sessions that have one keep it. The database
+    /// keeps only salted digests of answers.
     Load {
-        /// The challenge's file.
+        /// The path of the challenge's file.
         file: PathBuf,
     },
 }
 
 #[derive(Subcommand)]
 enum UsersCommand {
-    /// Gives a user another role. It counts on the user's next request.
+    /// Gives a user another role. The role counts on the user's next request.
     SetRole {
-        /// The user's name, in whatever case.
+        /// The user's name, in upper or lower case.
         name: String,
-        /// What the user may do from now on.
+        /// The new role.
         role: Role,
     },
 }
@@ -95,7 +95,7 @@ enum UsersCommand {
 enum KeysCommand {
     /// Prints a new private key, as the JWK set that JWT_KEYS takes.
     Generate,
-    /// Prints the public keys of JWT_KEYS, for those who verify.
+    /// Prints the public keys of JWT_KEYS, for services that verify tokens.
     Public,
 }
 
@@ -103,18 +103,18 @@ enum KeysCommand {
 enum DbCommand {
     /// Prints the connection URL of the private PostgreSQL that is running, with its password.
     Url,
-    /// Gives the service's own login a new password, and prints its URL: the one printed before no longer works.
+    /// Gives the service's own login a new password, and prints its URL. The URL printed before stops working.
     Login,
 }
 
-/// The command line: every command takes every setting, and shows in its help those that count for it.
+/// The command line. Every command takes every setting, and its help shows the settings that count for it.
 fn command_line() -> clap::Command {
     let command = Cli::command().mut_args(|setting| unless_empty(setting).global(true));
     let settings: Vec<_> = command.get_arguments().cloned().collect();
     command.mut_subcommands(|command| take(&settings, command))
 }
 
-/// A variable that is set but empty counts as none.
+/// A variable that is set but empty counts as not set.
 fn unless_empty(setting: Arg) -> Arg {
     let value = setting.get_env().and_then(env::var_os);
     match value {
@@ -142,9 +142,9 @@ fn take(settings: &[Arg], command: clap::Command) -> clap::Command {
         .mut_subcommands(|command| take(settings, command))
 }
 
-/// What is wrong has been told already.
+/// The mistake was reported already.
 #[derive(Debug, thiserror::Error)]
-#[error("it has been told what is wrong")]
+#[error("the mistake was reported already")]
 struct Told;
 
 fn main() -> ExitCode {
@@ -168,7 +168,7 @@ fn main() -> ExitCode {
     }
     warn_of_slips();
     let command = cli.command.unwrap_or(Command::Serve);
-    // Its threads start here: settings of the process are made before.
+    // Its threads start here, so settings of the process come before.
     let outcome = Builder::new_multi_thread()
         .worker_threads(cli.config.worker_threads())
         .enable_all()
@@ -185,13 +185,13 @@ fn main() -> ExitCode {
     }
 }
 
-/// One heap for each core: glibc makes up to eight, each with holes of its own, and 500 logins at once took more than
-/// they may (benches/logins.rs).
+/// Limits glibc to one heap for each core. It makes up to eight, each with holes of its own, and then 500 logins at once
+/// took more memory than they may (benches/logins.rs).
 fn limit_heaps() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
         let cores = config::cores();
-        // SAFETY: it takes any numbers; no other thread runs yet.
+        // SAFETY: mallopt takes any numbers, and no other thread runs yet.
         unsafe { libc::mallopt(libc::M_ARENA_MAX, cores.try_into().unwrap_or(i32::MAX)) };
     }
 }
@@ -216,12 +216,12 @@ fn warn_of_slips() {
     }
 }
 
-/// What is wrong with `.env`. The reader's own words would quote the line, and with it perhaps a secret.
+/// Describes the mistake in `.env`. The reader's own message would quote the line, and with it perhaps a secret.
 fn describe_dotenv(error: &dotenvy::Error) -> String {
     let dotenvy::Error::LineParse(part, _) = error else {
         return error.to_string();
     };
-    // It is the line, or what follows the name in it; a value that is not closed goes on to the end of the file.
+    // The part is the line, or the rest of it after the name. A value that is not closed goes on to the end of the file.
     let part = part.lines().next().unwrap_or_default().trim();
     let here = env::current_dir().unwrap_or_default();
     let mut files = here.ancestors().map(|dir| dir.join(".env"));
@@ -237,7 +237,7 @@ fn describe_dotenv(error: &dotenvy::Error) -> String {
     let command = Cli::command();
     let mut settings = command.get_arguments().filter_map(Arg::get_env);
     if settings.any(|setting| setting == name) {
-        format!("line {number}: {name} is not given in the form {name}='value'")
+        format!("line {number}: {name} is not of the form {name}='value'")
     } else {
         format!("line {number} is not of the form NAME='value'")
     }
@@ -252,7 +252,7 @@ async fn run(command: Command, config: &Config) -> anyhow::Result<()> {
         Command::Keys(KeysCommand::Generate) => tell(keys::generate()?.expose_secret()),
         Command::Keys(KeysCommand::Public) => {
             let keys = config.jwt_keys.as_ref().context(
-                "JWT_KEYS is not set: it names the file that `speedcoding keys generate >keys.json` has made",
+                "JWT_KEYS is not set: set it to the file that `speedcoding keys generate >keys.json` makes",
             )?;
             tell(keys::public_set(&keys::load(keys)?))
         }
@@ -266,7 +266,7 @@ async fn run(command: Command, config: &Config) -> anyhow::Result<()> {
             report.is_sound().then_some(()).ok_or(Told.into())
         }
         Command::Users(UsersCommand::SetRole { name, role }) => {
-            // It would be initialised for nobody.
+            // Without this the command would make a new database without users.
             anyhow::ensure!(
                 config.migration_url().is_some() || Embedded::is_in(&config.data_dir),
                 "there are no users in {} yet: start `speedcoding` with this DATA_DIR first",
@@ -278,7 +278,7 @@ async fn run(command: Command, config: &Config) -> anyhow::Result<()> {
                 after,
             } = as_owner(config, async |url| users::set_role(url, &name, role).await).await?;
             tell(if before == after {
-                format!("{username} is {after} already.")
+                format!("{username} is already {after}.")
             } else {
                 format!("{username} was {before}, and is now {after}.")
             })
@@ -311,8 +311,8 @@ async fn add_season(config: &Config) -> anyhow::Result<()> {
         seed::seed(url).await
     });
     match added.await? {
-        (0, _) => tell("The season is there already."),
-        (users, runs) => tell(format!("Added a season: {users} users, {runs} runs.")),
+        (0, _) => tell("The sample season is already there."),
+        (users, runs) => tell(format!("Added a sample season: {users} users, {runs} runs.")),
     }
 }
 
@@ -326,7 +326,7 @@ async fn load_challenge(config: &Config, file: &Path) -> anyhow::Result<()> {
             }
             let count = mistakes.len();
             let s = if count == 1 { "" } else { "s" };
-            eprintln!("speedcoding: {name} has {count} mistake{s}: nothing is loaded");
+            eprintln!("speedcoding: {name} has {count} mistake{s}; nothing is loaded");
             return Err(Told.into());
         }
     };

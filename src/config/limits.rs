@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, net::IpAddr, num::NonZeroU32, str::FromStr};
 
 use ipnet::IpNet;
 
-/// The limits by name, and what they are unless RATE_LIMITS says otherwise. 200 people behind one address may
-/// register, log in and play at the same event.
+/// The limits by name, with their defaults. With these, 200 people behind one address may register, log in and play at
+/// the same event.
 pub const DEFAULTS: [(&str, &str); 7] = [
     ("network", "12000/m"),
     ("user", "6000/m"),
@@ -17,10 +17,10 @@ pub const DEFAULTS: [(&str, &str); 7] = [
 ];
 pub const FAILED_LOGINS: &str = "failed_logins";
 
-/// So many at once, and as many again over a period.
+/// The rate of a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
-    /// So many at once, and as many again over the period.
+    /// The number of requests at once, and again over the period.
     pub count: NonZeroU32,
     /// The period.
     pub seconds: NonZeroU32,
@@ -44,19 +44,19 @@ impl FromStr for Rate {
             .and_then(|number: u32| number.checked_mul(*unit));
         let count: NonZeroU32 = count.parse().map_err(|_| ())?;
         let seconds = seconds.and_then(NonZeroU32::new).ok_or(())?;
-        // What makes no sense, and what would overflow further on.
+        // This refuses rates that make no sense or would overflow later.
         (count.get() <= 1_000_000 && seconds.get() <= 30 * 24 * 60 * 60)
             .then_some(Rate { count, seconds })
             .ok_or(())
     }
 }
 
-/// RATE_LIMITS: the rates by the names of the limits; what has none is not limited.
+/// RATE_LIMITS: the rates by the names of the limits. A limit without a rate is off.
 #[derive(Clone, Debug)]
 pub struct RateLimits(BTreeMap<&'static str, Rate>);
 
 impl RateLimits {
-    /// The rate of the limit of this name; none where it is off.
+    /// The rate of the limit of this name, or none if it is off.
     pub fn get(&self, name: &str) -> Option<Rate> {
         self.0.get(name).copied()
     }
@@ -100,13 +100,16 @@ impl FromStr for RateLimits {
             let known = DEFAULTS.iter().find(|(known, _)| *known == name.trim());
             let Some((name, _)) = known else {
                 let names = DEFAULTS.map(|(name, _)| name).join(", ");
-                return Err(complain(item, &format!("names none of {names}")));
+                return Err(complain(
+                    item,
+                    &format!("names no limit; the limits are {names}"),
+                ));
             };
             match rate.trim() {
                 "off" => drop(limits.0.remove(name)),
                 rate => {
                     let rate = rate.parse().map_err(|()| {
-                        complain(item, "gives no count/period, with a count up to 1000000 and a period up to 30d")
+                        complain(item, "has no valid count/period: the count is at most 1000000, the period at most 30d")
                     })?;
                     limits.0.insert(name, rate);
                 }
@@ -117,7 +120,7 @@ impl FromStr for RateLimits {
 }
 
 fn complain(item: &str, what: &str) -> String {
-    format!("`{item}` {what}; valid is for example on,register=20/h,login=100/15m,user=off")
+    format!("`{item}` {what}; a valid value is for example on,register=20/h,login=100/15m,user=off")
 }
 
 /// TRUSTED_PROXIES: networks whose `X-Forwarded-For` is trusted.
@@ -145,10 +148,10 @@ impl FromStr for TrustedProxies {
                 .or_else(|_| item.parse::<IpAddr>().map(IpNet::from));
             network
                 .ok()
-                // Addresses are compared in their plain form: this one would never match.
+                // Addresses are compared in their plain form, so this one would never match.
                 .filter(|network: &IpNet| network.addr() == network.addr().to_canonical())
                 .ok_or_else(|| {
-                    format!("`{item}` is no network; valid is for example 10.0.0.0/8,192.0.2.7,2001:db8::/32")
+                    format!("`{item}` is not a network; a valid value is for example 10.0.0.0/8,192.0.2.7,2001:db8::/32")
                 })
         };
         items

@@ -1,4 +1,4 @@
-//! Challenges as content: one TOML file each (`challenges/`), read with all the mistakes in it at once.
+//! Reads a challenge from its TOML file (`challenges/`), and reports all mistakes in it at once.
 
 use std::{
     cell::RefCell,
@@ -24,49 +24,49 @@ pub struct Challenge {
     pub required_milestones: i32,
     pub ordered: bool,
     pub ranked: bool,
-    /// In seconds.
+    /// The time after which a running session expires, in seconds.
     pub max_duration: f64,
     pub active: bool,
-    /// Numbered 1, 2, 3 …, in whatever order.
+    /// The milestones, numbered 1, 2, 3 …, in any order.
     pub milestones: Vec<Milestone>,
 }
 
-/// What is built on the way.
+/// A milestone of the challenge.
 pub struct Milestone {
     pub number: i32,
     pub title: String,
     pub description: String,
     pub verification: Verification,
-    /// None unless it is passed by an answer.
+    /// The inputs. There are none unless the milestone is passed by an answer.
     pub variants: Vec<Variant>,
 }
 
-/// How a milestone is judged. A new kind does not build until each place has decided what it means there.
+/// How a milestone is judged. A new kind does not build until each place has decided about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Verification {
-    /// The runner says so.
+    /// The runner says that it is passed.
     Manual,
     /// The runner's answer is compared with the right one.
     Answer,
-    /// A verifier attests.
+    /// A verifier attests that it is passed.
     Verifier,
 }
 
-/// An input that a session may be given. Never printed.
+/// An input that a session may get. It is never printed.
 pub struct Variant {
     pub input: String,
     pub answer: String,
 }
 
-/// What is wrong with a file.
+/// A mistake in a file.
 #[derive(Debug)]
 pub struct Mistake {
-    /// From 1.
+    /// The line, from 1.
     pub line: usize,
-    /// Such as `milestones[2].title`, counted from 1; empty where the line belongs to none.
+    /// The field, such as `milestones[2].title`, counted from 1. It is empty if the line belongs to no field.
     pub field: String,
-    /// What is wrong with it, without what it says.
+    /// The mistake, without the content of the field.
     pub what: String,
 }
 
@@ -81,7 +81,7 @@ impl Display for Mistake {
     }
 }
 
-/// All names that fields can have.
+/// All names of fields.
 const FIELDS: [&str; 14] = [
     "slug",
     "title",
@@ -101,26 +101,26 @@ const FIELDS: [&str; 14] = [
 const TITLE: RangeInclusive<usize> = 1..=200;
 const DESCRIPTION: RangeInclusive<usize> = 0..=20_000;
 const INPUT: RangeInclusive<usize> = 1..=1_000_000;
-/// What a runner can send.
+/// The lengths of answers that a runner can send.
 const ANSWER: RangeInclusive<usize> = 1..=1_000;
 const MILESTONES: RangeInclusive<i64> = 0..=1_000;
 const DURATION: RangeInclusive<f64> = 60.0..=30.0 * 86_400.0;
 const FILE: u64 = 256 * 1024 * 1024;
 
-/// All of a file's bytes, unless they are too many: a device has no end.
+/// All bytes of a file, unless there are too many: a device has no end.
 pub fn open(path: &Path) -> anyhow::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let mut file = fs_err::File::open(path)?.take(FILE + 1);
     file.read_to_end(&mut bytes)?;
     anyhow::ensure!(
         bytes.len() as u64 <= FILE,
-        "{} is larger than 256 MiB: no file of a challenge",
+        "{} is larger than 256 MiB, so it is not the file of a challenge",
         path.display()
     );
     Ok(bytes)
 }
 
-/// Reads a challenge; fails with all mistakes, in the order of their lines.
+/// Reads a challenge, or fails with all mistakes in the order of their lines.
 pub fn read(bytes: &[u8]) -> Result<Challenge, Vec<Mistake>> {
     let text = str::from_utf8(bytes).map_err(|error| {
         let before = &bytes[..error.valid_up_to()];
@@ -179,7 +179,10 @@ fn challenge(mut fields: Fields) -> Option<Challenge> {
     let active = fields.flag("active", true);
 
     if fields.line_of("milestones").is_none() {
-        fields.missing("milestones", "is missing: write [[milestones]] for each");
+        fields.missing(
+            "milestones",
+            "is missing: write [[milestones]] for each milestone",
+        );
     }
     let listed = fields.tables("milestones", "[[milestones]]");
     let count = listed.len();
@@ -216,7 +219,7 @@ fn challenge(mut fields: Fields) -> Option<Challenge> {
     })
 }
 
-/// A milestone, and its number with the line that it is on also where there is another mistake.
+/// A milestone, and its number with its line. The number is returned even if another field has a mistake.
 fn milestone(mut fields: Fields) -> (Option<(usize, i64)>, Option<Milestone>) {
     let number = fields.whole("number", 1..=*MILESTONES.end(), true);
     let title = fields.text("title", TITLE, None);
@@ -235,10 +238,10 @@ fn milestone(mut fields: Fields) -> (Option<(usize, i64)>, Option<Milestone>) {
     match (verification, at) {
         (Some(Verification::Answer), None) => fields.missing(
             "variants",
-            "is missing: an answer needs inputs, write [[milestones.variants]] for each",
+            "is missing: an answer needs inputs, so write [[milestones.variants]] for each input",
         ),
         (Some(Verification::Manual | Verification::Verifier), Some(line)) => {
-            let what = "belongs to milestones with verification = \"answer\" only";
+            let what = "belongs only to milestones with verification = \"answer\"";
             fields.mistake(line, "variants", what);
         }
         (Some(Verification::Answer), Some(_))
@@ -253,7 +256,7 @@ fn milestone(mut fields: Fields) -> (Option<(usize, i64)>, Option<Milestone>) {
         if let Some((line, input)) = &input
             && let Some(first) = inputs.insert(input.clone(), *line)
         {
-            let what = format!("is the same as that of line {first}");
+            let what = format!("is the same as on line {first}");
             fields.mistake(*line, "input", &what);
         }
         fields.finish();
@@ -274,13 +277,13 @@ fn milestone(mut fields: Fields) -> (Option<(usize, i64)>, Option<Milestone>) {
     (number, milestone)
 }
 
-/// Numbers go from 1 on, each once.
+/// Checks that the numbers go from 1 on, each once.
 fn check_numbers(page: &Page, mut numbers: Vec<(i64, usize, String)>) {
     numbers.sort();
     let (mut before, mut first) = (0, 0);
     for (number, line, path) in numbers {
         if number == before {
-            page.note(line, path, format!("is the same as that of line {first}"));
+            page.note(line, path, format!("is the same as on line {first}"));
             continue;
         }
         if number > before + 1 {
@@ -288,14 +291,14 @@ fn check_numbers(page: &Page, mut numbers: Vec<(i64, usize, String)>) {
             page.note(
                 line,
                 path,
-                format!("leaves a gap: numbers go from 1 on, and {next} is missing"),
+                format!("leaves a gap: numbers start at 1, and {next} is missing"),
             );
         }
         (before, first) = (number, line);
     }
 }
 
-/// As the database wants them.
+/// Line breaks as the database keeps them.
 fn is_slug(text: &str) -> bool {
     text.split('-').all(|word| {
         !word.is_empty()
@@ -309,7 +312,7 @@ fn is_of_name(c: char) -> bool {
     c.is_ascii_alphanumeric() || c == '_'
 }
 
-/// Seconds, from such as `24h` or `1h 30m`.
+/// The seconds of a text such as `24h` or `1h 30m`.
 fn seconds(text: &str) -> Option<f64> {
     let parts: Vec<_> = text.split_whitespace().collect();
     let sum = parts.iter().try_fold(0_u32, |sum, part| {
@@ -328,11 +331,11 @@ fn seconds(text: &str) -> Option<f64> {
     (!parts.is_empty()).then_some(f64::from(sum))
 }
 
-/// A file's lines, and what is wrong on them.
+/// The lines of a file, and the mistakes on them.
 struct Page {
-    /// Where the second line begins, the third, …
+    /// The beginnings of the second line, the third line, …
     breaks: Vec<usize>,
-    /// Lines that are no TOML, by the field that they begin with: what they say is not known.
+    /// Lines that are not TOML, by the field that they begin with. Their values are not known.
     broken: RefCell<BTreeMap<usize, String>>,
     mistakes: RefCell<Vec<Mistake>>,
 }
@@ -359,7 +362,7 @@ impl Page {
                 .strip_prefix(**name)
                 .is_some_and(|rest| !rest.starts_with(is_of_name))
         };
-        // Anything else may be a line of an input.
+        // Any other text may be a line of an input.
         let field = FIELDS
             .iter()
             .find(is_field)
@@ -370,8 +373,8 @@ impl Page {
         self.broken.borrow_mut().insert(line, field);
     }
 
-    /// The parser recovers from all mistakes but one, a key without a value: such a line is made a comment. Where there
-    /// are many, this is no file of a challenge.
+    /// The parser recovers from all mistakes but one: a key without a value. Such a line is turned into a comment. A file
+    /// with many such lines is not the file of a challenge.
     fn without_orphans(&self, text: &str) -> String {
         let mut text = text.to_owned();
         for _ in 0..100 {
@@ -397,7 +400,7 @@ impl Page {
     }
 }
 
-/// A table of the file, whose fields are taken out of it one by one.
+/// A table of the file. Its fields are taken out of it one by one.
 struct Fields<'a> {
     page: &'a Page,
     path: String,
@@ -437,7 +440,7 @@ impl<'a> Fields<'a> {
         Some((line, self.table.remove(name)?.into_inner()))
     }
 
-    /// A text with so many characters, and its line.
+    /// A text within these lengths, and its line.
     fn text(
         &mut self,
         name: &'static str,
@@ -451,7 +454,7 @@ impl<'a> Fields<'a> {
             return default.map(|text| (self.line, text.to_owned()));
         };
         let DeValue::String(text) = value else {
-            self.mistake(line, name, "must be a text: write it in quotes");
+            self.mistake(line, name, "must be text: write it in quotes");
             return None;
         };
         let count = text.chars().count();
@@ -459,7 +462,7 @@ impl<'a> Fields<'a> {
             self.mistake(
                 line,
                 name,
-                format!("has {count} characters, of at most {}", length.end()),
+                format!("has {count} characters; the maximum is {}", length.end()),
             );
         } else if *length.start() > 0 && text.trim().is_empty() {
             self.mistake(line, name, "is empty");
@@ -467,16 +470,16 @@ impl<'a> Fields<'a> {
             self.mistake(
                 line,
                 name,
-                "has the character U+0000, which cannot be stored",
+                "has the character U+0000, which the database cannot store",
             );
         } else if matches!(name, "title" | "description")
-            // Inputs and answers are what they are.
+            // Inputs and answers may have any characters.
             && text.contains(|c| is_hidden(c) && (name == "title" || !matches!(c, '\t' | '\n' | '\r')))
         {
             self.mistake(
                 line,
                 name,
-                "has a control character, or one that turns the direction of text",
+                "has a control character, or a character that turns the direction of text",
             );
         }
         Some((line, text.into_owned()))
@@ -544,7 +547,7 @@ impl<'a> Fields<'a> {
             self.mistake(
                 line,
                 name,
-                format!("must be a list: write {heading} for each"),
+                format!("must be a list: write {heading} for each item"),
             );
             return Vec::new();
         };
@@ -552,7 +555,7 @@ impl<'a> Fields<'a> {
             self.mistake(
                 line,
                 name,
-                format!("has nothing in it: write {heading} for each"),
+                format!("is empty: write {heading} for each item"),
             );
         }
         let items = items.into_iter().enumerate();
@@ -577,7 +580,7 @@ impl<'a> Fields<'a> {
             .collect()
     }
 
-    /// Whatever has not been taken is unknown.
+    /// Reports every field that was not taken as unknown.
     fn finish(self) {
         let known = self.known.join(", ");
         for (key, _) in &self.table {
@@ -585,7 +588,7 @@ impl<'a> Fields<'a> {
             self.mistake(
                 line,
                 &key.get_ref().escape_debug().to_string(),
-                format!("is unknown here; there are {known}"),
+                format!("is unknown here; the known fields are {known}"),
             );
         }
     }

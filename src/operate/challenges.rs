@@ -1,4 +1,4 @@
-//! Puts a challenge that was read from a file into the database.
+//! Loads a challenge that was read from a file into the database.
 
 use std::fmt::{self, Display, Formatter};
 
@@ -17,19 +17,19 @@ const LOAD_CHALLENGE: &str = include_str!("../../sql/owner/load_challenge.sql");
 const LOAD_INPUTS: &str = include_str!("../../sql/owner/load_inputs.sql");
 const RETIRE_INPUTS: &str = include_str!("../../sql/owner/retire_inputs.sql");
 
-/// Two loads come one after the other.
+/// The lock that lets only one load run at a time.
 const BEGIN: &str =
     "begin; select pg_advisory_xact_lock(hashtextextended('speedcoding challenges load', 0))";
 
-/// Inputs go in statements of so many, and of about this many bytes, at most.
+/// The maximum number of inputs in a statement, and about the maximum number of bytes.
 const BATCH: (usize, usize) = (1000, 4 << 20);
 
-/// Why the database did not take it, in a sentence for people.
+/// Why the database refused the challenge, in a sentence for people.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct Refused(String);
 
-/// What was different before.
+/// The changes that a load made.
 pub struct Loaded {
     slug: String,
     challenge: Outcome,
@@ -70,7 +70,7 @@ impl Display for Loaded {
             Outcome { is_new: true, .. } => "is new",
             Outcome { changed: true, .. } => "has changed",
             _ if counts.is_empty() => {
-                return write!(f, "{slug} is there already: nothing has changed.");
+                return write!(f, "{slug} is already loaded; nothing has changed.");
             }
             _ => "stays",
         };
@@ -84,15 +84,15 @@ impl Display for Loaded {
     }
 }
 
-/// Makes the database hold this challenge as it is described, in one transaction, as the owner that the URL names. Calls
-/// `progress` with the count of inputs that have been sent, of how many.
+/// Stores this challenge in one transaction, as the owner that the URL names. Calls `progress` with the number of inputs
+/// that were sent and the number of all inputs.
 pub async fn load(
     owner_url: &SecretString,
     challenge: &Challenge,
     progress: impl Fn(usize, usize),
 ) -> anyhow::Result<Result<Loaded, Refused>> {
     once(owner_url, async |client| {
-        // A refusal is meant for people. Of other errors the details might hold an input.
+        // A refusal is for people. The details of other errors might hold an input, so they are left out.
         match write(client, challenge, progress).await {
             Err(error) => match error.as_db_error() {
                 Some(refusal) => Ok(Err(Refused(refusal.message().to_owned()))),
@@ -193,7 +193,7 @@ async fn one(
     client.query_typed_one(sql, params).await
 }
 
-/// How many inputs go into the next statement: at least one.
+/// The number of inputs in the next statement, at least one.
 fn batch_length(inputs: &[(i32, &Variant)]) -> usize {
     let mut size = 0;
     let fitting = inputs.iter().take(BATCH.0).take_while(|(_, variant)| {

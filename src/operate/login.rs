@@ -1,4 +1,4 @@
-//! `speedcoding db login`: the service's own login, so that it need not know an owner's URL.
+//! `speedcoding db login`: gives the service a login of its own, so that it need not know an owner's URL.
 
 use aws_lc_rs::rand;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -11,10 +11,11 @@ use crate::db::connect::{SERVICE_ROLE, logs_in_as_service, set_password};
 pub async fn give_password(owner_url: &SecretString) -> anyhow::Result<SecretString> {
     anyhow::ensure!(
         !logs_in_as_service(owner_url)?,
-        "{SERVICE_ROLE} cannot give itself a password: give the owner's URL"
+        "{SERVICE_ROLE} cannot give itself a password: set MIGRATION_DATABASE_URL to the owner's URL"
     );
     let mut bytes = [0; 24];
-    rand::fill(&mut bytes).map_err(|_| anyhow::anyhow!("no randomness"))?;
+    rand::fill(&mut bytes)
+        .map_err(|_| anyhow::anyhow!("the operating system gave no random numbers"))?;
     let password = SecretString::from(URL_SAFE_NO_PAD.encode(bytes));
     let mut url = Url::parse(owner_url.expose_secret()).map_err(|_| {
         anyhow::anyhow!(

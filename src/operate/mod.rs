@@ -1,4 +1,4 @@
-//! What operators run: each file one command, or what several need.
+//! The commands of operators: one file for each command, and files that several commands share.
 
 pub mod challenge_file;
 pub mod challenges;
@@ -15,7 +15,7 @@ use std::{
 
 use anyhow::Context;
 
-/// Prints what was asked for. A reader that has had enough, such as `head`, is no failure.
+/// Prints the output of a command. It is no failure if a reader such as `head` stops reading.
 pub fn tell(text: impl Display) -> anyhow::Result<()> {
     let told = writeln!(io::stdout(), "{text}");
     match told {

@@ -1,4 +1,4 @@
-//! Work on a database as its owner: which database is meant, and which setting is to blame.
+//! Work on a database as its owner: finding the database, and naming the setting of an error.
 
 use anyhow::{Context, anyhow};
 use secrecy::SecretString;
@@ -10,7 +10,7 @@ use crate::{
     signals::stop_signals,
 };
 
-/// The owner's URL of the database that is meant: the one given, or the private one that is running.
+/// The owner's URL: the one that is set, or that of the running private PostgreSQL.
 pub fn owner_url(config: &Config) -> anyhow::Result<SecretString> {
     match config.migration_url() {
         Some(url) => Ok(url.clone()),
@@ -18,7 +18,7 @@ pub fn owner_url(config: &Config) -> anyhow::Result<SecretString> {
     }
 }
 
-/// Fails where the owner's URL leads to another database than the one that is served.
+/// Fails if the owner's URL leads to another database than the one that is served.
 pub async fn refuse_another(config: &Config) -> anyhow::Result<()> {
     match (&config.database_url, &config.migration_database_url) {
         (Some(url), Some(owner)) => blame(config, connect::refuse_another(url, owner).await),
@@ -26,7 +26,7 @@ pub async fn refuse_another(config: &Config) -> anyhow::Result<()> {
     }
 }
 
-/// Says which setting an error is about, where the owner's URL comes from one.
+/// Adds the name of the setting to an error, if the owner's URL comes from a setting.
 pub fn blame<T>(config: &Config, outcome: anyhow::Result<T>) -> anyhow::Result<T> {
     match config.migration_setting() {
         Some(setting) => outcome.context(setting),
@@ -34,7 +34,7 @@ pub fn blame<T>(config: &Config, outcome: anyhow::Result<T>) -> anyhow::Result<T
     }
 }
 
-/// Works on the database that is meant, as its owner; the private one is started for it where it does not run.
+/// Works on the database as its owner. The private PostgreSQL is started for it if it does not run.
 pub async fn as_owner<T>(
     config: &Config,
     work: impl AsyncFnOnce(&SecretString) -> anyhow::Result<T>,

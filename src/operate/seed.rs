@@ -1,4 +1,4 @@
-//! A small season to look at: `supabase/seed.sql`, which the Supabase CLI runs too.
+//! The sample season: `supabase/seed.sql`, which the Supabase CLI runs too.
 
 use anyhow::Context;
 use secrecy::SecretString;
@@ -7,7 +7,7 @@ use crate::db::connect::once;
 
 const SEASON: &str = include_str!("../../supabase/seed.sql");
 
-/// Adds what is missing of the season, as the owner that the URL names; returns how many users and runs it added.
+/// Adds the missing rows of the season, as the owner that the URL names. Returns the numbers of users and runs it added.
 pub async fn seed(owner_url: &SecretString) -> anyhow::Result<(i64, i64)> {
     once(owner_url, async |client| {
         let row = client.query_one(SEASON, &[]).await?;

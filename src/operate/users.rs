@@ -1,4 +1,4 @@
-//! What an operator does with accounts: the first moderator has nobody to be appointed by.
+//! Changes to accounts by an operator, who appoints the first moderator.
 
 use anyhow::{Context, ensure};
 use clap::ValueEnum;
@@ -12,7 +12,7 @@ use crate::db::connect::{SERVICE_ROLE, logs_in_as_service, once};
 
 const SET_ROLE: &str = include_str!("../../sql/owner/set_role.sql");
 
-/// What a user may do; an admin may do all that the others may.
+/// The roles of users. An admin may do everything that the others may.
 #[derive(Clone, Copy, Debug, Serialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
@@ -22,14 +22,14 @@ pub enum Role {
     Admin,
 }
 
-/// A user who was given a role.
+/// A user who got a role.
 #[derive(FromRow)]
 pub struct Appointed {
-    /// As it was registered.
+    /// The name as it was registered.
     pub username: String,
-    /// The role until now.
+    /// The role before.
     pub before: String,
-    /// The role from now on.
+    /// The role now.
     pub after: String,
 }
 
@@ -41,7 +41,7 @@ pub async fn set_role(
 ) -> anyhow::Result<Appointed> {
     ensure!(
         !logs_in_as_service(owner_url)?,
-        "{SERVICE_ROLE} cannot appoint anybody: give an owner's URL with MIGRATION_DATABASE_URL"
+        "{SERVICE_ROLE} cannot appoint anybody: set MIGRATION_DATABASE_URL to the owner's URL"
     );
     let appointed = once(owner_url, async |client| {
         let params: [(&(dyn ToSql + Sync), Type); 2] =

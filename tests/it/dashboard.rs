@@ -577,12 +577,12 @@ async fn the_program_adds_the_season_to_whichever_database_is_meant() {
     let scratch = Scratch::new();
     let seed = || scratch.program(&["seed"]).on(owner_url.expose_secret());
     let first = seed().finish().await.well();
-    assert_eq!(first.stdout, "Added a season: 12 users, 14 runs.\n");
+    assert_eq!(first.stdout, "Added a sample season: 12 users, 14 runs.\n");
     let again = seed().finish().await.well();
-    assert_eq!(again.stdout, "The season is there already.\n");
+    assert_eq!(again.stdout, "The sample season is already there.\n");
     drop(database);
 
     let own = Scratch::new();
     let first = own.program(&["seed"]).finish().await.well();
-    assert_eq!(first.stdout, "Added a season: 12 users, 14 runs.\n");
+    assert_eq!(first.stdout, "Added a sample season: 12 users, 14 runs.\n");
 }

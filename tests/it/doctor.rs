@@ -344,7 +344,7 @@ async fn a_wrong_key_a_stopped_upstream_and_a_database_that_is_away_are_told_apa
         found[0].0 == "keys"
             && found[0]
                 .1
-                .contains("JWT_SECRET must be what PostgREST verifies with"),
+                .contains("JWT_SECRET must be the secret that PostgREST verifies with"),
         "{found:?}"
     );
 
@@ -426,7 +426,7 @@ async fn a_wrong_key_a_stopped_upstream_and_a_database_that_is_away_are_told_apa
         found.len() == 1
             && found[0].0 == "migrations"
             && found[0].1.contains("speedcoding migrate")
-            && ended.stdout.contains("not looked at before"),
+            && ended.stdout.contains("not checked until the migrations"),
         "{ended:?}"
     );
     let found = failures(&scratch.program(&["doctor", "--json"]).finish().await);
@@ -572,7 +572,7 @@ async fn a_supabase_project_is_sound_as_the_services_role_sees_it() {
     }
     assert!(
         seen.stdout
-            .contains("Supabase Storage is here, with the policies"),
+            .contains("Supabase Storage has the bucket recordings and its policies"),
         "{}",
         seen.stdout
     );

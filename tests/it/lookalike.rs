@@ -147,7 +147,7 @@ async fn a_supabase_project_is_migrated_served_and_no_more_open_than_a_plain_dat
         doctor.on(owner_url.expose_secret()).finish()
     };
     let sound = doctor().await.well().stdout;
-    assert!(sound.contains("Supabase Storage is here"), "{sound}");
+    assert!(sound.contains("Supabase Storage has "), "{sound}");
     for (change, told) in [
         (
             "update storage.buckets set public = true",

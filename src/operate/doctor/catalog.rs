@@ -1,4 +1,4 @@
-//! Rights, policies, triggers, functions and tables, held against what the migrations leave.
+//! Compares rights, policies, triggers, functions and tables with those that the migrations leave.
 
 use std::collections::BTreeMap;
 
@@ -9,9 +9,9 @@ use tokio_postgres::{
 
 use super::report::{Finding, Report, Status};
 
-/// What the catalog says where nothing but the migrations has changed it: `subject: detail`, in the order of the bytes.
+/// The catalog as the migrations leave it: lines of `subject: detail`, in the order of the bytes.
 const MIGRATED: &str = include_str!("../../../sql/doctor/catalog.txt");
-/// The roles whose rights are fixed; others belong to whoever runs the database.
+/// The roles whose rights are fixed. Other roles belong to the operator of the database.
 pub const ROLES: [&str; 7] = [
     "public",
     "anon",
@@ -21,10 +21,10 @@ pub const ROLES: [&str; 7] = [
     "speedcoding_writer",
     "speedcoding_keeper",
 ];
-/// So many differences are listed; who has more has another trouble.
+/// The maximum number of differences that are listed. A database with more has another problem.
 const MOST_LISTED: usize = 8;
 
-/// Rights, policies, triggers, functions and tables: as the migrations left them.
+/// Checks that rights, policies, triggers, functions and tables are as the migrations left them.
 pub async fn look_at_catalog(client: &Client, report: &mut Report) -> anyhow::Result<()> {
     let migrated: BTreeMap<&str, &str> = MIGRATED
         .lines()
@@ -66,8 +66,8 @@ pub async fn look_at_catalog(client: &Client, report: &mut Report) -> anyhow::Re
     let missing: Vec<&str> = (relations.iter().chain(&functions).copied())
         .filter(|name| !found.keys().any(|subject| names(subject, name)))
         .collect();
-    // What is said of something that is not there goes without saying. Whoever runs the database may add tables,
-    // columns, indexes and triggers of their own, and let others into their schema public.
+    // A missing object is reported once, without its properties. The operator may add tables, columns, indexes and
+    // triggers, and let other roles into the schema public.
     let changed = migrated.iter().filter(|(subject, detail)| {
         let is_there = !missing.iter().any(|name| names(subject, name)) || is_object(subject);
         found.get(*subject) != Some(*detail) && is_there
@@ -122,7 +122,7 @@ fn of(subject: &str) -> &'static str {
     }
 }
 
-/// Whether something is said of what has this name, or of a part of it.
+/// Whether a subject is about the object of this name, or about a part of it.
 fn names(subject: &str, name: &str) -> bool {
     let is_named = |word: &str| {
         word.strip_prefix(name)
@@ -131,7 +131,7 @@ fn names(subject: &str, name: &str) -> bool {
     subject.split(' ').any(is_named)
 }
 
-/// Whether a subject is a whole thing, and no property of one.
+/// Whether a subject is a whole object, and not a property of one.
 fn is_object(subject: &str) -> bool {
     let kind = subject.split(' ').next().unwrap_or_default();
     ["table", "view", "sequence", "type", "function"].contains(&kind)
@@ -143,7 +143,7 @@ fn judge(check: &'static str, count: usize, mut remedies: Vec<String>, report: &
         report.add(
             check,
             Status::Ok,
-            format!("all {count} as the migrations left them"),
+            format!("all {count} are as the migrations left them"),
         );
         return;
     }
@@ -154,12 +154,12 @@ fn judge(check: &'static str, count: usize, mut remedies: Vec<String>, report: &
     report.push(Finding {
         check,
         status: Status::Failure,
-        found: format!("{differences} not as the migrations left them; as the owner:"),
+        found: format!("{differences} differ from the migrations; run as the owner:"),
         remedies,
     });
 }
 
-/// How what is missing or another is made as it was.
+/// How to restore an object that is missing or differs.
 fn restore(subject: &str, detail: &str, is_there: bool) -> String {
     match (subject.split_once(' '), is_there) {
         (Some(("grant" | "alter", _)), _) => format!("{subject};"),
@@ -167,7 +167,7 @@ fn restore(subject: &str, detail: &str, is_there: bool) -> String {
         (Some(("trigger", rest)), false) => {
             let (name, table) = rest.split_once(" on ").unwrap_or((rest, ""));
             format!(
-                "alter table {table} enable trigger {name}; or, where it is gone, create it as in sql/migrations"
+                "alter table {table} enable trigger {name}; or, if it is gone, create it as in sql/migrations"
             )
         }
         (Some(("policy" | "trigger", _)), true) => {
@@ -182,7 +182,7 @@ fn restore(subject: &str, detail: &str, is_there: bool) -> String {
     }
 }
 
-/// How what should not be there is undone.
+/// How to remove an object that should not be there.
 fn remove(subject: &str) -> String {
     let grant = subject.strip_prefix("grant ");
     match grant.and_then(|grant| grant.rsplit_once(" to ")) {

@@ -1,4 +1,4 @@
-//! The database itself: server, migrations, roles, the way to it, Supabase's additions, boards.
+//! Checks the database itself: server, migrations, roles, pooler, Supabase's additions, boards.
 
 use secrecy::SecretString;
 use time::OffsetDateTime;
@@ -29,13 +29,13 @@ pub async fn look_at_server(client: &Client, report: &mut Report) -> anyhow::Res
     Ok(())
 }
 
-/// What can be expected of a database.
+/// How far a database is migrated.
 pub enum Migrations {
-    /// What this version knows.
+    /// All migrations of this version, and no others.
     Ours,
-    /// More than this version knows.
+    /// More migrations than this version knows.
     Newer,
-    /// Nothing yet.
+    /// No migration, or too few.
     Missing,
 }
 
@@ -48,8 +48,8 @@ pub async fn look_at_migrations(
         report.advise(
             "migrations",
             Status::Note,
-            "not looked at: the service may not read their history",
-            ["give the owner's URL as MIGRATION_DATABASE_URL"],
+            "not checked: the service may not read the history of migrations",
+            ["set MIGRATION_DATABASE_URL to the owner's URL"],
         );
         return Ok(Migrations::Ours);
     };
@@ -89,20 +89,20 @@ pub async fn look_at_roles(client: &Client, report: &mut Report) -> anyhow::Resu
         report.add(
             "roles",
             Status::Ok,
-            "all there, none above the policies but service_role",
+            "all exist; only service_role bypasses the policies",
         );
         return Ok(());
     }
     report.push(Finding {
         check: "roles",
         status: Status::Failure,
-        found: "not as the migrations left them; as the owner:".to_owned(),
+        found: "they differ from the migrations; run as the owner:".to_owned(),
         remedies: rows.iter().map(|row| row.get(0)).collect(),
     });
     Ok(())
 }
 
-/// In a pooler's transaction mode a connection that is idle has lent its server to the next one.
+/// Finds a pooler in transaction mode: there an idle connection lends its server connection to the next client.
 pub async fn look_at_pooler(
     config: &Config,
     url: &SecretString,
@@ -122,7 +122,7 @@ pub async fn look_at_pooler(
     match (shared, config.db_statements) {
         (true, Statements::Prepared) => report.fail(
             "pooler",
-            "the way leads through a pooler in transaction mode, which loses prepared statements",
+            "the connection goes through a pooler in transaction mode, which loses prepared statements",
             [
                 "set DB_STATEMENTS=unnamed",
                 "or connect directly, or through the pooler's session mode",
@@ -131,7 +131,7 @@ pub async fn look_at_pooler(
         (true, Statements::Unnamed) => report.add(
             "pooler",
             Status::Ok,
-            "in transaction mode, and statements go unnamed",
+            "in transaction mode, and statements are sent unnamed",
         ),
         (false, Statements::Prepared) => {
             report.add("pooler", Status::Ok, "none, or in session mode")
@@ -139,14 +139,14 @@ pub async fn look_at_pooler(
         (false, Statements::Unnamed) => report.advise(
             "pooler",
             Status::Note,
-            "none, or in session mode: statements need not go unnamed",
+            "none, or in session mode: statements need not be unnamed",
             ["DB_STATEMENTS=prepared saves PostgreSQL some work"],
         ),
     }
     Ok(())
 }
 
-/// What Supabase adds: storage for recordings, and the publication of its Realtime.
+/// Checks the additions of Supabase: Storage for recordings, and the publication of Realtime.
 pub async fn look_at_supabase(
     client: &Client,
     owner: Option<&Client>,
@@ -155,7 +155,7 @@ pub async fn look_at_supabase(
     let row = client
         .query_typed_one(include_str!("../../../sql/doctor/supabase.sql"), &[])
         .await?;
-    // Its rows are the owner's to see.
+    // Only the owner may read its rows.
     let bucket = match owner {
         Some(owner) if row.get(0) => {
             let bucket = include_str!("../../../sql/doctor/bucket.sql");
@@ -170,29 +170,29 @@ pub async fn look_at_supabase(
         (false, ..) => report.add(
             "storage",
             Status::Note,
-            "no Supabase Storage here: recordings are elsewhere",
+            "there is no Supabase Storage, so recordings are on other hosts",
         ),
         (true, _, Some(Some(bucket))) if bucket.get(0) => report.fail(
             "storage",
-            "the bucket recordings is public: everybody sees what is not approved",
+            "the bucket recordings is public, so everybody sees recordings that are not approved",
             ["update storage.buckets set public = false where id = 'recordings';"],
         ),
         (true, _, Some(None)) => report.advise(
             "storage",
             Status::Warning,
-            "Supabase Storage is here, without the bucket recordings",
+            "Supabase Storage has no bucket recordings",
             OPEN,
         ),
         (true, Some(rules), _) => report.advise(
             "storage",
             Status::Warning,
-            format!("Supabase Storage is here, and no policy on storage.objects asks {rules}"),
+            format!("Supabase Storage has no policy on storage.objects that asks {rules}"),
             OPEN,
         ),
         (true, None, _) => report.add(
             "storage",
             Status::Ok,
-            "Supabase Storage is here, with the policies of recordings",
+            "Supabase Storage has the bucket recordings and its policies",
         ),
     }
     match (row.get(2), row.get::<_, Option<&str>>(3)) {
@@ -200,20 +200,20 @@ pub async fn look_at_supabase(
         (true, None) => report.add(
             "realtime",
             Status::Note,
-            "supabase_realtime publishes nothing of ours",
+            "supabase_realtime publishes no table of SpeedCoding",
         ),
-        (false, _) => report.add("realtime", Status::Note, "no Supabase Realtime here"),
+        (false, _) => report.add("realtime", Status::Note, "there is no Supabase Realtime"),
     }
     Ok(())
 }
 
-/// What is kept about boards against what is computed from scratch.
+/// Compares the boards that are kept with boards that are computed from scratch.
 pub async fn look_at_boards(owner: Option<&Client>, report: &mut Report) -> anyhow::Result<()> {
     let Some(owner) = owner else {
         report.add(
             "boards",
             Status::Note,
-            "not looked at: give the owner's URL as MIGRATION_DATABASE_URL",
+            "not checked: set MIGRATION_DATABASE_URL to the owner's URL",
         );
         return Ok(());
     };
@@ -231,10 +231,14 @@ pub async fn look_at_boards(owner: Option<&Client>, report: &mut Report) -> anyh
         .await?
         .get(0);
     if wrong == 0 {
-        report.add("boards", Status::Ok, "as computed from scratch");
+        report.add(
+            "boards",
+            Status::Ok,
+            "they equal boards that are computed from scratch",
+        );
     } else {
-        report.fail("boards", format!("{wrong} entries differ from what is computed from scratch"), [
-            "select * from private.check_boards(); shows them, select private.rebuild_boards(); mends them",
+        report.fail("boards", format!("{wrong} entries differ from boards that are computed from scratch"), [
+            "select * from private.check_boards(); lists them, select private.rebuild_boards(); mends them",
         ]);
     }
     Ok(())

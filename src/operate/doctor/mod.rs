@@ -1,4 +1,4 @@
-//! `speedcoding doctor`: looks at a deployment from all sides and says, for each point that fails, what to do.
+//! `speedcoding doctor`: checks a deployment from all sides, and says how to mend each point that fails.
 
 pub mod catalog;
 mod database;
@@ -25,7 +25,7 @@ use database::{
 use postgrest::look_at_postgrest;
 use report::{Report, Status};
 
-/// Looks at everything that the settings lead to. Changes nothing.
+/// Checks everything that the settings name. Changes nothing.
 pub async fn examine(config: &Config) -> Report {
     let mut report = Report::default();
     let is_private = match config.database_to_serve() {
@@ -40,14 +40,14 @@ pub async fn examine(config: &Config) -> Report {
         report.fail(
             "database",
             format!("{error:#}"),
-            ["start it with `speedcoding`, or set DATABASE_URL to the database that is meant"],
+            ["start it with `speedcoding`, or set DATABASE_URL to another database"],
         );
         return report;
     }
     if let Some(url) = config.database_url.clone()
         && !look_at_database(config, &url, &mut report).await
     {
-        let found = "not looked at before the migrations are applied";
+        let found = "not checked until the migrations are applied";
         report.add("the rest", Status::Note, found);
         return report;
     }
@@ -55,7 +55,7 @@ pub async fn examine(config: &Config) -> Report {
     report
 }
 
-/// Without DATABASE_URL the private PostgreSQL is meant, with its secret and the PostgREST beside it.
+/// Without DATABASE_URL the database is the private PostgreSQL, with its secret and the PostgREST beside it.
 fn find_embedded(config: &mut Config) -> anyhow::Result<()> {
     let (url, jwt_secret) = Embedded::running(&config.data_dir)?;
     config.database_url = Some(url);
@@ -68,7 +68,7 @@ fn find_embedded(config: &mut Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Whether the migrations are there, so that the rest can be looked at.
+/// Whether the migrations are applied, so that the rest can be checked.
 async fn look_at_database(config: &Config, url: &SecretString, report: &mut Report) -> bool {
     const CORRECT: &str =
         "correct DATABASE_URL: the service's URL from `speedcoding db login`, or the owner's";
@@ -76,7 +76,7 @@ async fn look_at_database(config: &Config, url: &SecretString, report: &mut Repo
         return true;
     };
     let owner = match (config.migration_setting(), config.migration_url()) {
-        // What cannot be read as a URL is none of the service's role either.
+        // A text that is not a URL does not name the service's role either.
         (Some(setting), Some(url)) if !logs_in_as_service(url).unwrap_or(false) => {
             let remedy = format!("correct {setting}, the owner's URL");
             let owner = connect(setting, url, &remedy, report).await;
@@ -111,21 +111,21 @@ async fn look_at_database(config: &Config, url: &SecretString, report: &mut Repo
         let error = describe(error.as_ref());
         report.fail(
             "database",
-            format!("a question was not answered: {error}"),
-            ["try again; if it stays, report it with this text"],
+            format!("a query failed: {error}"),
+            ["try again; if it fails again, report it with this text"],
         );
     }
     if !is_migrated {
         return false;
     }
     if let Err(error) = Db::connect(url, config).await {
-        let remedies = ["mend first what fails above", CORRECT];
+        let remedies = ["mend the points above first", CORRECT];
         report.fail("service", format!("{error:#}"), remedies);
     }
     true
 }
 
-/// As whoever the URL of this setting names; or says what to do about the setting.
+/// Connects with the URL of this setting, or says what to do about the setting.
 async fn connect(
     setting: &str,
     url: &SecretString,
@@ -144,14 +144,14 @@ async fn connect(
         Ok((client, _)) => Some(client),
         Err(error) => {
             let found = format!("{setting}: {error:#}");
-            // What a server answers itself begins so; a paused project's pooler knows no tenant.
+            // An answer of the server itself begins with FATAL. The pooler of a paused project knows no tenant.
             let hint = if found.contains("password authentication failed") {
-                "`speedcoding db login` gives the service a new one; in a URL its special characters are written as %40"
+                "`speedcoding db login` gives the service a new password; in a URL, write special characters as %40"
             } else if found.contains("FATAL: ") && !found.contains("Tenant or user") {
                 report.fail("database", found, [remedy]);
                 return None;
             } else {
-                "a Supabase project that is paused must be restored in the dashboard"
+                "if the Supabase project is paused, restore it in the dashboard"
             };
             report.fail("database", found, [remedy, hint]);
             None

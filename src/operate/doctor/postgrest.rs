@@ -1,4 +1,4 @@
-//! PostgREST: whether it answers, for visitors and by our tokens, and whether it serves the same database.
+//! Checks PostgREST: whether it answers visitors and our tokens, and whether it serves the same database.
 
 use anyhow::Context;
 use time::OffsetDateTime;
@@ -18,7 +18,7 @@ use crate::{
 
 pub async fn look_at_postgrest(config: &Config, is_private: bool, report: &mut Report) {
     if config.jwt_secret.is_none() && config.jwt_keys.is_none() {
-        let remedy = "set JWT_SECRET: on Supabase the project's JWT secret, else `openssl rand -base64 32` makes one";
+        let remedy = "set JWT_SECRET: on Supabase to the project's JWT secret, otherwise to the output of `openssl rand -base64 32`";
         return report.fail("keys", "neither JWT_SECRET nor JWT_KEYS is set", [remedy]);
     }
     let prepared = || {
@@ -37,13 +37,13 @@ pub async fn look_at_postgrest(config: &Config, is_private: bool, report: &mut R
             return report.advise("postgrest", Status::Note, found, [remedy]);
         }
         Err(error) => {
-            let remedy = "correct it: `speedcoding --help` explains each setting";
+            let remedy = "correct the setting; `speedcoding --help` explains each one";
             return report.fail("settings", format!("{error:#}"), [remedy]);
         }
     };
     const QUESTION: &str = "/users?select=id&limit=10";
     let asked = async {
-        // Nobody's sign-in: taken for a token it reads what everybody may, and the pre-request refuses it.
+        // The token has a sign-in that never existed. PostgREST accepts its signature, and the pre-request refuses it.
         let token = auth
             .access
             .issue(Uuid::nil(), "runner", Uuid::nil(), None)?;
@@ -52,7 +52,7 @@ pub async fn look_at_postgrest(config: &Config, is_private: bool, report: &mut R
             let skew = (OffsetDateTime::now_utc() - date).unsigned_abs();
             judge_skew("postgrest clock", "PostgREST's", skew, report);
         }
-        // What goes wrong for visitors does for all, and says nothing of keys.
+        // An error for visitors is an error for everybody, and says nothing about keys.
         if judge_visitor(config, &url, &visitor, report) {
             compare_databases(config, &url, &visitor, report).await;
             let signed_in = delegate.ask(QUESTION, Some(&token)).await?;
@@ -65,8 +65,8 @@ pub async fn look_at_postgrest(config: &Config, is_private: bool, report: &mut R
         let cause = std::error::Error::source(&problem).map(describe);
         let cause = cause.unwrap_or_else(|| problem.to_string());
         let remedy = if is_private {
-            "start it, or correct POSTGREST_URL; of one that the service starts, postgrest.log in DATA_DIR says why \
-             it ended"
+            "start it, or correct POSTGREST_URL; if the service started it, postgrest.log in DATA_DIR says why it \
+             ended"
         } else {
             "start it, or correct POSTGREST_URL or SUPABASE_URL"
         };
@@ -75,15 +75,15 @@ pub async fn look_at_postgrest(config: &Config, is_private: bool, report: &mut R
     }
 }
 
-const HIDDEN: &str = "hides what the database says";
-const VERBATIM: &str = "start postrust with PGRST_DB_ERRORS_VERBATIM=true; its own log says more";
+const HIDDEN: &str = "hides the errors of the database";
+const VERBATIM: &str = "start postrust with PGRST_DB_ERRORS_VERBATIM=true; its log says more";
 
-/// postrust's own codes for errors of the database; PostgREST passes those on as they are.
+/// Whether a code is one with which postrust hides an error of the database. PostgREST passes the error on.
 fn is_hiding(code: &str) -> bool {
     matches!(code, "PGRST500" | "PGRST503" | "PGRST504" | "PGRST505")
 }
 
-/// What somebody without a token was told; whether that was an answer.
+/// Judges the answer to a visitor without a token, and returns whether it was a good one.
 fn judge_visitor(config: &Config, url: &Url, answer: &Answered, report: &mut Report) -> bool {
     let (found, remedy) = match (answer.status, answer.code()) {
         (200, _) => {
@@ -93,7 +93,7 @@ fn judge_visitor(config: &Config, url: &Url, answer: &Answered, report: &mut Rep
         (_, code) if is_hiding(code) => (HIDDEN, VERBATIM),
         (_, "42501") => (
             "may not read public.users for visitors",
-            "see `privileges` above; its role for visitors must be anon (PGRST_DB_ANON_ROLE)",
+            "see `privileges` above; PostgREST's role for visitors must be anon (PGRST_DB_ANON_ROLE)",
         ),
         (401 | 403, _) => (
             "refuses visitors",
@@ -101,7 +101,7 @@ fn judge_visitor(config: &Config, url: &Url, answer: &Answered, report: &mut Rep
         ),
         (_, "PGRST205" | "42P01") => (
             "does not know public.users",
-            "notify pgrst, 'reload schema'; as the owner. It must serve this database, with public among its \
+            "as the owner: notify pgrst, 'reload schema'; PostgREST must serve this database, with public among its \
              schemas (PGRST_DB_SCHEMAS)",
         ),
         (404, _) if config.postgrest_url.is_none() => (
@@ -110,15 +110,15 @@ fn judge_visitor(config: &Config, url: &Url, answer: &Answered, report: &mut Rep
         ),
         (404, _) => (
             "is not PostgREST",
-            "POSTGREST_URL must name its root, such as http://127.0.0.1:3000; postrust's is beneath /api",
+            "POSTGREST_URL must name its root, such as http://127.0.0.1:3000; the root of postrust ends in /api",
         ),
-        _ => ("does not serve", "its own log says why"),
+        _ => ("fails", "PostgREST's own log says why"),
     };
     report.fail("postgrest", format!("{url} {found}: {answer}"), [remedy]);
     false
 }
 
-/// Whether whom PostgREST knows is known in our database, too; where it names nobody, that tells nothing.
+/// Checks that our database knows the users that PostgREST shows. If PostgREST shows no user, nothing is checked.
 async fn compare_databases(config: &Config, url: &Url, answer: &Answered, report: &mut Report) {
     let known: Vec<&str> = answer
         .body
@@ -139,19 +139,19 @@ async fn compare_databases(config: &Config, url: &Url, answer: &Answered, report
             .await?;
         anyhow::Ok(own.get::<_, i64>(0))
     };
-    // Somebody may have gone meanwhile; all of them have not.
+    // One user may have been deleted meanwhile, but not all of them.
     if !known.is_empty() && matches!(counted.await, Ok(0)) {
         report.fail(
             "postgrest",
             format!(
-                "{url} serves another database: it names users whom DATABASE_URL does not know"
+                "{url} serves another database: it shows users that DATABASE_URL does not have"
             ),
-            ["let both name one database: PostgREST's own connection is PGRST_DB_URI"],
+            ["let both use the same database; PostgREST's own setting is PGRST_DB_URI"],
         );
     }
 }
 
-/// What somebody was told whose token is ours, and whose sign-in has never been.
+/// Judges the answer to a token of ours whose sign-in never existed.
 fn judge_token(config: &Config, answer: &Answered, report: &mut Report) {
     const ACCEPTED: &str = "PostgREST accepts our tokens";
     match (answer.status, answer.code()) {
@@ -160,17 +160,17 @@ fn judge_token(config: &Config, answer: &Answered, report: &mut Report) {
             report.add(
                 "pre-request",
                 Status::Ok,
-                "PostgREST asks whether a sign-in is alive",
+                "PostgREST checks that a sign-in is alive",
             );
         }
         (200, _) => {
             report.add("keys", Status::Ok, ACCEPTED);
             let found =
-                "at PostgREST's own address a token of an ended sign-in is good until it expires";
+                "at PostgREST's own address, a token of an ended sign-in works until it expires";
             let remedies = [
                 "alter role authenticator set pgrst.db_pre_request = 'speedcoding.check_request';",
                 "notify pgrst, 'reload config';",
-                "where that is not permitted: PGRST_DB_PRE_REQUEST=speedcoding.check_request, among PostgREST's own settings",
+                "if that is not permitted, set PGRST_DB_PRE_REQUEST=speedcoding.check_request in PostgREST's own settings",
             ];
             report.advise("pre-request", Status::Warning, found, remedies);
         }
@@ -178,20 +178,20 @@ fn judge_token(config: &Config, answer: &Answered, report: &mut Report) {
             let remedies = ["see `privileges` and `owners` above"];
             report.fail(
                 "pre-request",
-                format!("PostgREST may not ask: {answer}"),
+                format!("PostgREST may not check sign-ins: {answer}"),
                 remedies,
             );
         }
-        // It is the pre-request that says no here, or something else in the database: of keys that tells nothing.
+        // The pre-request or something else in the database refused. That says nothing about keys.
         (_, code) if is_hiding(code) => {
             let found = format!("PostgREST {HIDDEN}, such as why a token is refused: {answer}");
             report.fail("errors", found, [VERBATIM]);
         }
         (401, _) => {
             let mut remedies = [
-                "JWT_SECRET must be what PostgREST verifies with: on Supabase the project's JWT secret (Project \
-                 Settings, JWT keys), with a PostgREST of your own its PGRST_JWT_SECRET",
-                "with JWT_KEYS it verifies with their public set: docs/keys.md",
+                "JWT_SECRET must be the secret that PostgREST verifies with: on Supabase the project's JWT secret \
+                 (Project Settings, JWT keys), with your own PostgREST its PGRST_JWT_SECRET",
+                "with JWT_KEYS, PostgREST verifies with their public set: docs/keys.md",
             ];
             if config.jwt_keys.is_some() {
                 remedies.reverse();

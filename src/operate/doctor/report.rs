@@ -1,4 +1,4 @@
-//! What `speedcoding doctor` has found, for people and as JSON.
+//! The findings of `speedcoding doctor`, for people and as JSON.
 
 use std::{
     fmt::{self, Display},
@@ -8,33 +8,33 @@ use std::{
 use serde::Serialize;
 use serde_json::json;
 
-/// Clocks that differ by more let tokens expire early or come from the future.
+/// The maximum difference of two clocks. If they differ by more, tokens expire early or come from the future.
 const MOST_SKEW: Duration = Duration::from_secs(30);
 
-/// What one look gave.
+/// The result of one check.
 #[derive(Debug, Serialize)]
 pub struct Finding {
-    /// What was looked at.
+    /// The name of the check.
     pub check: &'static str,
     pub status: Status,
-    /// What was found.
+    /// The finding.
     pub found: String,
-    /// What to do, where something is to be done.
+    /// What to do, if anything.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub remedies: Vec<String>,
 }
 
-/// How a finding is to be taken.
+/// How serious a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
-    /// As it should be.
+    /// Everything is as it should be.
     Ok,
-    /// Not there or not looked at, and not needed.
+    /// Something does not exist or was not checked, and is not needed.
     Note,
-    /// It works, and could be better.
+    /// Something works, and could be better.
     Warning,
-    /// Something does not work, or is open that should not be.
+    /// Something does not work, or is open although it should not be.
     Failure,
 }
 
@@ -57,12 +57,12 @@ impl Report {
         )
     }
 
-    /// Something found, with nothing to do about it.
+    /// Adds a finding that needs no action.
     pub fn add(&mut self, check: &'static str, status: Status, found: impl Into<String>) {
         self.advise(check, status, found, []);
     }
 
-    /// Something found, and what to do.
+    /// Adds a finding and what to do.
     pub fn advise<const N: usize>(
         &mut self,
         check: &'static str,
@@ -78,12 +78,12 @@ impl Report {
         });
     }
 
-    /// A finding that was put together elsewhere.
+    /// Adds a finding that was made elsewhere.
     pub fn push(&mut self, finding: Finding) {
         self.0.push(finding);
     }
 
-    /// Something that fails, and what to do.
+    /// Adds a failure and what to do.
     pub fn fail<const N: usize>(
         &mut self,
         check: &'static str,
@@ -120,7 +120,7 @@ impl Display for Report {
     }
 }
 
-/// Judges by how much two clocks differ.
+/// Judges the difference of two clocks.
 pub fn judge_skew(check: &'static str, whose: &str, skew: Duration, report: &mut Report) {
     let found = format!(
         "{whose} clock and this machine's differ by {:.1} s",
@@ -130,7 +130,7 @@ pub fn judge_skew(check: &'static str, whose: &str, skew: Duration, report: &mut
         report.fail(
             check,
             found,
-            ["synchronise both by NTP: tokens expire early or are refused as from the future"],
+            ["synchronise both by NTP; otherwise tokens expire early or are refused as from the future"],
         );
     } else {
         report.add(check, Status::Ok, found);

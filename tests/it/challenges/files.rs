@@ -54,7 +54,7 @@ async fn the_example_loads_and_can_be_run() {
     // Whatever has happened meanwhile.
     let before = app.dump().await;
     let told = loaded(&app, &scratch, &example()).await;
-    assert_eq!(told, "word-count is there already: nothing has changed.\n");
+    assert_eq!(told, "word-count is already loaded; nothing has changed.\n");
     assert_eq!(app.dump().await, before);
 }
 
@@ -126,7 +126,7 @@ variants = []
     let expected = [
         "1: slug: must be lower-case words, such as slack-clone",
         "1: title: is missing",
-        "2: titel: is unknown here; there are slug, title, description, required_milestones, ordered, ranked, \
+        "2: titel: is unknown here; the known fields are slug, title, description, required_milestones, ordered, ranked, \
          max_duration, active, milestones",
         "3: description: has no value: write name = value",
         "4: required_milestones: must be at most the number of milestones, 5",
@@ -134,32 +134,34 @@ variants = []
         "6: max_duration: must be from one minute to 30 days, such as \"24h\" or \"1h 30m\"",
         "7: active: string values must be quoted, expected literal string",
         "8: ranked: must be true or false",
-        "11: milestones[1].number: leaves a gap: numbers go from 1 on, and 1 is missing",
+        "11: milestones[1].number: leaves a gap: numbers start at 1, and 1 is missing",
         "12: milestones[1].title: is empty",
         "13: milestones[1].verification: must be manual, answer or verifier",
-        "15: milestones[2].variants: is missing: an answer needs inputs, write [[milestones.variants]] for each",
-        "16: milestones[2].number: is the same as that of line 11",
-        "17: milestones[2].title: must be a text: write it in quotes",
-        &format!("19: milestones[2].hint: is unknown here; there are {milestone_fields}"),
-        "22: milestones[3].number: leaves a gap: numbers go from 1 on, and 3 is missing",
-        "23: milestones[3].title: has 201 characters, of at most 200",
-        "25: milestones[3].variants: belongs to milestones with verification = \"answer\" only",
+        "15: milestones[2].variants: is missing: an answer needs inputs, so write [[milestones.variants]] for each input",
+        "16: milestones[2].number: is the same as on line 11",
+        "17: milestones[2].title: must be text: write it in quotes",
+        &format!(
+            "19: milestones[2].hint: is unknown here; the known fields are {milestone_fields}"
+        ),
+        "22: milestones[3].number: leaves a gap: numbers start at 1, and 3 is missing",
+        "23: milestones[3].title: has 201 characters; the maximum is 200",
+        "25: milestones[3].variants: belongs only to milestones with verification = \"answer\"",
         "30: milestones[4].number: must be a whole number from 1 to 1000",
-        "32: milestones[4].description: has 20001 characters, of at most 20000",
+        "32: milestones[4].description: has 20001 characters; the maximum is 20000",
         "34: milestones[4].variants[1].answer: is missing",
-        "37: milestones[4].variants[2].input: is the same as that of line 35",
-        "38: milestones[4].variants[2].answer: has the character U+0000, which cannot be stored",
-        "39: milestones[4].variants[2].points: is unknown here; there are input, answer",
+        "37: milestones[4].variants[2].input: is the same as on line 35",
+        "38: milestones[4].variants[2].answer: has the character U+0000, which the database cannot store",
+        "39: milestones[4].variants[2].points: is unknown here; the known fields are input, answer",
         "41: milestones[4].variants[3].input: is empty",
-        "42: milestones[4].variants[3].answer: must be a text: write it in quotes",
-        "44: milestones[4].variants[4].input: has 1000001 characters, of at most 1000000",
-        "45: milestones[4].variants[4].answer: has 1001 characters, of at most 1000",
+        "42: milestones[4].variants[3].answer: must be text: write it in quotes",
+        "44: milestones[4].variants[4].input: has 1000001 characters; the maximum is 1000000",
+        "45: milestones[4].variants[4].answer: has 1001 characters; the maximum is 1000",
         "49: milestones[5].number: must be a whole number from 1 to 1000",
-        "51: milestones[5].variants: has nothing in it: write [[milestones.variants]] for each",
+        "51: milestones[5].variants: is empty: write [[milestones.variants]] for each item",
     ];
     let mut told: Vec<_> = ended.stderr.lines().collect();
     let summary = format!(
-        "speedcoding: bad.toml has {} mistakes: nothing is loaded",
+        "speedcoding: bad.toml has {} mistakes; nothing is loaded",
         expected.len()
     );
     assert_eq!(told.pop(), Some(summary.as_str()));
@@ -179,11 +181,11 @@ async fn what_has_no_end_is_no_file_of_a_challenge() {
     for (file, told) in [
         (
             "/dev/zero",
-            "/dev/zero is larger than 256 MiB: no file of a challenge",
+            "/dev/zero is larger than 256 MiB, so it is not the file of a challenge",
         ),
         (
             "large.toml",
-            "large.toml is larger than 256 MiB: no file of a challenge",
+            "large.toml is larger than 256 MiB, so it is not the file of a challenge",
         ),
         ("folder", "folder"),
         ("/dev/null", "/dev/null has 3 mistakes"),
@@ -214,21 +216,21 @@ fn what_is_no_toml_is_told_by_its_line_and_its_words_are_kept() {
             vec![
                 "1: slug: is missing",
                 "1: title: is missing",
-                "1: milestones: is missing: write [[milestones]] for each",
+                "1: milestones: is missing: write [[milestones]] for each milestone",
             ],
         ),
         (
             "slug = 'puzzle'\nslug = 'other'\ntitle = 'x'\nmilestones = 3",
             vec![
                 "2: slug: duplicate key",
-                "4: milestones: must be a list: write [[milestones]] for each",
+                "4: milestones: must be a list: write [[milestones]] for each item",
             ],
         ),
         (
             "slug = ''\ntitle = 'x'\nmilestones = []",
             vec![
                 "1: slug: must be lower-case words, such as slack-clone",
-                "3: milestones: has nothing in it: write [[milestones]] for each",
+                "3: milestones: is empty: write [[milestones]] for each item",
             ],
         ),
         (
@@ -271,7 +273,7 @@ fn what_is_no_toml_is_told_by_its_line_and_its_words_are_kept() {
         let file = whole.replacen(before, after, 1);
         let mistakes = mistakes(file.as_bytes());
         assert_eq!(mistakes.len(), told, "{after:?}: {mistakes:?}");
-        let what = "has a control character, or one that turns the direction of text";
+        let what = "has a control character, or a character that turns the direction of text";
         assert!(
             mistakes.iter().all(|mistake| mistake.ends_with(what)),
             "{mistakes:?}"
@@ -505,8 +507,8 @@ async fn of_two_loads_at_once_one_finds_it_done() {
     assert_eq!(
         told.into_iter().collect::<Vec<_>>(),
         [
+            "puzzle is already loaded; nothing has changed.",
             "puzzle is new, 3 milestones added, 50 inputs added.",
-            "puzzle is there already: nothing has changed.",
         ]
     );
 }

@@ -48,7 +48,7 @@ async fn registrations_are_limited_by_network_and_the_answers_say_how() {
     let problem = refused.problem(429, "rate_limited");
     assert_eq!(
         problem["detail"],
-        format!("Too many requests: try again in {wait} s.")
+        format!("There were too many requests. Try again in {wait} s.")
     );
 
     // Another network, and whoever is in it.
@@ -283,12 +283,12 @@ async fn a_wrong_setting_is_told_with_one_that_is_right() {
         (
             "RATE_LIMITS",
             "on,regster=20/h",
-            "`regster=20/h` names none of network, user, register",
+            "`regster=20/h` names no limit; the limits are network, user, register",
         ),
         (
             "RATE_LIMITS",
             "register=20",
-            "`register=20` gives no count/period",
+            "`register=20` has no valid count/period",
         ),
         ("RATE_LIMITS", "register=0/h", "`register=0/h`"),
         ("RATE_LIMITS", "register=-1/h", "`register=-1/h`"),
@@ -304,17 +304,17 @@ async fn a_wrong_setting_is_told_with_one_that_is_right() {
         (
             "TRUSTED_PROXIES",
             "10.0.0.0/8,proxy.example",
-            "`proxy.example` is no network",
+            "`proxy.example` is not a network",
         ),
         (
             "TRUSTED_PROXIES",
             "10.0.0.0/33",
-            "`10.0.0.0/33` is no network",
+            "`10.0.0.0/33` is not a network",
         ),
         (
             "TRUSTED_PROXIES",
             "::ffff:10.0.0.0/104",
-            "`::ffff:10.0.0.0/104` is no network",
+            "`::ffff:10.0.0.0/104` is not a network",
         ),
     ] {
         let option = format!("--{}", name.to_lowercase().replace('_', "-"));
@@ -323,7 +323,7 @@ async fn a_wrong_setting_is_told_with_one_that_is_right() {
             .env(name, value)
             .finish()
             .await
-            .told(&[&option, words, "valid is for example"]);
+            .told(&[&option, words, "a valid value is for example"]);
         // What it gives as an example is valid.
         let example = said.rsplit("for example ").next().expect("an example");
         scratch

@@ -115,7 +115,7 @@ async fn set_role_needs_an_owner_a_database_and_users_in_it() {
         .well();
     assert_eq!(told.stdout, "alice was runner, and is now admin.\n");
     let told = set_role().on(&owner).finish().await.well();
-    assert_eq!(told.stdout, "alice is admin already.\n");
+    assert_eq!(told.stdout, "alice is already admin.\n");
     let audited = sql
         .query(
             "select action, details::text, database_role = current_user from private.audit_log order by id",

@@ -69,7 +69,7 @@ async fn each_wrong_setting_is_named_in_one_line() {
             .told(&[bind, "localhost:8080", "such as 127.0.0.1:8080"]);
     }
     for url in ["POSTGREST_URL", "SUPABASE_URL", "POSTGRESQL_RELEASES_URL"] {
-        let said = "a URL is meant, such as https://abcdefghijklmnopqrst.supabase.co or http://127.0.0.1:3000";
+        let said = "it must be a URL, such as https://abcdefghijklmnopqrst.supabase.co or http://127.0.0.1:3000";
         external()
             .env(url, "foo")
             .finish()
@@ -173,7 +173,7 @@ async fn a_dotenv_file_is_read_the_environment_wins_and_a_broken_one_is_not_quot
     program.visitor().register("alice").await;
     program.stop().await.well();
 
-    let jwt_secret = "JWT_SECRET is not given in the form JWT_SECRET='value'";
+    let jwt_secret = "JWT_SECRET is not of the form JWT_SECRET='value'";
     for (text, line, why) in [
         ("JWT_SECRET='sesame-sesame-sesame\n", 1, jwt_secret),
         (

@@ -89,7 +89,7 @@ async fn without_a_postgresql_the_remedies_are_named() {
         .env("PATH", format!("{old}:/usr/sbin:/usr/bin:/sbin:/bin"))
         .finish()
         .await;
-    let too_old = format!("{old} is of no use: it is version 14");
+    let too_old = format!("{old} cannot be used: it is version 14");
     assert!(ended.stderr.contains(&too_old), "{}", ended.stderr);
     ended.told(&["no PostgreSQL 15 or newer"]);
 }
