@@ -22,7 +22,7 @@ use crate::{
     sweep, telemetry,
 };
 
-/// So many requests at once on one HTTP/2 connection.
+/// The maximum number of requests at once on one HTTP/2 connection.
 const STREAMS: u32 = 200;
 
 /// The service, ready to listen.
@@ -31,7 +31,7 @@ pub struct App {
     db: Db,
     sweep_interval: Duration,
     shutdown_timeout: Duration,
-    /// A connection on which we have nothing to say for so long is closed; longer than any request may take.
+    /// A connection on which nothing was sent for this time is closed. It is longer than any request may take.
     patience: Duration,
     most_connections: usize,
     proxies: TrustedProxies,
@@ -58,7 +58,7 @@ impl App {
         })
     }
 
-    /// Serves until `shutdown`, then lets what is under way finish.
+    /// Serves until `shutdown`, then lets running requests finish.
     pub async fn serve(
         self,
         listener: TcpListener,

@@ -85,8 +85,8 @@ pub struct Config {
     #[arg(long, env, default_value_t = 10, value_parser = number::<u64, 1, 600>, help_heading = CONNECTIONS)]
     pub statement_timeout: u64,
 
-    /// At most so many connections of clients are open at once; one address has a fifth of them, unless it is a trusted
-    /// proxy's. A client above that is answered with 503.
+    /// The maximum number of clients' connections that are open at once. One address may have a fifth of them, and a
+    /// trusted proxy as many as it needs. A client with more gets 503.
     #[arg(long, env, default_value_t = 10_000, value_parser = number::<u16, 100, 60_000>, help_heading = API)]
     pub max_connections: u16,
 
@@ -98,7 +98,8 @@ pub struct Config {
     #[arg(long, env, default_value_t = 10, value_parser = number::<u64, 0, 600>, help_heading = API)]
     pub shutdown_timeout: u64,
 
-    /// The time in seconds between two removals of sign-ins that ended more than a day ago. One replica removes at a time.
+    /// The time in seconds between two removals of sign-ins that ended more than a day ago. One replica removes at a
+    /// time.
     #[arg(long, env, default_value_t = 600, value_parser = number::<u64, 1, 86_400>, help_heading = TOKENS)]
     pub sweep_interval: u64,
 
@@ -125,13 +126,13 @@ pub struct Config {
     #[arg(long, env, value_parser = web_url, help_heading = POSTGREST)]
     pub postgrest_url: Option<Url>,
 
-    /// The URL of the Supabase project, such as https://abcdefghijklmnopqrst.supabase.co. Its PostgREST answers /rest/v1
-    /// unless POSTGREST_URL is set, and its Storage may hold recordings.
+    /// The URL of the Supabase project, such as https://abcdefghijklmnopqrst.supabase.co. Its PostgREST answers
+    /// /rest/v1 unless POSTGREST_URL is set, and its Storage may hold recordings.
     #[arg(long, env, value_parser = web_url, help_heading = POSTGREST)]
     pub supabase_url: Option<Url>,
 
-    /// The project's publishable (anon) key, which is sent to its PostgREST. A bearer that equals it counts as no token.
-    /// If it is not set, the bearer `anon` counts as no token.
+    /// The project's publishable (anon) key, which is sent to its PostgREST. A bearer that equals it counts as no
+    /// token. If it is not set, the bearer `anon` counts as no token.
     #[arg(long, env, help_heading = POSTGREST)]
     pub supabase_anon_key: Option<String>,
 
@@ -212,18 +213,22 @@ pub const SIGN_IN_IDLE_LIFETIME: Duration = Duration::from_secs(14 * 24 * 60 * 6
 /// A sign-in ends after this time in any case.
 pub const SIGN_IN_LIFETIME: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
-/// A whole number in these bounds.
+/// A whole number within these bounds.
 fn number<T: TryFrom<u64>, const LEAST: u64, const MOST: u64>(text: &str) -> Result<T, String> {
     let number = text.trim().parse().ok();
     let number = number.filter(|number| (LEAST..=MOST).contains(number));
     let number = number.and_then(|number: u64| T::try_from(number).ok());
-    number.ok_or_else(|| format!("a whole number from {LEAST} to {MOST} is meant, such as {LEAST}"))
+    number
+        .ok_or_else(|| format!("it must be a whole number from {LEAST} to {MOST}, such as {LEAST}"))
 }
 
 fn issuer(text: &str) -> Result<String, String> {
     // The pre-request function in the database does not check those tokens.
     if text.ends_with("/auth/v1") {
-        return Err("Supabase Auth issues tokens under this name: choose another one, such as speedcoding".into());
+        return Err(
+            "Supabase Auth issues tokens under this name: choose another one, such as speedcoding"
+                .into(),
+        );
     }
     Ok(text.to_owned())
 }
@@ -263,8 +268,8 @@ fn video_host(text: &str) -> Result<String, String> {
 }
 
 impl Config {
-    /// The URL of the database to serve, or none for the private one. An owner's URL alone is refused: it is not meant for
-    /// the private one.
+    /// The URL of the database to serve, or none for the private one. An owner's URL alone is refused: it is not meant
+    /// for the private one.
     pub fn database_to_serve(&self) -> anyhow::Result<Option<&SecretString>> {
         let url = self.database_url.as_ref();
         anyhow::ensure!(

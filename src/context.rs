@@ -1,4 +1,5 @@
-//! What becomes known of a request while it is served: its id, its caller, its wait for the database, its limits.
+//! The facts about a request that become known while it is served: its id, its caller, its wait for the database, its
+//! limits.
 
 use std::{
     sync::{
@@ -33,7 +34,7 @@ pub struct LimitState {
     pub seconds: u32,
     /// How many are left.
     pub remaining: u32,
-    /// Seconds until all of them are there again; after a refusal, until one more request is allowed.
+    /// Seconds until all of them are available again. After a refusal: seconds until one more request is allowed.
     pub reset: u32,
 }
 
@@ -58,7 +59,7 @@ impl Context {
         &self.request_id
     }
 
-    /// Who sent the request, where its token said so.
+    /// The caller, if the request has a token.
     pub fn caller(&self) -> Option<Uuid> {
         self.caller.get().copied()
     }
@@ -70,23 +71,23 @@ impl Context {
 
     /// The limits that have counted the request.
     pub fn limits(&self) -> Vec<LimitState> {
-        // What another thread left when it panicked is as good as before.
+        // A value is still good if another thread panicked while it held the lock.
         let limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
         limits.clone()
     }
 }
 
-/// Looks at the context of the request that is being served; none outside of a request.
+/// Reads the context of the current request. There is none outside of a request.
 pub fn current<T>(look: impl FnOnce(&Context) -> T) -> Option<T> {
     CONTEXT.try_with(look).ok()
 }
 
-/// The id of the request that is being served; empty outside of a request.
+/// The id of the current request, or an empty text outside of a request.
 pub fn request_id() -> String {
     current(|context| context.request_id.clone()).unwrap_or_default()
 }
 
-/// Notes who sent the request that is being served. A request has one caller: a second note changes nothing.
+/// Notes the caller of the current request. A request has one caller, so a second note changes nothing.
 pub fn note_caller(user: Uuid) {
     current(|context| context.caller.set(user).ok());
 }

@@ -1,8 +1,8 @@
-//! An error with its causes, for the log and for operators: most errors say only half by themselves.
+//! An error with its causes, for the log and for operators. Most errors say too little by themselves.
 
 use std::error::Error;
 
-/// The error and its causes in one line: tokio-postgres says only "db error" by itself.
+/// The error and its causes in one line. tokio-postgres says only "db error" by itself.
 pub fn describe(error: &(dyn Error + 'static)) -> String {
     causes(error)
         .map(ToString::to_string)

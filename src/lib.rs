@@ -1,10 +1,10 @@
-//! SpeedCoding: the backend on which developers speedrun building software.
+//! SpeedCoding: the backend of a platform where developers speedrun building software.
 //!
-//! A request goes straight through: `http::router` routes it, `http::bearer` says who sends it, an operation in `api` says
-//! what is asked, `db` makes one round trip to a function in PostgreSQL that holds the rules, and the row comes back as the
-//! answer, or an error as a `problem`.
+//! A request goes straight through. `http::router` routes it, `http::bearer` finds the caller, and an operation in
+//! `api` takes its input. `db` makes one round trip to a function in PostgreSQL, which applies the rules. The row comes
+//! back as the answer, or an error as a `problem`.
 //!
-//! A file uses what stands below it in this list, never what stands above (tests/it/floors.rs).
+//! A file uses modules below it in this list, never modules above it (tests/it/floors.rs).
 
 pub mod serve;
 

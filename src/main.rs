@@ -185,8 +185,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// Limits glibc to one heap for each core. It makes up to eight, each with holes of its own, and then 500 logins at once
-/// took more memory than they may (benches/logins.rs).
+/// Limits glibc to one heap for each core. It makes up to eight, each with holes of its own, and then 500 logins at
+/// once took more memory than they may (benches/logins.rs).
 fn limit_heaps() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
@@ -196,7 +196,8 @@ fn limit_heaps() {
     }
 }
 
-/// Names each variable that is nearly a setting, such as `DATABSE_URL`: the setting itself would silently be missing.
+/// Warns of each variable that is nearly a setting, such as `DATABSE_URL`. Otherwise the setting would silently be
+/// missing.
 fn warn_of_slips() {
     let command = Cli::command();
     let settings: Vec<_> = command
@@ -211,7 +212,7 @@ fn warn_of_slips() {
         let is_near =
             |setting: &&&str| setting.len() > 5 && strsim::damerau_levenshtein(name, setting) <= 2;
         if let Some(setting) = settings.iter().find(is_near) {
-            tracing::warn!("{name} is set, and is no setting: is {setting} meant?");
+            tracing::warn!("{name} is set but is not a setting; did you mean {setting}?");
         }
     }
 }
@@ -221,7 +222,8 @@ fn describe_dotenv(error: &dotenvy::Error) -> String {
     let dotenvy::Error::LineParse(part, _) = error else {
         return error.to_string();
     };
-    // The part is the line, or the rest of it after the name. A value that is not closed goes on to the end of the file.
+    // The part is the line, or the rest of it after the name. A value that is not closed goes on to the end of the
+    // file.
     let part = part.lines().next().unwrap_or_default().trim();
     let here = env::current_dir().unwrap_or_default();
     let mut files = here.ancestors().map(|dir| dir.join(".env"));
@@ -312,7 +314,9 @@ async fn add_season(config: &Config) -> anyhow::Result<()> {
     });
     match added.await? {
         (0, _) => tell("The sample season is already there."),
-        (users, runs) => tell(format!("Added a sample season: {users} users, {runs} runs.")),
+        (users, runs) => tell(format!(
+            "Added a sample season: {users} users, {runs} runs."
+        )),
     }
 }
 

@@ -42,20 +42,20 @@ use crate::{
 
 /// Where PostgREST begins, here as on Supabase.
 pub const BASE: &str = "/rest/v1";
-/// A larger body is cut off. Our own tables take no writes at all; others of the project may take many rows at once.
+/// A larger body is refused. Our own tables take no writes; other tables of the project may take many rows at once.
 const BODY_LIMIT: usize = 10 * 1024 * 1024;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// So much of an answer do we have at most while nobody reads it.
+/// The maximum size of the part of an answer that is held while the client does not read.
 const UNREAD: usize = 512 * 1024;
-/// Shorter than servers and load balancers keep a connection on which nothing moves.
+/// The time that idle connections are kept. It is shorter than that of servers and load balancers.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 
 const API_KEY: HeaderName = HeaderName::from_static("apikey");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-/// The id of the request whose caller `check_request` has admitted, in the transaction that has read what is answered.
+/// The header with the id of the request whose caller `check_request` has admitted, in the transaction of the read.
 pub const ADMITTED: HeaderName = HeaderName::from_static("speedcoding-admitted");
 
-/// What is between two neighbours only (RFC 9110, section 7.6.1), whatever `Connection` adds.
+/// Headers between two neighbours only (RFC 9110, section 7.6.1). `Connection` may name more.
 const HOP_BY_HOP: [HeaderName; 9] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
@@ -67,7 +67,7 @@ const HOP_BY_HOP: [HeaderName; 9] = [
     header::TRANSFER_ENCODING,
     header::UPGRADE,
 ];
-/// What a client says of itself in the place of those between it and us, and what is said anew.
+/// Headers in which a client claims what only proxies know, and headers that the service sets itself.
 const NOT_PASSED_ON: [HeaderName; 7] = [
     header::HOST,
     header::EXPECT,
@@ -77,7 +77,7 @@ const NOT_PASSED_ON: [HeaderName; 7] = [
     HeaderName::from_static("x-real-ip"),
     API_KEY,
 ];
-/// What an answer says to us, and about the upstream's own address: who may read it there, and how it is reached.
+/// Headers of an answer that are for the service, or about the upstream's own address.
 const NOT_PASSED_BACK: [HeaderName; 9] = [
     ADMITTED,
     header::ACCESS_CONTROL_ALLOW_ORIGIN,
@@ -95,16 +95,16 @@ type Outgoing = Limited<BoxBody<Bytes, io::Error>>;
 /// The way to PostgREST.
 pub struct Delegate {
     client: Client<HttpsConnector<HttpConnector>, Outgoing>,
-    /// Without a slash at its end; none where no PostgREST is known.
+    /// The URL without a slash at its end, or none if no PostgREST is known.
     upstream: Option<String>,
     api_key: Option<HeaderValue>,
     patience: Duration,
-    /// Whether it has judged the last reader by itself: then the next one is not looked up before.
+    /// Whether PostgREST checked the last caller itself. Then the service does not look up the next one first.
     judges: AtomicBool,
 }
 
 impl Delegate {
-    /// As the settings say. Nothing is connected yet.
+    /// Made from the settings. Nothing is connected yet.
     pub fn new(config: &Config) -> anyhow::Result<Self> {
         let upstream = upstream(config)?;
         let is_https = upstream.as_ref().is_some_and(|url| url.scheme() == "https");
@@ -167,17 +167,17 @@ impl Delegate {
         })
     }
 
-    /// Whether its last answer to a reader showed that it asks for itself who is admitted.
+    /// Whether its last answer to a caller showed that PostgREST checks callers itself.
     pub fn judges_readers(&self) -> bool {
         self.judges.load(Ordering::Relaxed)
     }
 
-    /// Remembers what the last answer to a reader showed.
+    /// Remembers what the last answer to a caller showed.
     pub fn note_judging(&self, judges: bool) {
         self.judges.store(judges, Ordering::Relaxed);
     }
 
-    /// Passes a request on; the answer's body has not been read yet.
+    /// Passes a request on. The answer's body is not read yet.
     pub async fn send(
         &self,
         request: Request,
@@ -196,14 +196,14 @@ impl Delegate {
             .and_then(|outcome| outcome.map_err(refused))
     }
 
-    /// Where a request of ours goes there, or why it cannot.
+    /// The URL for a request, or why there is none.
     pub fn uri(&self, uri: &Uri) -> Result<Uri, Problem> {
         let path = beneath(uri.path()).ok_or_else(|| poem::Error::from(NotFoundError))?;
         let Some(upstream) = &self.upstream else {
             return Err(Problem::new(
                 StatusCode::NOT_IMPLEMENTED,
                 "postgrest_missing",
-                "No PostgREST is here: put `postgrest` or `postrust` on PATH and start again, or set \
+                "The service has no PostgREST. Put `postgrest` or `postrust` on PATH and start again, or set \
                  POSTGREST_URL or SUPABASE_URL.",
             ));
         };
@@ -244,7 +244,7 @@ impl Delegate {
         outgoing
     }
 
-    /// An answer of its own, as ours; `caller` says for whom its unread rest is held.
+    /// Turns an answer of PostgREST into one of the service. Its unread part is held on account of `caller`.
     pub fn response(
         &self,
         response: http::Response<Incoming>,
@@ -252,7 +252,7 @@ impl Delegate {
         caller: usize,
     ) -> Result<Response, Problem> {
         let (mut parts, body) = response.into_parts();
-        // We offer no other protocol: a server that switches to one is none that we know.
+        // The service offers no other protocol, so a server that switches to one is not PostgREST.
         if parts.status.is_informational() {
             return Err(unavailable().because("the upstream switches protocols"));
         }
@@ -271,12 +271,12 @@ impl Delegate {
     }
 }
 
-/// What PostgREST answered to a question of our own.
+/// An answer of PostgREST to a question of the service.
 pub struct Answered {
     pub status: u16,
-    /// Null where it is no JSON.
+    /// The body, or null if it is not JSON.
     pub body: Value,
-    /// By its clock.
+    /// The time by its clock.
     pub date: Option<OffsetDateTime>,
 }
 
@@ -297,7 +297,7 @@ impl fmt::Display for Answered {
     }
 }
 
-/// Where PostgREST is, by its own setting or as part of a Supabase project.
+/// The URL of PostgREST, from its own setting or as part of a Supabase project.
 pub fn upstream(config: &Config) -> anyhow::Result<Option<Url>> {
     let (setting, url) = match (&config.postgrest_url, &config.supabase_url) {
         (Some(url), _) => ("POSTGREST_URL", url.clone()),
@@ -326,14 +326,14 @@ pub fn upstream(config: &Config) -> anyhow::Result<Option<Url>> {
     Ok(Some(url))
 }
 
-/// Whether a request is PostgREST's to answer.
+/// Whether a request is for PostgREST.
 pub fn is_beneath(path: &str) -> bool {
     path.strip_prefix(BASE)
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// The path beneath PostgREST's root: nothing, a relation, or `rpc/` and a function. Only what every server on the way
-/// reads alike: no dots, slashes or escapes in disguise.
+/// The path beneath PostgREST's root: nothing, a relation, or `rpc/` and a function. It has no dots, slashes or escapes
+/// in disguise, so that every server on the way reads it alike.
 fn beneath(path: &str) -> Option<&str> {
     let path = path.strip_prefix(BASE)?;
     let segments: Vec<_> = path.split('/').skip(1).collect();
@@ -360,7 +360,7 @@ fn drop_hop_by_hop(headers: &mut HeaderMap) {
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
         .filter_map(|name| name.trim().parse().ok())
-        // A client cannot have us drop what decides: its token, and how its body ends.
+        // A client cannot make the service drop the headers that decide: its token, and how its body ends.
         .filter(|name| *name != header::AUTHORIZATION && *name != header::CONTENT_LENGTH)
         .collect();
     for name in HOP_BY_HOP.iter().chain(&named) {
@@ -372,7 +372,7 @@ fn unavailable() -> Problem {
     Problem::new(
         StatusCode::BAD_GATEWAY,
         "upstream_unavailable",
-        "PostgREST cannot be reached: try again in a moment.",
+        "PostgREST cannot be reached. Try again in a moment.",
     )
 }
 
@@ -380,7 +380,7 @@ fn timed_out() -> Problem {
     Problem::new(
         StatusCode::GATEWAY_TIMEOUT,
         "upstream_timeout",
-        "PostgREST did not answer in time: try again, or ask for less.",
+        "PostgREST did not answer in time. Try again, or ask for less.",
     )
 }
 
@@ -392,7 +392,7 @@ fn too_large() -> Problem {
     )
 }
 
-/// Why there is no answer: the request's body, or the upstream.
+/// Why there is no answer: the request's body failed, or the upstream did.
 fn refused(error: hyper_util::client::legacy::Error) -> Problem {
     if is_caused_by(&error, |_: &LengthLimitError| true) {
         return too_large();
@@ -409,13 +409,14 @@ fn refused(error: hyper_util::client::legacy::Error) -> Problem {
     problem.because(describe(&error))
 }
 
-/// Drops the client's connection, so that what was sent is not taken for all. (An error would do, but poem polls a
-/// connection that has failed once more, and hyper then ends the body in good order.) Nothing is said of a panic.
+/// Drops the client's connection, so that the client does not take a part of the answer for all of it. (An error is not
+/// enough: poem polls a failed connection once more, and hyper then ends the body in good order.) The log shows no
+/// panic.
 fn break_off() -> ! {
     std::panic::resume_unwind(Box::new("a body broke off"))
 }
 
-/// A body that breaks off when nothing comes for too long; while nobody reads it, no time passes.
+/// A body that breaks off if nothing comes for too long. While the client does not read, no time passes.
 struct Patient {
     body: Incoming,
     patience: Duration,

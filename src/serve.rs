@@ -1,4 +1,4 @@
-//! `speedcoding serve`: brings the service up, with its database where that is private, and down again.
+//! `speedcoding serve`: starts the service, with its database if that is private, and stops it.
 
 use std::net::TcpListener;
 
@@ -26,15 +26,15 @@ use crate::{
 
 /// Serves as the settings say, until it is stopped.
 pub async fn serve(config: &Config) -> anyhow::Result<()> {
-    // Before anything is started, so that whatever is started is stopped, too.
+    // This comes before anything is started, so that a signal stops everything that was started.
     let (mut first, second) = (stop_signals()?, stop_signals()?);
-    // Settings that will not do are told first.
+    // Wrong settings are reported first.
     Delegate::new(config)?;
     let url = config.database_to_serve()?;
     // With the private PostgreSQL a secret is generated later, of this length.
     let generated = "-".repeat(32).into();
     Auth::new(config, url.is_none().then_some(&generated))?;
-    // Then a port that is taken, before anything is started.
+    // A taken port is reported next, before anything is started.
     if let Some(address) = config.metrics_bind {
         let listener = TcpListener::bind(address).map_err(|error| {
             anyhow!("cannot listen on {address}: {error}; choose another address with METRICS_BIND")
@@ -58,7 +58,7 @@ pub async fn serve(config: &Config) -> anyhow::Result<()> {
     serve_until_stopped(app, listener, config, first, second).await
 }
 
-/// The service on a database of somebody else's, which is migrated where an owner's URL is given.
+/// The service on an external database, which is migrated if an owner's URL is given.
 async fn prepare(config: &Config, url: &SecretString) -> anyhow::Result<App> {
     let auth = Auth::new(config, None)?;
     if !logs_in_as_service(url).context("DATABASE_URL")? {
@@ -76,7 +76,7 @@ async fn prepare(config: &Config, url: &SecretString) -> anyhow::Result<App> {
     App::build(config, auth, db)
 }
 
-/// Serves until Ctrl-C or SIGTERM; then what is under way has its time to finish, unless another one comes.
+/// Serves until Ctrl-C or SIGTERM. Then requests have their time to finish, unless another signal comes.
 async fn serve_until_stopped(
     app: App,
     listener: TcpListener,
@@ -128,7 +128,7 @@ async fn serve_embedded(
         tokio::select! {
             served = serve_until_stopped(app, listener, &config, first, second) => served,
             () = embedded.ended() => bail!(
-                "PostgreSQL has ended by itself; {}/postgres.log says why. The next start recovers",
+                "PostgreSQL has ended by itself; {}/postgres.log says why. Start `speedcoding` again: PostgreSQL recovers by itself",
                 config.data_dir.display()
             ),
         }
@@ -141,7 +141,7 @@ async fn serve_embedded(
     outcome
 }
 
-/// The service on the private PostgreSQL, with a PostgREST beside it where none is given and one is installed.
+/// The service on the private PostgreSQL. If no PostgREST is set and one is installed, it is started too.
 async fn prepare_embedded(
     config: &mut Config,
     embedded: &Embedded,
@@ -167,7 +167,7 @@ fn whose_postgrest(config: &Config) -> &'static str {
     match (&config.postgrest_url, &config.supabase_url) {
         (Some(_), _) => "as POSTGREST_URL says",
         (None, Some(_)) => "as SUPABASE_URL says",
-        (None, None) => "none: /rest/v1 answers 501, and says how to get one",
+        (None, None) => "none (/rest/v1 answers 501 and says how to get one)",
     }
 }
 

@@ -1,4 +1,4 @@
-//! What a request may use: the settings, and what was made of them once.
+//! The state that requests use: the settings, and the parts that were made of them once.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use crate::{
     auth::Auth, config::Config, db::Db, limits::Limits, postgrest::Delegate, problem::Problem,
 };
 
-/// What every request may use.
+/// The state that every request may use.
 pub struct State {
     pub auth: Auth,
     pub db: Db,

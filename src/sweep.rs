@@ -1,4 +1,4 @@
-//! Removes what has been dead for long, in small batches, while the service runs.
+//! Removes sign-ins that ended long ago, in small batches, while the service runs.
 
 use std::{convert::Infallible, time::Duration};
 
@@ -13,7 +13,7 @@ use crate::{
 
 /// How many sign-ins one statement looks at.
 const BATCH: i64 = 1000;
-/// So long a sign-in that has ended is still known: to end it again is answered as the first time.
+/// How long an ended sign-in is kept. Ending it again gets the same answer as the first time.
 const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 
 #[derive(FromRow)]
@@ -22,7 +22,7 @@ struct Batch {
     swept: i64,
 }
 
-/// Sweeps again and again.
+/// Sweeps at intervals.
 pub async fn run(db: &Db, every: Duration) -> Infallible {
     let mut turns = interval_at(Instant::now() + every, every);
     turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -38,7 +38,7 @@ pub async fn run(db: &Db, every: Duration) -> Infallible {
     }
 }
 
-/// Once through all of them, unless another replica is at it.
+/// Goes through all sign-ins once, unless another replica is doing so.
 async fn sweep_sign_ins(db: &Db) -> Result<i64, Problem> {
     let (mut after, mut swept) = (Uuid::nil(), 0);
     while let Some(batch) = db

@@ -1,4 +1,4 @@
-//! What the service leaves behind for its operator: the log, and metrics.
+//! The log and metrics of the service.
 
 use std::{env, io::IsTerminal};
 
@@ -22,9 +22,9 @@ pub fn init(format: LogFormat) -> anyhow::Result<()> {
         wanted => wanted,
     };
     let mut filter = EnvFilter::try_new(&wanted).map_err(|error| {
-        anyhow::anyhow!("RUST_LOG cannot be read ({error}); one looks like {LOGGED_BY_DEFAULT}")
+        anyhow::anyhow!("RUST_LOG cannot be read ({error}); a valid value is {LOGGED_BY_DEFAULT}")
     })?;
-    // At debug it logs the parameters of statements, hashes of passwords among them: whatever RUST_LOG says.
+    // At debug level it logs the parameters of statements, such as hashes of passwords. RUST_LOG must not enable that.
     for quiet in ["tokio_postgres=info", "tokio_postgres::query=info"] {
         filter = filter.add_directive(quiet.parse()?);
     }
@@ -52,7 +52,7 @@ pub fn collect_metrics() -> anyhow::Result<PrometheusHandle> {
         .install_recorder()?)
 }
 
-/// Counts what the audit log tells one by one.
+/// Counts the events that the audit log lists.
 pub fn count_event(action: &'static str) {
     metrics::counter!("auth_events_total", "event" => action).increment(1);
 }

@@ -207,8 +207,8 @@ async fn change_password(
     Ok(())
 }
 
-/// The caller's own account, or nothing if it is erased. A caller who has failed too often is refused before anything is
-/// hashed.
+/// The caller's own account, or nothing if it is erased. A caller who has failed too often is refused before anything
+/// is hashed.
 async fn find(
     state: &State,
     caller: &Claims,

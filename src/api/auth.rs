@@ -191,8 +191,8 @@ impl AuthApi {
     }
 }
 
-/// A place in the pool, which counts as an attempt from this network. A client that finds no place must come back, and is
-/// charged nothing for it.
+/// A place in the pool, which counts as an attempt from this network. A client that finds no place must come back, and
+/// is charged nothing for it.
 pub(super) fn admit(
     state: &State,
     limit: &Limit<IpAddr>,

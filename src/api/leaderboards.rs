@@ -125,7 +125,8 @@ impl LeaderboardsApi {
         state: Data<&Arc<State>>,
         /// The challenge, such as `slack-clone`.
         slug: Path<String>,
-        /// Only runs with this tech stack, in any order and spelling: `Rust, Postgres` is the same as `postgres + rust`.
+        /// Only runs with this tech stack, in any order and spelling: `Rust, Postgres` is the same as `postgres +
+        /// rust`.
         #[oai(
             name = "techStack",
             validator(min_length = 1, max_length = 100, pattern = "\\S")

@@ -160,8 +160,8 @@ impl MilestonesApi {
 
     /// Attest a milestone
     ///
-    /// For verifiers: judges a pending milestone in somebody else's running session. If it passes, its time is the moment
-    /// when its runner asked. Retrying is safe.
+    /// For verifiers: judges a pending milestone in somebody else's running session. If it passes, its time is the
+    /// moment when its runner asked. Retrying is safe.
     #[oai(path = "/attest", method = "post", operation_id = "attest_milestone")]
     async fn attest_milestone(
         &self,

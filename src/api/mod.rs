@@ -1,5 +1,5 @@
-//! The HTTP contract: one file for each subject, with its operations, their types, and the refusals that each of them can
-//! answer with.
+//! The HTTP contract: one file for each subject, with its operations, their types, and the refusals that each of them
+//! can answer with.
 
 pub mod account;
 pub mod auth;

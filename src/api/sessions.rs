@@ -60,8 +60,8 @@ pub struct EndSession {
     /// The packages that you used: at most 200 names of 1 to 214 characters.
     #[oai(validator(max_items = 200, min_length = 1, max_length = 214))]
     pub packages: Vec<String>,
-    /// The URL of the recording: https, on a host that this service allows (YouTube, Twitch and Vimeo by default), or of
-    /// your own upload in the project's storage. It can be added until the review.
+    /// The URL of the recording: https, on a host that this service allows (YouTube, Twitch and Vimeo by default), or
+    /// of your own upload in the project's storage. It can be added until the review.
     #[oai(nullable, validator(max_length = 2048))]
     pub video_url: Option<String>,
 }
@@ -75,8 +75,8 @@ pub struct AbandonSession {
     pub session_id: Uuid,
 }
 
-/// The state of a session. `running`: the clock runs. `completed`: it ended with enough milestones passed. `incomplete`: it
-/// ended with too few. `abandoned`: its runner gave it up. `expired`: it ran past its deadline.
+/// The state of a session. `running`: the clock runs. `completed`: it ended with enough milestones passed.
+/// `incomplete`: it ended with too few. `abandoned`: its runner gave it up. `expired`: it ran past its deadline.
 #[derive(Debug, Enum, Serialize, Deserialize)]
 #[oai(rename_all = "lowercase")]
 #[serde(rename_all = "lowercase")]
@@ -203,8 +203,8 @@ impl SessionsApi {
 
     /// End a session
     ///
-    /// Stops your clock. If enough milestones are passed, the session is `completed` and its submission is PENDING. With
-    /// fewer it is `incomplete`, and nothing is handed in. Retrying with the same data is safe.
+    /// Stops your clock. If enough milestones are passed, the session is `completed` and its submission is PENDING.
+    /// With fewer it is `incomplete`, and nothing is handed in. Retrying with the same data is safe.
     #[oai(path = "/end", method = "post", operation_id = "end_session")]
     async fn end_session(
         &self,

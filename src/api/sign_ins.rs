@@ -130,9 +130,9 @@ pub const REFUSALS: &[Refusals] = &[
 impl SignInsApi {
     /// Refresh
     ///
-    /// Gets the next access token and the next refresh token. The refresh token that was sent is used up. For some seconds
-    /// it may be sent again, because the answer was lost or from another tab, and gets the very same next token. A later
-    /// use means that somebody has copied it, and ends the sign-in.
+    /// Gets the next access token and the next refresh token. The refresh token that was sent is used up. For some
+    /// seconds it may be sent again, because the answer was lost or from another tab, and gets the very same next
+    /// token. A later use means that somebody has copied it, and ends the sign-in.
     #[oai(path = "/refresh", method = "post", operation_id = "refresh")]
     async fn refresh(
         &self,

@@ -85,8 +85,8 @@ pub struct UpdateSubmission {
     /// The packages that you used: at most 200 names of 1 to 214 characters.
     #[oai(nullable, validator(max_items = 200, min_length = 1, max_length = 214))]
     pub packages: Option<Vec<String>>,
-    /// The URL of the recording: https, on a host that this service allows (YouTube, Twitch and Vimeo by default), or of
-    /// your own upload in the project's storage.
+    /// The URL of the recording: https, on a host that this service allows (YouTube, Twitch and Vimeo by default), or
+    /// of your own upload in the project's storage.
     #[oai(nullable, validator(max_length = 2048))]
     pub video_url: Option<String>,
 }
@@ -286,8 +286,8 @@ impl SubmissionsApi {
 
     /// Claim a submission
     ///
-    /// For moderators: says that you are reviewing the submission. Until you release it or decide, no other moderator can
-    /// claim it or decide on it. An admin can.
+    /// For moderators: says that you are reviewing the submission. Until you release it or decide, no other moderator
+    /// can claim it or decide on it. An admin can.
     #[oai(
         path = "/:id/claim",
         method = "post",
@@ -422,10 +422,10 @@ impl FromStr for QueueCursor {
     }
 }
 
-/// Refuses a URL that is not https, that has credentials or a port, or whose host is not allowed. An allowed host stands
-/// for its subdomains too, and the project's own storage is allowed; the database checks that the recording there is the
-/// runner's own. The parser follows the browsers' standard (WHATWG URL), so that the URL that is checked is the URL that a
-/// browser opens.
+/// Refuses a URL that is not https, that has credentials or a port, or whose host is not allowed. An allowed host
+/// stands for its subdomains too, and the project's own storage is allowed; the database checks that the recording
+/// there is the runner's own. The parser follows the browsers' standard (WHATWG URL), so that the URL that is checked
+/// is the URL that a browser opens.
 pub(super) fn check_video_url(video_url: &str, config: &Config) -> Result<(), Problem> {
     let refuse = |message: String| Err(Problem::invalid_field("videoUrl", "video_url", message));
     let Ok(url) = Url::parse(video_url) else {

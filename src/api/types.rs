@@ -130,16 +130,16 @@ pub struct Page<T: ParseFromJSON + ToJSON + Type> {
     pub next_cursor: Option<String>,
 }
 
-/// A list as its cursors name it: the operation, and what it was asked to list.
+/// A list, as its cursors name it: the operation and its filters.
 pub struct List {
     tag: [u8; LIST_TAG],
 }
 
-/// So many bytes of a cursor say which list it belongs to.
+/// The number of bytes of a cursor that name its list.
 const LIST_TAG: usize = 6;
 
 impl List {
-    /// What an operation lists with these filters.
+    /// The list of an operation with these filters.
     pub fn of(operation: &str, filters: &impl fmt::Debug) -> Self {
         let name = format!("{operation} {filters:?}");
         let digest = digest::digest(&digest::SHA256, name.as_bytes());
@@ -148,7 +148,7 @@ impl List {
         List { tag }
     }
 
-    /// The key that a cursor of this list stands for; a cursor of another list is refused.
+    /// The key that a cursor of this list stands for. A cursor of another list is refused.
     pub fn key<K: FromStr>(&self, cursor: Option<&str>) -> Result<Option<K>, Problem> {
         let refuse = |code, message| Problem::invalid_field("cursor", code, message);
         let Some(cursor) = cursor else {
@@ -162,14 +162,14 @@ impl List {
         if *tag != self.tag {
             return Err(refuse(
                 "other_list",
-                "is not of this list: send it with the filters of the page that it came with",
+                "belongs to another list: send it with the filters of the page that it came from",
             ));
         }
         key.parse().map(Some).map_err(|_| format())
     }
 
-    /// A page of at most `limit` items. The database was asked for `limit + 1`: the extra item tells that there are more.
-    /// The cursor is the last item's key, opaque to clients.
+    /// A page of at most `limit` items. The database was asked for `limit + 1`: the extra item tells that there are
+    /// more. The cursor is the last item's key, opaque to clients.
     pub fn page<T: ParseFromJSON + ToJSON + Type>(
         &self,
         mut items: Vec<T>,

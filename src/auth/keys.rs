@@ -102,7 +102,8 @@ pub fn public_set(keys: &[Key]) -> Value {
     json!({ "keys": keys.iter().map(Key::public).collect::<Vec<_>>() })
 }
 
-/// The value that PostgREST verifies with: the secret as it is or, if there are keys, a set with the secret and the keys.
+/// The value that PostgREST verifies with: the secret as it is or, if there are keys, a set with the secret and the
+/// keys.
 pub(super) fn postgrest_secret(secret: Option<&str>, keys: &[Key]) -> SecretString {
     match secret {
         Some(secret) if keys.is_empty() => secret.into(),

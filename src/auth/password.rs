@@ -81,8 +81,8 @@ impl Admitted {
         self.0.run(hashing).await?
     }
 
-    /// Whether the password is that of a user's hash. Without a hash, or with one that cannot be read, it is not, and the
-    /// answer takes as long.
+    /// Whether the password is that of a user's hash. Without a hash, or with one that cannot be read, it is not, and
+    /// the answer takes as long.
     pub async fn verify(
         self,
         password: &SecretString,
@@ -162,7 +162,8 @@ fn compare(password: &[u8], stored: &str, memory: &mut Memory) -> Result<Option<
     let Some(correct) = correct else {
         return Ok(None);
     };
-    // Nobody knows whether the bytes that bcrypt did not read are right. A typing error there must not become the password.
+    // Nobody knows whether the bytes that bcrypt did not read are right. A typing error there must not become the
+    // password.
     let unseen = stored.starts_with("$2") && password.len() > BCRYPT_BYTES;
     let rehashed = if correct && !unseen && !stored.starts_with(&todays()) {
         hash(password, memory).ok()

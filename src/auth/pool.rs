@@ -1,5 +1,5 @@
-//! The threads that hash passwords: one for each core, of low priority, with a short queue. So logins can neither fill the
-//! memory nor starve other requests.
+//! The threads that hash passwords: one for each core, of low priority, with a short queue. So logins can neither fill
+//! the memory nor starve other requests.
 
 use std::{
     io,
@@ -51,8 +51,8 @@ impl Memory {
     }
 }
 
-/// Asks for large pages for the part that fills whole ones. Argon2 goes through its memory at random, and is some percent
-/// faster if fewer pages hold it (benches/logins.rs).
+/// Asks for large pages for the part that fills whole ones. Argon2 goes through its memory at random, and is some
+/// percent faster if fewer pages hold it (benches/logins.rs).
 fn map(bytes: usize) -> io::Result<MmapMut> {
     // Linux aligns memory whose size is a multiple of large pages.
     let mapped = MmapMut::map_anon(bytes.next_multiple_of(LARGE_PAGE))?;

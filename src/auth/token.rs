@@ -73,7 +73,8 @@ struct Verifying {
 }
 
 impl AccessTokens {
-    /// The first private key signs. If there is none, the secret does, which has at least 32 bytes (RFC 7518, section 3.2).
+    /// The first private key signs. If there is none, the secret does, which has at least 32 bytes (RFC 7518, section
+    /// 3.2).
     pub fn new(secret: Option<&SecretString>, keys: &[Key], issuer: &str) -> anyhow::Result<Self> {
         let secret = secret.map(SecretString::expose_secret);
         let length = secret.map_or(32, str::len);

@@ -22,14 +22,14 @@ use tracing::warn;
 
 use crate::error::describe;
 
-/// A server may be far away, or waking up. `connect_timeout` in the URL says otherwise.
+/// The default time to connect. A server may be far away or waking up. `connect_timeout` in the URL sets another time.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(30);
 
-/// What is wrong where two URLs lead to two databases.
+/// The message if two URLs lead to two databases.
 pub const ANOTHER: &str =
-    "this leads to another database than DATABASE_URL: both must name the one that is served";
+    "this leads to another database than DATABASE_URL: both must name the database that is served";
 
-/// The role that the service works as, whoever owns the connection URL.
+/// The role that the service works as, whichever role the connection URL names.
 pub const SERVICE_ROLE: &str = "speedcoding_api";
 
 /// A database as a connection URL names it, and how to reach it.
@@ -39,22 +39,22 @@ pub struct PostgresUrl {
     server: String,
 }
 
-/// What is asked of the server's certificate (PostgreSQL's documentation, section 34.19.1).
+/// The checks of the server's certificate (PostgreSQL's documentation, section 34.19.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Check {
-    /// `prefer` and `require` without a root certificate: encrypted, but by whomever.
+    /// `prefer` and `require` without a root certificate: the connection is encrypted, and the server is not checked.
     Nothing,
-    /// `verify-ca`: issued by a certificate authority that is trusted.
+    /// `verify-ca`: a trusted certificate authority has issued it.
     Issuer,
-    /// `verify-full`: and for this very host.
+    /// `verify-full`: a trusted certificate authority has issued it for this very host.
     Host,
 }
 
 impl PostgresUrl {
-    /// Reads a connection URL. Errors never repeat it, for it may hold a password.
+    /// Reads a connection URL. Errors never repeat it, because it may hold a password.
     pub fn parse(url: &SecretString) -> anyhow::Result<Self> {
         let mut url = url.expose_secret().to_owned();
-        // Behind a password with an `@` that is not escaped, the parser takes some of it for the host.
+        // If a password has an `@` that is not escaped, the parser takes a part of the password for the host.
         let is_ambiguous = url.matches('@').nth(1).is_some();
         let mode = take_parameter(&mut url, "sslmode");
         let root = take_parameter(&mut url, "sslrootcert");
@@ -89,7 +89,7 @@ impl PostgresUrl {
         })
     }
 
-    /// That nobody can be reached, and where. It never repeats a password.
+    /// The error if no server can be reached, with the addresses. It never repeats a password.
     pub fn unreachable(&self, why: &str) -> anyhow::Error {
         anyhow::anyhow!("cannot connect to PostgreSQL{}: {why}", self.server)
     }
@@ -100,14 +100,14 @@ impl PostgresUrl {
     ) -> anyhow::Result<(Client, JoinHandle<Result<(), tokio_postgres::Error>>)> {
         let patience = self.postgres.get_connect_timeout().copied();
         let patience = patience.unwrap_or(CONNECT_PATIENCE);
-        // The setting itself ends with the TCP connection: what accepts it may be no PostgreSQL.
+        // The setting itself covers only the TCP connection. The program that accepts it may not be PostgreSQL.
         let (client, mut connection) = timeout(patience, self.postgres.connect(self.tls.clone()))
             .await
             .map_err(|_| self.unreachable(&format!("no answer in {} s", patience.as_secs())))?
             .map_err(|error| self.unreachable(&describe(&error)))?;
         let driven = async move {
             while let Some(message) = poll_fn(|context| connection.poll_message(context)).await {
-                // What a migration could not do, for instance.
+                // Such a notice says, for instance, what a migration could not do.
                 if let AsyncMessage::Notice(notice) = message?
                     && notice.severity() == "WARNING"
                 {
@@ -120,7 +120,7 @@ impl PostgresUrl {
     }
 }
 
-/// Which database of which server this is, the same by all ways that lead to it.
+/// Identifies the database and its server. It is the same by every way to it.
 pub async fn place(client: &Client) -> Result<String, tokio_postgres::Error> {
     const PLACE: &str =
         "select format('%s %s', extract(epoch from pg_postmaster_start_time()), oid)
@@ -128,8 +128,8 @@ pub async fn place(client: &Client) -> Result<String, tokio_postgres::Error> {
     Ok(client.query_typed_one(PLACE, &[]).await?.get(0))
 }
 
-/// Fails where two URLs lead to two databases. What cannot be reached yet, such as a role that the first migration
-/// makes, leads nowhere.
+/// Fails if two URLs lead to two databases. A URL that cannot be used yet, for instance because the first migration
+/// makes its role, is ignored.
 pub async fn refuse_another(url: &SecretString, owner_url: &SecretString) -> anyhow::Result<()> {
     let Ok((service, _)) = PostgresUrl::parse(url)?.connect().await else {
         return Ok(());
@@ -139,7 +139,7 @@ pub async fn refuse_another(url: &SecretString, owner_url: &SecretString) -> any
     Ok(())
 }
 
-/// Works on one connection, as whoever the URL names, and ends it in good order.
+/// Works on one connection as the role that the URL names, and ends the connection in good order.
 pub async fn once<T>(
     url: &SecretString,
     work: impl AsyncFnOnce(&Client) -> Result<T, tokio_postgres::Error>,
@@ -147,7 +147,7 @@ pub async fn once<T>(
     let (client, connection) = PostgresUrl::parse(url)?.connect().await?;
     let outcome = work(&client).await;
     drop(client);
-    // Whatever became of the connection, the work was done or has failed by itself.
+    // The end of the connection does not matter: the work was done, or has failed by itself.
     let _ = connection.await;
     outcome.map_err(|error| match error.code() {
         Some(&SqlState::UNDEFINED_TABLE) => {
@@ -173,7 +173,7 @@ pub async fn set_password(
     role: &str,
     password: &SecretString,
 ) -> anyhow::Result<()> {
-    // The server gets the verifier only (RFC 5803): a statement may be logged.
+    // The server gets only the verifier (RFC 5803), because it may log the statement.
     let verifier = postgres_protocol::password::scram_sha_256(password.expose_secret().as_bytes());
     let alter = format!("alter role {role} login password '{verifier}'");
     once(owner_url, async |client| client.batch_execute(&alter).await)
@@ -182,8 +182,8 @@ pub async fn set_password(
 }
 
 impl PostgresUrl {
-    /// Fails where an owner's URL leads through a pooler that drops the options which make it the service's
-    /// role: better before than after anything is changed there.
+    /// Fails if an owner's URL leads through a pooler that drops the options which switch to the service's role. This
+    /// is checked before anything is changed.
     pub async fn check_options(url: &SecretString) -> anyhow::Result<()> {
         let mut url = PostgresUrl::parse(url)?;
         url.postgres.options("-c speedcoding.options=kept");
@@ -203,7 +203,7 @@ impl PostgresUrl {
     }
 }
 
-/// Where the servers are, each with its port; nothing where the URL names none.
+/// The addresses of the servers, each with its port, or nothing if the URL names none.
 fn servers(postgres: &Config) -> String {
     let ports = postgres.get_ports();
     let servers = postgres
@@ -266,7 +266,7 @@ fn tls(check: Check, root: Option<&str>) -> anyhow::Result<ClientConfig> {
         .with_no_client_auth())
 }
 
-/// For HTTPS: trusts the certificate authorities of this machine; nobody, where it is not needed.
+/// For HTTPS: trusts the certificate authorities of this machine, or nobody if HTTPS is not needed.
 pub fn https(needed: bool) -> anyhow::Result<ClientConfig> {
     if needed {
         return tls(Check::Host, None);
@@ -278,13 +278,13 @@ pub fn https(needed: bool) -> anyhow::Result<ClientConfig> {
         .with_no_client_auth())
 }
 
-/// The certificate authorities of `sslrootcert`; without it, or with `system`, those of this machine.
+/// The certificate authorities of `sslrootcert`. Without it, or with `system`, those of this machine.
 fn roots(root: Option<&str>) -> anyhow::Result<RootCertStore> {
     let mut roots = RootCertStore::empty();
     match root {
         None | Some("system") => {
             for certificate in rustls_native_certs::load_native_certs().certs {
-                // Machines collect odd ones; those that can be read are enough.
+                // Machines have odd certificates. Those that can be read are enough.
                 let _ = roots.add(certificate);
             }
             anyhow::ensure!(
@@ -299,7 +299,7 @@ fn roots(root: Option<&str>) -> anyhow::Result<RootCertStore> {
                 .map_err(|error| anyhow::anyhow!("sslrootcert: {path} cannot be read: {error}"))?;
             anyhow::ensure!(
                 !certificates.is_empty(),
-                "sslrootcert: {path} holds no certificate in PEM form"
+                "sslrootcert: {path} contains no certificate in PEM form"
             );
             for certificate in certificates {
                 roots

@@ -1,4 +1,4 @@
-//! Brings a database up to date, once, however many replicas ask at the same moment.
+//! Migrates a database once, even if many replicas start at the same moment.
 
 use anyhow::{Context, bail, ensure};
 use include_dir::{Dir, include_dir};
@@ -11,22 +11,22 @@ use crate::error::{describe, is_caused_by};
 
 pub(crate) static MIGRATIONS: Dir = include_dir!("$CARGO_MANIFEST_DIR/sql/migrations");
 const HISTORY: &str = "private.migration_history";
-/// Replicas of one database meet here. (Any number will do; this one spells "speedrun".)
+/// The lock that replicas of one database take. (Any number serves; this one spells "speedrun".)
 const LOCK: i64 = 0x7370_6565_6472_756e;
-/// Each undoes nothing but the migration that it stops at, and lets through whoever was in the way.
+/// The number of tries. A failed try undoes only the migration that it stops at, and lets the blocking replica go on.
 const ATTEMPTS: u32 = 10;
 
-/// Applies what is missing, as the owner that the URL names, and returns the names of what it applied.
+/// Applies the missing migrations, as the owner that the URL names, and returns their names.
 ///
-/// Migrations that the Supabase CLI pushed are taken over into the history, not applied again.
+/// Migrations that the Supabase CLI pushed are adopted into the history, and not applied again.
 pub async fn migrate(owner_url: &SecretString) -> anyhow::Result<Vec<String>> {
     ensure!(
         !logs_in_as_service(owner_url)?,
-        "{SERVICE_ROLE} cannot migrate: give an owner's URL with MIGRATION_DATABASE_URL"
+        "{SERVICE_ROLE} cannot migrate: set MIGRATION_DATABASE_URL to the owner's URL"
     );
     let mut url = PostgresUrl::parse(owner_url)?;
     url.postgres.application_name("speedcoding migrate");
-    // The lock is a transaction's, on a connection of its own: a session's would stay behind in a pooler.
+    // The lock belongs to a transaction on its own connection. A session's lock would stay in a pooler.
     let (mut locking, lock_connection) = url.connect().await?;
     let lock = locking.transaction().await?;
     lock.execute("select pg_advisory_xact_lock($1)", &[&LOCK])
@@ -34,7 +34,7 @@ pub async fn migrate(owner_url: &SecretString) -> anyhow::Result<Vec<String>> {
     let (mut client, connection) = url.connect().await?;
     let applied = run(&mut client).await;
     lock.commit().await?;
-    // Whoever comes next may want the database for themselves.
+    // The next step may need the database without other connections.
     drop((locking, client));
     lock_connection.await??;
     connection.await??;
@@ -67,7 +67,7 @@ async fn run(client: &mut Client) -> anyhow::Result<Vec<String>> {
         applied.extend(new.map(|migration| migration.name().to_owned()));
         match outcome {
             Ok(_) => break,
-            // A replica that is at work may wait for what a migration holds, and hold what it waits for.
+            // A working replica and a migration may wait for each other.
             Err(error) if attempt < ATTEMPTS && is_caused_by(&error, is_deadlock) => {}
             Err(error) => bail!("the database could not be migrated: {}", describe(&error)),
         }
@@ -85,13 +85,13 @@ async fn run(client: &mut Client) -> anyhow::Result<Vec<String>> {
 pub struct State {
     /// How many migrations of ours have been applied, by us or by the Supabase CLI.
     pub applied: usize,
-    /// Those that have not.
+    /// The migrations that have not been applied.
     pub missing: Vec<String>,
-    /// How many have been applied that this version does not know.
+    /// How many applied migrations this version does not know.
     pub unknown: usize,
 }
 
-/// Asks as the owner; changes nothing.
+/// Reads the state as the owner, and changes nothing.
 pub async fn state(owner: &Client) -> anyhow::Result<State> {
     let mut recorded = versions(owner, HISTORY).await?;
     let migrations = list()?;
@@ -142,7 +142,7 @@ fn list() -> anyhow::Result<Vec<Migration>> {
         .collect()
 }
 
-/// What one of the two histories holds, ours and the Supabase CLI's; nothing where there is none.
+/// The versions in one of the two histories, ours or the Supabase CLI's. The list is empty if there is no history.
 async fn versions(client: &Client, history: &str) -> anyhow::Result<Vec<i64>> {
     let known: bool = client
         .query_one("select to_regclass($1::text) is not null", &[&history])
@@ -154,15 +154,15 @@ async fn versions(client: &Client, history: &str) -> anyhow::Result<Vec<i64>> {
     let rows = client
         .query(&format!("select version::text from {history}"), &[])
         .await?;
-    // The CLI's are text, and people may have others than timestamps in it.
+    // The CLI's versions are text, and people may have put other texts than timestamps there.
     Ok(rows
         .iter()
         .filter_map(|row| row.get::<_, &str>(0).parse().ok())
         .collect())
 }
 
-/// refinery would pass over a migration that is older than what has been applied, and adopting would record
-/// it as applied.
+/// Refuses a gap in the history. refinery would skip a migration that is older than the applied ones, and adopting
+/// would record it as applied.
 fn refuse_gap(migrations: &[Migration], pushed: &[i64], recorded: &[i64]) -> anyhow::Result<()> {
     let applied = |version: &i64| pushed.contains(version) || recorded.contains(version);
     let ours = migrations.iter().map(Migration::version);

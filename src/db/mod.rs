@@ -1,4 +1,4 @@
-//! The way to PostgreSQL: one statement is one request's transaction and one network round trip.
+//! Access to PostgreSQL. A request is one statement, one transaction and one network round trip.
 
 pub mod columns;
 pub mod connect;
@@ -28,7 +28,7 @@ use crate::{
 use connect::{PostgresUrl, SERVICE_ROLE, is_service_role};
 use query::Statement;
 
-/// Waiting longer for a connection than this is being overloaded.
+/// The maximum wait for a connection. A longer wait means that the service is overloaded.
 const POOL_WAIT: Duration = Duration::from_secs(5);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
@@ -41,7 +41,7 @@ pub struct Db {
 }
 
 impl Db {
-    /// Connects, and makes sure that this is the service's role on a database that knows its statements.
+    /// Connects, and checks that the role is the service's and that the database knows the statements.
     pub async fn connect(url: &SecretString, config: &Config) -> anyhow::Result<Self> {
         let url = PostgresUrl::parse(url)?;
         let mut postgres = url.postgres.clone();
@@ -68,7 +68,7 @@ impl Db {
         };
         let pool = Pool::builder(Manager::from_config(postgres, url.tls.clone(), manager))
             .max_size(config.db_connections())
-            // What was used last is still in the processor's caches, PostgreSQL's side of it too.
+            // The connection that was used last is still in the processor's caches, on PostgreSQL's side too.
             .queue_mode(QueueMode::Lifo)
             .wait_timeout(Some(POOL_WAIT))
             .create_timeout(Some(CONNECT_TIMEOUT))
@@ -82,7 +82,7 @@ impl Db {
         Ok(db)
     }
 
-    /// A domain request: `query`'s first parameter is the caller, the others follow. Answers with its one row.
+    /// A domain request. The first parameter of `query` is the caller, and the others follow. Returns its one row.
     pub async fn call<T: FromRow>(
         &self,
         caller: Option<&Claims>,
@@ -94,7 +94,7 @@ impl Db {
             .ok_or_else(|| Problem::internal(format!("{} answered with no row", query.name)))
     }
 
-    /// A domain request that is answered with any number of rows.
+    /// A domain request that returns any number of rows.
     pub async fn list<T: FromRow>(
         &self,
         caller: Option<&Claims>,
@@ -108,7 +108,7 @@ impl Db {
         self.rows(query, &all).await
     }
 
-    /// A request on the identity tables, before anybody is known: at most one row.
+    /// A request on the identity tables, before the caller is known. Returns at most one row.
     pub async fn identity<T: FromRow>(
         &self,
         query: &Statement,
@@ -138,12 +138,12 @@ impl Db {
             .collect()
     }
 
-    /// Waiting for a connection is waiting for the database.
+    /// The time of waiting for a connection counts as waiting for the database.
     async fn timed(&self, query: &Statement, params: Params<'_>) -> Result<Vec<Row>, Problem> {
         let client = self.pool.get().await?;
         let rows = match self.send(&client, query, params).await {
             Err(error) if is_stale(&error) => {
-                // A migration changed what this connection had prepared: nothing has run, prepare it anew.
+                // A migration changed a prepared statement. Nothing has run, so it is prepared again.
                 client.statement_cache.remove(query.sql, query.types);
                 self.send(&client, query, params).await
             }
@@ -213,7 +213,7 @@ impl Db {
     }
 }
 
-/// A row whose being there says it all.
+/// A row without columns. Only its existence matters.
 pub struct Found;
 
 impl FromRow for Found {
@@ -226,8 +226,8 @@ impl FromRow for Found {
     }
 }
 
-/// 0A000: the cached plan must not change its result; 42883: the function is another one now;
-/// 26000: a pooler has lost the statement.
+/// Whether a statement must be prepared again. 0A000: the result of the cached plan has changed. 42883: the function
+/// has changed. 26000: a pooler has lost the statement.
 fn is_stale(error: &tokio_postgres::Error) -> bool {
     error.code().is_some_and(|code| {
         [
@@ -239,7 +239,7 @@ fn is_stale(error: &tokio_postgres::Error) -> bool {
     })
 }
 
-/// Whether the connection is of no more use: PostgreSQL has ended it, or it is gone.
+/// Whether the connection is useless because PostgreSQL has ended it or it is gone.
 fn is_broken(error: &tokio_postgres::Error) -> bool {
     match error.as_db_error() {
         Some(error) => error

@@ -18,15 +18,16 @@ use tracing::warn;
 use super::data_dir::DataDir;
 
 pub(super) struct Account {
-    /// The user and group to switch to; none where the programs run as the service does.
+    /// The user and group to switch to, or none if the programs run under the service's account.
     ids: Option<(u32, u32)>,
-    /// Whether `setpriv` can have the kernel stop the server should the service be killed. Where it cannot, the next
-    /// start clears away what was left.
+    /// Whether `setpriv` can make the kernel stop the server if the service is killed. If it cannot, the next start
+    /// stops the server.
     has_guard: bool,
 }
 
 impl Account {
-    /// Our own account, or as root an unprivileged one: the cluster's owner, else `postgres`, else `nobody`.
+    /// The service's own account. For root it is an unprivileged one: the cluster's owner, else `postgres`, else
+    /// `nobody`.
     pub fn choose(files: &DataDir) -> Result<Self> {
         let mut account = Self {
             ids: None,
@@ -76,8 +77,8 @@ impl Account {
             // This also drops root's further groups.
             command.uid(uid).gid(gid);
         }
-        // The service's environment holds secrets that are none of the server's business. What remains is what finds
-        // programs and libraries; a fixed locale gives messages that can be recognised.
+        // The service's environment holds secrets that the server must not see. Only the variables that find programs
+        // and libraries remain. A fixed locale gives messages that can be recognised.
         command.env_clear().env("LC_ALL", "C");
         for name in ["PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"] {
             if let Some(value) = env::var_os(name) {

@@ -1,4 +1,4 @@
-//! Where PostgreSQL's programs are: installed on this machine, or fetched into the data directory.
+//! Finds PostgreSQL's programs: installed on this machine, or fetched into the data directory.
 
 use std::{
     env,
@@ -18,7 +18,8 @@ use super::{
 };
 use crate::config::{Binaries, BinariesFrom};
 
-/// Where packages put PostgreSQL: Debian, Red Hat, Alpine, Homebrew on three systems, Postgres.app, source builds.
+/// The places where packages put PostgreSQL: Debian, Red Hat, Alpine, Homebrew on three systems, Postgres.app, source
+/// builds.
 const USUAL_DIRS: [&str; 10] = [
     "/usr/lib/postgresql/*/bin",
     "/usr/pgsql-*/bin",
@@ -32,7 +33,7 @@ const USUAL_DIRS: [&str; 10] = [
     "/usr/local/bin",
 ];
 
-/// The directory of the first usable `postgres` and `initdb`: of the cluster's major version where there is a cluster.
+/// The directory of the first usable `postgres` and `initdb`. If there is a cluster, they are of its major version.
 pub(super) fn find(
     wanted: &Binaries,
     cluster_major: Option<u32>,
@@ -43,7 +44,7 @@ pub(super) fn find(
     let mut refused = String::new();
     let mut seen = Vec::new();
     let fetched = Pattern::escape(&files.binaries().to_string_lossy()) + "/*/bin";
-    // Lazily: pg_config is a program to start, and mostly not needed.
+    // pg_config is a program to start, and mostly not needed. So it is asked last.
     let installed = path_dirs()
         .chain(iter::once_with(pg_config_dir).flatten())
         .chain(USUAL_DIRS.iter().flat_map(|pattern| matching(pattern)))
@@ -63,14 +64,16 @@ pub(super) fn find(
             Ok(major) => format!("it is version {major}"),
             Err(error) => format!("{error:#}"),
         };
-        refused += &format!("\n  {} is of no use: {reason}", dir.display());
+        refused += &format!("\n  {} cannot be used: {reason}", dir.display());
         seen.push(dir);
     }
     let outcome = if wanted.postgresql_binaries == BinariesFrom::Installed {
-        Err(anyhow!("POSTGRESQL_BINARIES forbids to fetch one"))
+        Err(anyhow!(
+            "POSTGRESQL_BINARIES=installed forbids fetching one"
+        ))
     } else {
         fetch(wanted, cluster_major, files).and_then(|dir| {
-            // Such as on a system whose C library is another one.
+            // This happens on a system with another C library.
             let works = major_of(account, &dir).map(|_| dir);
             works.map_err(|error| anyhow!("the fetched one does not run here ({error:#})"))
         })

@@ -1,4 +1,4 @@
-//! The cluster: made once, cleared of what earlier runs left, and served.
+//! The cluster: made once, freed of the remains of earlier runs, and served.
 
 use std::{
     ffi::OsString,
@@ -47,7 +47,7 @@ timezone = 'UTC'
 log_min_messages = log
 ";
 
-/// What is needed to run the server, while this process holds the data directory's lock.
+/// The parts that run the server, while this process holds the lock of the data directory.
 pub(super) struct Cluster {
     files: DataDir,
     account: Account,
@@ -57,12 +57,12 @@ pub(super) struct Cluster {
     pub jwt_secret: SecretString,
     pub password: SecretString,
     pub port: u16,
-    /// Never read: the lock lasts as long as the file is open.
+    /// It is never read. The lock lasts as long as the file is open.
     _lock: File,
 }
 
 impl Cluster {
-    /// Takes the directory, gets everything that an earlier run left out of the way, and makes the cluster if need be.
+    /// Locks the directory, removes the remains of earlier runs, and makes the cluster if there is none.
     pub fn prepare(data_dir: &Path, wanted: &Binaries, settings: Vec<String>) -> Result<Self> {
         let unusable = || {
             format!(
@@ -101,7 +101,7 @@ impl Cluster {
         } else if !had_password {
             cluster.reset_password()?;
         }
-        // Only now: a file that is there names a password that the server knows.
+        // The file is written last: its password must be one that the server knows.
         cluster.env.save(cluster.files.path())?;
         Ok(cluster)
     }
@@ -145,8 +145,8 @@ impl Cluster {
         Ok(())
     }
 
-    /// For the owner who deleted the secrets: the cluster takes the new password. Without a server, because there
-    /// may be no psql beside the server's binaries, and nobody could log in.
+    /// Gives the cluster a new password after the owner deleted the secrets. It works without a running server, because
+    /// there may be no psql beside the server's binaries, and nobody could log in.
     fn reset_password(&self) -> Result<()> {
         warn!(
             "{} held no password; setting a new one",
@@ -154,7 +154,7 @@ impl Cluster {
         );
         let mut single = self.account.command(&self.bin.join("postgres"));
         single.arg("--single").arg("-D").arg(self.files.cluster());
-        // The exit status tells of an error, and the log never repeats the statement, which holds the password.
+        // The exit status shows an error. The log never repeats the statement, because it holds the password.
         single.args(["-c", "exit_on_error=on"]);
         single.args(["-c", "log_min_error_statement=panic"]);
         single.args(self.settings.iter().flat_map(|setting| ["-c", setting]));
@@ -168,7 +168,7 @@ impl Cluster {
         let (log, log_start) = DataDir::open_log(&self.files.log())?;
         let run = || {
             let mut child = command.stdin(Stdio::piped()).stderr(log).spawn()?;
-            // A program that ends before it has read everything says why in the log.
+            // If a program ends before it has read everything, the log says why.
             if let Some(mut stdin) = child.stdin.take() {
                 let _ = stdin.write_all(input.as_bytes());
             }
@@ -189,7 +189,7 @@ impl Cluster {
         format!("the last lines of {}:\n{tail}", log.display())
     }
 
-    /// Starts the server until it is ready. What an earlier one left behind may be in the way for a moment.
+    /// Starts the server and waits until it is ready. Remains of an earlier server may block it for a moment.
     pub fn launch(&mut self) -> Result<Child> {
         let began = Instant::now();
         loop {
@@ -219,7 +219,7 @@ impl Cluster {
         }
     }
 
-    /// Where the server's socket is, if it has one.
+    /// The directory of the server's socket, if it has one.
     pub fn socket_dir(&self) -> Option<PathBuf> {
         self.files.socket_dir()
     }
@@ -249,7 +249,7 @@ impl Cluster {
         Ok(command)
     }
 
-    /// Waits for the status that the server keeps in postmaster.pid; gives its exit status where it ends instead.
+    /// Waits for the status that the server keeps in postmaster.pid. Returns its exit status if it ends instead.
     fn wait_until_ready(&self, child: &mut Child, log_start: u64) -> Result<Option<ExitStatus>> {
         let began = Instant::now();
         let pid = pid_of(child);
@@ -265,7 +265,7 @@ impl Cluster {
             };
             let waited = began.elapsed();
             if waited > limit {
-                // Nobody waits for its end: what hangs now might hang then. The next start would clear it away.
+                // The end is not waited for, because it might hang too. The next start would remove the server.
                 account::send(Signal::SIGQUIT, pid);
                 bail!(
                     "PostgreSQL was not ready after {} s; {}",
@@ -278,8 +278,8 @@ impl Cluster {
         }
     }
 
-    /// Stops a server that outlived an earlier service, and disarms the files of one that did not. Safe because this
-    /// process holds the lock: no living service needs either.
+    /// Stops a server that outlived an earlier service, and makes the files of a dead server harmless. This is safe,
+    /// because this process holds the lock, so no living service needs either.
     fn clear_the_way(&self) -> Result<()> {
         let began = Instant::now();
         let mut asked = false;
@@ -310,7 +310,7 @@ impl Cluster {
     }
 }
 
-/// The port of the last time, so that other programs' settings stay true, unless somebody else has taken it.
+/// The port of the last time, so that other programs' settings stay valid, unless another program has taken it.
 pub(super) fn keep_port(kept: Option<u16>, whose: &str) -> Result<u16> {
     if let Some(port) = kept.filter(|port| is_free(*port)) {
         return Ok(port);

@@ -1,4 +1,4 @@
-//! The data directory: what lies where in it, whose it is, and what an earlier server left there.
+//! The data directory: its files, its owner, and the remains of earlier servers.
 
 use std::{
     fs::{File, Permissions, TryLockError},
@@ -21,15 +21,15 @@ pub(super) const OLDEST_MAJOR: u32 = 15;
 const LOG_LIMIT_BYTES: u64 = 10 * 1024 * 1024;
 /// A Unix socket's path may be this long; the kernels differ by four bytes.
 const SOCKET_PATH_LIMIT: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
-/// The cluster belongs to another account than root's: what it may have put in a file's place is not followed.
+/// The cluster belongs to another account than root. Links that this account may have made are not followed.
 pub(super) const NO_LINK: i32 = nix::fcntl::OFlag::O_NOFOLLOW.bits();
-/// How the names of directories begin in which something is being made.
+/// The beginning of the names of working directories.
 const UNFINISHED: &str = "unfinished-";
-/// A killed start's last process ends well within this time.
+/// The last process of a killed start ends well within this time.
 const STRAGGLER_PATIENCE: Duration = Duration::from_secs(10);
 
 pub(super) struct DataDir {
-    /// Absolute and without links, so that a server's command line shows whose it is.
+    /// The absolute path without links, so that a server's command line shows which directory it uses.
     path: PathBuf,
 }
 
@@ -85,7 +85,7 @@ impl DataDir {
         self.path.join("postgrest.log")
     }
 
-    /// Where the server's socket goes; nowhere where the path would be too long for one.
+    /// The directory of the server's socket, or nothing if its path would be too long.
     pub fn socket_dir(&self) -> Option<PathBuf> {
         let run = self.path.join("run");
         let bytes = run.as_os_str().as_bytes();
@@ -124,8 +124,8 @@ impl DataDir {
         }
     }
 
-    /// Takes the directory for this process, or says which other one has it; the kernel gives it back when the file is
-    /// closed, be it by a crash.
+    /// Locks the directory for this process, or says which other process has it. The kernel releases the lock when the
+    /// file is closed, even by a crash.
     pub fn lock(&self) -> io::Result<Result<File, String>> {
         let mut file = OpenOptions::new()
             .read(true)
@@ -149,7 +149,7 @@ impl DataDir {
         Ok(Ok(file))
     }
 
-    /// The major version of the cluster, where there is one.
+    /// The major version of the cluster, if there is one.
     pub fn major(&self) -> Result<Option<u32>> {
         let cluster = self.cluster();
         let is_vacant = fs::read_dir(&cluster).map_or(true, |mut entries| entries.next().is_none());
@@ -198,7 +198,7 @@ impl DataDir {
         lines[lines.len().saturating_sub(15)..].join("\n")
     }
 
-    /// What the server says of itself in postmaster.pid, be it alive or not.
+    /// The content of the server's postmaster.pid. The server may be dead.
     pub fn postmaster(&self) -> io::Result<Option<Postmaster>> {
         Ok(self
             .pid_file()?
@@ -211,7 +211,7 @@ impl DataDir {
         Ok(postmaster.filter(|it| is_server_of(it.pid, &self.cluster())))
     }
 
-    /// Keeps what a dead server left from blocking the next one when its number lives on in an unrelated process.
+    /// Keeps files of a dead server from blocking the next one if an unrelated process has its number now.
     ///
     /// PostgreSQL takes a pid file with its parent's number for stale, yet still uses the file's shared memory key to
     /// make sure that no orphaned backend is at work, which deleting the file would prevent. Only a file that a power

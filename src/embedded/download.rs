@@ -29,9 +29,9 @@ use url::Url;
 use super::data_dir::{DataDir, OLDEST_MAJOR};
 use crate::config::Binaries;
 
-/// The newest major version that is tested, and supported for the longest time: until November 2030.
+/// The newest major version that is tested. It is supported for the longest time, until November 2030.
 const NEWEST_MAJOR: u32 = 18;
-/// For some 20 MB.
+/// The time limit for some 20 MB.
 const PATIENCE: Duration = Duration::from_secs(15 * 60);
 const SAY_EVERY: Duration = Duration::from_secs(15);
 
@@ -73,14 +73,14 @@ fn fetch_from(base: &Url, major: Option<u32>, files: &DataDir) -> Result<PathBuf
         "fetching PostgreSQL from {}",
         base.host_str().unwrap_or_default()
     );
-    // It warns of each retry, and never says why. Whoever asks for more than warnings gets all of it.
+    // The crate warns of each retry and never says why. A log level above warnings shows all of it.
     let log = if tracing::enabled!(target: "reqwest_retry", Level::DEBUG) {
         dispatcher::get_default(Dispatch::clone)
     } else {
         Dispatch::none()
     };
     let repository = Maven::new(&url)?;
-    // One of its own: the program's may end while this is under way.
+    // The download has its own runtime, because the program's may end during it.
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -101,7 +101,7 @@ fn fetch_from(base: &Url, major: Option<u32>, files: &DataDir) -> Result<PathBuf
     let unpacked = work.path().join("postgresql");
     let whole_archive = ExtractDirectories::new(vec![("".parse()?, unpacked.clone())]);
     zonky::extract(&archive.bytes().to_vec(), &whole_archive)?;
-    // The server's account may be another one, whatever our umask is.
+    // The server may run under another account, so everybody may read the files.
     let opened = Command::new("chmod")
         .args(["-R", "a+rX"])
         .arg(&unpacked)
@@ -112,7 +112,7 @@ fn fetch_from(base: &Url, major: Option<u32>, files: &DataDir) -> Result<PathBuf
     fs::create_dir_all(files.binaries())?;
     fs::set_permissions(files.binaries(), Permissions::from_mode(0o755))?;
     let place = files.binaries().join(archive.version().to_string());
-    // One that is there already does not work, or it would have been taken.
+    // An existing one does not work; otherwise it would have been used.
     let _ = fs::remove_dir_all(&place);
     fs::rename(&unpacked, &place)?;
     info!(

@@ -16,10 +16,9 @@ use secrecy::{ExposeSecret, SecretString};
 use tempfile::NamedTempFile;
 
 pub(super) const NO_RANDOMNESS: &str = "the operating system gave no random numbers; start again";
-const HEADER: &str =
-    "# Secrets of speedcoding's private PostgreSQL. Delete a line to have it made anew.\n";
+const HEADER: &str = "# Secrets of the private PostgreSQL of speedcoding. Delete a line to have a new secret made.\n";
 
-/// The owner may edit it; lines that are none of ours are kept.
+/// The owner may edit the file. Lines of other programs are kept.
 pub(super) struct EnvFile {
     path: PathBuf,
     text: String,
@@ -31,7 +30,7 @@ impl EnvFile {
             Err(error) if error.kind() == io::ErrorKind::NotFound => HEADER.to_owned(),
             text => text?,
         };
-        // The reader's own error would quote the line, and with it the secret.
+        // The reader's own error would quote the line with the secret.
         ensure!(
             dotenvy::from_read_iter(text.as_bytes()).all(|line| line.is_ok()),
             "{} cannot be read as NAME=value lines; mend it, or delete it to have new secrets made",
@@ -72,7 +71,8 @@ impl EnvFile {
         self.text = kept.map(|line| format!("{line}\n")).collect();
     }
 
-    /// Writes beside and renames: readers and crashes see the old file or the new one, and nobody else sees either.
+    /// Writes a new file and renames it. Readers and crashes see the old file or the new one, and other accounts see
+    /// neither.
     pub fn save(&self, dir: &Path) -> Result<()> {
         if fs::read_to_string(&self.path).is_ok_and(|text| text == self.text) {
             return Ok(());
@@ -85,8 +85,8 @@ impl EnvFile {
     }
 }
 
-/// A connection URL for the owner, by the socket in a directory or else by loopback; with TLS off by name: there it
-/// protects nothing, and some clients insist on it otherwise.
+/// A connection URL for the owner, by the socket in a directory or by loopback. It turns TLS off, which protects
+/// nothing there and which some clients would insist on.
 pub(super) fn connection_url(
     password: &SecretString,
     sockets: Option<&Path>,
@@ -96,7 +96,7 @@ pub(super) fn connection_url(
         Some(dir) => percent_encode(dir.as_os_str().as_bytes(), NON_ALPHANUMERIC).to_string(),
         None => Ipv4Addr::LOCALHOST.to_string(),
     };
-    // Generated passwords need no escape; one that the owner has set may.
+    // Generated passwords need no escape. A password that the owner set may need one.
     let password = percent_encode(password.expose_secret().as_bytes(), NON_ALPHANUMERIC);
     format!("postgresql://postgres:{password}@{host}:{port}/speedcoding?sslmode=disable").into()
 }

@@ -2,7 +2,7 @@
 //! the service.
 //!
 //! Everything lives under one data directory: `postgres/` (the cluster), `embedded.env` (the secrets), `postgres.log`,
-//! `postgrest.log`, `run/` (the socket), `binaries/` (a PostgreSQL that was fetched) and `lock` (who uses it).
+//! `postgrest.log`, `run/` (the socket), `binaries/` (a PostgreSQL that was fetched) and `lock` (the process that uses it).
 
 mod account;
 mod binaries;
@@ -44,7 +44,7 @@ pub struct Embedded {
 }
 
 impl Embedded {
-    /// Starts the private PostgreSQL of `data_dir` from the programs on this machine, or else from fetched ones.
+    /// Starts the private PostgreSQL of `data_dir` with the programs of this machine, or with fetched ones.
     ///
     /// `settings` are extra server settings (`fsync`, `off`) that win over every other source.
     pub async fn start(data_dir: &Path, settings: &[(&str, &str)]) -> Result<Self> {
@@ -93,8 +93,8 @@ impl Embedded {
         &self.url
     }
 
-    /// The same by the server's socket, which takes less of both sides than loopback does; by loopback where the
-    /// directory's path is too long for a socket.
+    /// The same by the server's socket, which costs less than loopback. It is by loopback if the directory's path is
+    /// too long for a socket.
     #[must_use]
     pub fn socket_url(&self) -> &SecretString {
         &self.socket_url
@@ -161,7 +161,7 @@ impl Embedded {
     }
 
     fn send(&self, signal: Signal) {
-        // Once the child is reaped its number may belong to somebody else.
+        // Once the child is reaped, its number may belong to another process.
         if !*self.ended.borrow() {
             account::send(signal, self.pid);
         }
@@ -174,8 +174,8 @@ impl Drop for Embedded {
     }
 }
 
-/// Starts the private PostgreSQL; nothing where it is asked to stop meanwhile. Then the start is seen through all the
-/// same, so that nothing of it is left behind.
+/// Starts the private PostgreSQL. Returns nothing if a signal asks to stop meanwhile; the start is then finished all
+/// the same, so that nothing of it is left behind.
 pub async fn start_unless_stopped(
     config: &Config,
     stop: &mut impl AsyncFnMut(),
@@ -191,7 +191,7 @@ pub async fn start_unless_stopped(
     }
     tracing::info!("stopping as soon as PostgreSQL has started; a second Ctrl-C ends it at once");
     tokio::select! {
-        // What fails now need not be told: Ctrl-C in a terminal reaches initdb, too.
+        // A failure need not be reported now: Ctrl-C in a terminal also reaches initdb.
         started = starting => if let Ok(embedded) = started {
             embedded.stop().await;
         },
@@ -222,18 +222,18 @@ fn keep(prepared: Result<Cluster>, tell: oneshot::Sender<Result<Embedded>>) {
         pid: cluster::pid_of(&child),
         ended,
     };
-    // Where nobody waits any more, the value comes back, is dropped, and thereby stops the server.
+    // If nobody waits any more, the value comes back and is dropped, which stops the server.
     drop(tell.send(Ok(embedded)));
     match child.wait() {
         Ok(status) => info!("PostgreSQL has ended ({status})"),
         Err(error) => warn!("lost sight of PostgreSQL: {error}"),
     }
-    // The lock goes first: whoever hears of the end may start again at once.
+    // The lock is released first, so that a new start can follow the end at once.
     drop(cluster);
     say_ended.send_replace(true);
 }
 
-/// Creates the database at the first start, and again for an owner who dropped it to begin anew.
+/// Creates the database at the first start, and again if the owner dropped it to start over.
 async fn create_database(url: &SecretString) -> Result<(), tokio_postgres::Error> {
     let mut config: tokio_postgres::Config = url.expose_secret().parse()?;
     match config.connect(NoTls).await {

@@ -28,30 +28,31 @@ use super::{
 };
 use crate::db::connect::set_password;
 
-/// The role that PostgREST logs in as, and becomes another from.
+/// The role that PostgREST logs in as before it switches to another role.
 const ROLE: &str = "authenticator";
-/// How often somebody looks whether it still runs.
+/// How often the service checks that PostgREST still runs.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 const STOPPED_WITHIN: Duration = Duration::from_secs(5);
-/// The wait before it is started again, doubled each time, and until when it must have run to count as sound.
+/// The wait before PostgREST is started again. It doubles each time up to the longest wait, and starts
+/// over after PostgREST has run for a minute.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 const SOUND_AFTER: Duration = Duration::from_secs(60);
 
 /// A running PostgREST, or one that is about to be started again. Dropping it stops it.
 pub struct PostgRest {
-    /// Where it answers, on loopback.
+    /// Its URL, on loopback.
     pub url: Url,
-    /// What is run.
+    /// The program that runs.
     pub program: PathBuf,
-    /// Never used: closed, it says to stop.
+    /// It is never used. When it is closed, PostgREST is stopped.
     _stop: Sender<()>,
     stopped: oneshot::Receiver<()>,
 }
 
 impl PostgRest {
-    /// Starts the PostgREST of this machine on the private PostgreSQL; nothing where there is none. It answers a
-    /// moment later. `jwt_secret` is what it verifies access tokens with.
+    /// Starts the PostgREST of this machine on the private PostgreSQL, or returns nothing if there is none. It answers
+    /// a moment later. It verifies access tokens with `jwt_secret`.
     pub async fn start(
         data_dir: &Path,
         embedded: &Embedded,
@@ -114,7 +115,7 @@ impl PostgRest {
         }))
     }
 
-    /// Where the one that runs beside the private PostgreSQL of `data_dir` answers, for commands in another process.
+    /// The URL of the one beside the private PostgreSQL of `data_dir`, for commands in another process.
     #[must_use]
     pub fn running_url(data_dir: &Path) -> Option<Url> {
         let files = DataDir::open(data_dir).ok()?;
@@ -134,7 +135,7 @@ fn known_url(env: &EnvFile) -> Option<Url> {
     Url::parse(env.get("POSTGREST_URL")?.expose_secret()).ok()
 }
 
-/// The first `postgrest` on PATH, else the first `postrust`, and beneath which path it serves.
+/// The first `postgrest` on PATH, else the first `postrust`, and the path beneath which it serves.
 fn find() -> Option<(PathBuf, &'static str)> {
     [("postgrest", ""), ("postrust", "/api")]
         .into_iter()
@@ -148,7 +149,7 @@ fn find() -> Option<(PathBuf, &'static str)> {
         })
 }
 
-/// What is needed to run it.
+/// The parts that run it.
 struct Settings {
     account: Account,
     program: PathBuf,
@@ -203,7 +204,7 @@ impl Settings {
         let database = self.database.expose_secret();
         command
             .stdin(Stdio::null())
-            // PostgREST's name for it, and postrust's.
+            // The first is the name in PostgREST, the second in postrust.
             .env("PGRST_DB_URI", database)
             .env("DATABASE_URL", database)
             .env("PGRST_DB_SCHEMAS", "public")
@@ -220,7 +221,7 @@ impl Settings {
     }
 }
 
-/// Waits for the end of a child, be it by itself or because it is told to.
+/// Waits until a child ends, by itself or because it is told to.
 fn ends_by_itself(child: &mut Child, stop: &Receiver<()>) -> bool {
     while stop.recv_timeout(LOOK_EVERY) == Err(RecvTimeoutError::Timeout) {
         if !matches!(child.try_wait(), Ok(None)) {

@@ -1,5 +1,5 @@
-//! Connections: how many there may be, how long each may be kept without a word from us, and what is answered to what is
-//! no HTTP.
+//! Connections: their maximum number, the time after which an idle one ends, and the answers to requests that are not
+//! HTTP.
 
 use std::{
     io,
@@ -32,7 +32,7 @@ use crate::{
 /// The pause after a failure to accept a connection, such as a lack of file descriptors.
 const RESPITE: Duration = Duration::from_millis(100);
 
-/// Accepts as many connections as there may be; they end by themselves.
+/// Accepts connections up to the maximum. They end by themselves.
 pub struct Attended {
     acceptor: TcpAcceptor,
     patience: Duration,
@@ -41,9 +41,9 @@ pub struct Attended {
 }
 
 impl Attended {
-    /// At most so many connections at once, of which one client has a fifth, and a trusted proxy as many as it needs. On
-    /// each, the first byte of a request must come within `patience` of what was sent last, and something must be sent
-    /// within `patience` of that byte.
+    /// The maximum number of connections at once. One client may have a fifth of them, and a trusted proxy as many as
+    /// it needs. On each connection the first byte of a request must come within `patience` of the last byte that was
+    /// sent, and a byte must be sent within `patience` of that one.
     pub fn new(
         acceptor: TcpAcceptor,
         patience: Duration,
@@ -58,7 +58,7 @@ impl Attended {
         }
     }
 
-    /// A share of the connections; nothing for a client that has its share already. It is told so, if it listens.
+    /// A share of the connections, or nothing for a client that has its share already. That client gets a 503.
     fn admit(&self, stream: &TcpStream, remote: &RemoteAddr) -> Option<Held> {
         let caller = match remote {
             RemoteAddr(Addr::SocketAddr(address)) => {
@@ -71,7 +71,7 @@ impl Attended {
         match self.shares.hold(caller, 1) {
             Ok(held) => held,
             Err(problem) => {
-                // What does not fit into the empty buffer at once is not waited for.
+                // The answer fits into the empty buffer. If it does not, the rest is dropped.
                 let _ = stream.try_write(&refusal(&problem));
                 None
             }
@@ -98,7 +98,7 @@ fn refusal(problem: &Problem) -> Bytes {
     .into()
 }
 
-/// Which refusal of the HTTP library this is; none where it is an answer of ours, which names its request.
+/// The refusal of the HTTP library, or none if the answer is the service's own, which names its request.
 fn library_refusal(bytes: &[u8]) -> Option<Problem> {
     let text = str::from_utf8(bytes).ok()?;
     let status = text
@@ -109,7 +109,7 @@ fn library_refusal(bytes: &[u8]) -> Option<Problem> {
         return None;
     }
     let (code, detail) = match status {
-        StatusCode::BAD_REQUEST => ("bad_request", "This is no HTTP request."),
+        StatusCode::BAD_REQUEST => ("bad_request", "This is not an HTTP request."),
         StatusCode::URI_TOO_LONG => ("target_too_long", "The path and its query are too long."),
         StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {
             ("headers_too_large", "The headers are too many or too long.")
@@ -119,11 +119,11 @@ fn library_refusal(bytes: &[u8]) -> Option<Problem> {
     Some(Problem::new(status, code, detail))
 }
 
-/// Looks for a line of a request's head that ends without a carriage return: two servers may read two different heads from
+/// Finds a line of a request's head that ends without a carriage return. Two servers may read two different heads from
 /// it (RFC 9112, section 2.2).
 #[derive(Default)]
 struct HeadScan {
-    /// How the head begins, until it is known whether it is one; then what was read last.
+    /// The beginning of the head, until it is known to be one. After that, the bytes that were read last.
     begun: Vec<u8>,
     is_over: bool,
     last: [u8; 3],
@@ -138,7 +138,7 @@ impl HeadScan {
             }
             if self.begun.last() != Some(&b' ') {
                 self.begun.push(byte);
-                // What begins otherwise is the rest of a body, HTTP/2, or nothing that is read further.
+                // Other beginnings are the rest of a body, or HTTP/2, or not read further.
                 let is_method = byte.is_ascii_uppercase() && self.begun.len() <= 8;
                 self.is_over = !(is_method || byte == b' ' && self.begun.len() > 1);
                 self.is_over |= self.begun == *b"PRI ";
@@ -195,7 +195,7 @@ pub struct Connection {
     /// Whether something has come since something was sent.
     asked: bool,
     scan: HeadScan,
-    /// What is sent in the place of the HTTP library's refusal: how much of it is left, and how much that stands for.
+    /// The bytes that replace the HTTP library's refusal: how many of them are left, and how many they replace.
     refusal: Option<(Bytes, usize)>,
     _held: Held,
 }
@@ -267,9 +267,9 @@ impl AsyncRead for Connection {
         if self.scan.finds_bare_line(&buffer.filled()[before..]) {
             let detail = "Each line of a request's head must end with CR LF.";
             let problem = Problem::new(StatusCode::BAD_REQUEST, "bad_request", detail);
-            // Nobody is waiting for anything else on this connection: there is room for it.
+            // Nothing else waits to be sent on this connection, so there is room for it.
             let _ = self.stream.try_write(&refusal(&problem));
-            // The end: what has come is not read.
+            // The connection ends here, and the bytes that have come are not read.
             buffer.set_filled(before);
         }
         read

@@ -65,7 +65,8 @@ pub async fn delegate(mut request: Request) -> Result<Response> {
     if claims.is_none() {
         request.headers_mut().remove(header::AUTHORIZATION);
     }
-    // Each answer shows whether PostgREST has admitted the caller. If it has not, the service looks up the sign-in itself.
+    // Each answer shows whether PostgREST has admitted the caller. If it has not, the service looks up the sign-in
+    // itself.
     let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
     let is_judged_there = is_read && delegate.judges_readers();
     if !is_judged_there {

@@ -44,7 +44,7 @@ pub async fn limit<E: Endpoint>(endpoint: Arc<E>, mut request: Request) -> Resul
     Ok(endpoint.call(request).await?.into_response())
 }
 
-/// Refuses a request of which two servers on its way might make two different ones (RFC 9112, sections 3.2 and 6.1).
+/// Refuses a request that two servers on its way might read in different ways (RFC 9112, sections 3.2 and 6.1).
 pub async fn refuse_ambiguous<E: Endpoint>(endpoint: Arc<E>, request: Request) -> Result<Response> {
     let refuse = |detail| Problem::new(StatusCode::BAD_REQUEST, "bad_request", detail);
     let headers = request.headers();
@@ -56,13 +56,13 @@ pub async fn refuse_ambiguous<E: Endpoint>(endpoint: Arc<E>, request: Request) -
         host.is_some_and(|host| !host.as_str().contains('@') && !host.host().is_empty())
     };
     if hosts.next().is_some() || !host.is_none_or(is_host) {
-        return Err(refuse("Send one header `Host`, with a host and perhaps a port.").into());
+        return Err(refuse("Send one header `Host`, with a host and, if needed, a port.").into());
     }
     // HTTP/2 names the host in the target.
     if host.is_none() && request.version() == Version::HTTP_11 {
         return Err(refuse("Send the header `Host`, as HTTP/1.1 requires.").into());
     }
-    // Beside it the HTTP library drops a `Content-Length`, as RFC 9112 has it.
+    // The HTTP library drops a `Content-Length` beside it, as RFC 9112 demands.
     let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
     if let Some(coding) = codings.next()
         && (codings.next().is_some() || !coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
@@ -179,8 +179,8 @@ pub async fn add_security_headers<E: Endpoint>(
         header::VARY,
         HeaderValue::from_static("Origin, Accept-Encoding"),
     );
-    // Clients may keep an answer with a tag and ask for it again. Any other answer is for one user, unless PostgREST says
-    // otherwise.
+    // Clients may keep an answer with a tag and ask for it again. Any other answer is for one user, unless PostgREST
+    // says otherwise.
     let kept = if headers.contains_key(header::ETAG) {
         "no-cache"
     } else {

@@ -43,8 +43,8 @@ pub fn redirect_to_docs() -> Response {
     Redirect::temporary("/docs").into_response()
 }
 
-/// A page that is the same for everybody. It is packed once, when it is first asked for, and shared. Many requests for it
-/// cost no more than sending it.
+/// A page that is the same for everybody. It is packed once, when it is first asked for, and shared. Many requests for
+/// it cost no more than sending it.
 pub fn page(text: String, content_type: &'static str) -> impl Endpoint {
     let (plain, packed) = (Bytes::from(text), OnceLock::new());
     make_sync(move |request| {
@@ -65,8 +65,8 @@ fn gzip(text: &[u8]) -> std::io::Result<Bytes> {
     Ok(packed.finish()?.into())
 }
 
-/// Whether the client takes gzip, as browsers and tools say it. A client that gives it a weight (RFC 9110, section 12.5.3)
-/// gets the unpacked page.
+/// Whether the client takes gzip, as browsers and tools say it. A client that gives it a weight (RFC 9110, section
+/// 12.5.3) gets the unpacked page.
 fn accepts_gzip(headers: &HeaderMap) -> bool {
     let accepted = headers.get_all(header::ACCEPT_ENCODING).iter();
     accepted

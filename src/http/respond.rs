@@ -1,4 +1,5 @@
-//! The outermost layer: a request gets its id, every error becomes a problem, and each answer is logged and counted once.
+//! The outermost layer: a request gets its id, every error becomes a problem, and each answer is logged and counted
+//! once.
 
 use std::{
     fmt::Write as _,

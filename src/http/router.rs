@@ -1,7 +1,7 @@
 //! Which request goes where, and through which layers. Read this first.
 //!
-//! The operations declare their paths themselves (`#[oai(path = …)]`), and the document is made from that. This table is
-//! made from the document by `just refresh`:
+//! The operations declare their paths themselves (`#[oai(path = …)]`), and the document is made from that. This table
+//! is made from the document by `just refresh`:
 //!
 //! <!-- operations -->
 //! | method | path | operation | in |
@@ -97,7 +97,7 @@ pub fn route(state: State) -> anyhow::Result<BoxEndpoint<'static>> {
 /// The operations of the API, in the layers that concern only them. The first layer is the innermost.
 fn operations() -> impl Endpoint {
     api::service()
-        // An operation reads its body itself, once it has seen who sends it.
+        // An operation reads its body itself, after it has checked the caller.
         .around(limit_time)
         // Needs the caller, whom `limit` finds.
         .around(limit_answers)

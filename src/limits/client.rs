@@ -6,8 +6,8 @@ use poem::{Request, web::RemoteAddr};
 
 use crate::config::TrustedProxies;
 
-/// The client's address. It is the peer's, or behind trusted proxies the right-most address of `X-Forwarded-For` that is
-/// not a trusted proxy's: addresses further left are the client's own claim. `Forwarded` and the like are not read,
+/// The client's address. It is the peer's, or behind trusted proxies the right-most address of `X-Forwarded-For` that
+/// is not a trusted proxy's: addresses further left are the client's own claim. `Forwarded` and the like are not read,
 /// because a proxy may pass on the client's own.
 pub fn address(proxies: &TrustedProxies, request: &Request) -> IpAddr {
     let mut client = match request.remote_addr() {

@@ -14,8 +14,8 @@ use crate::{
 /// Wrong passwords, counted in PostgreSQL by account and network, so that all replicas know of them.
 ///
 /// From one network the first five are answered at once. Each further one doubles the wait, from half a minute up to a
-/// quarter of an hour. During the wait no password is tried, not even the right one, because otherwise guessing would go
-/// on. The right password resets the count.
+/// quarter of an hour. During the wait no password is tried, not even the right one, because otherwise guessing would
+/// go on. The right password resets the count.
 ///
 /// Nobody can lock a user out from elsewhere, because waits depend on the account's name and the network together. Only
 /// one rule depends on the account alone. If ten networks fail at an account within an hour, an attacker with many

@@ -44,7 +44,7 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// The limits that the settings give.
+    /// The limits of the settings.
     pub fn new(config: &Config, auth: &Auth) -> anyhow::Result<Self> {
         let rates = &config.rate_limits;
         Ok(Limits {

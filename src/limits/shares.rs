@@ -1,4 +1,4 @@
-//! What all clients share: the memory of answers that have not been read, that of bodies, and connections.
+//! Resources that all clients share: the memory of unread answers, the memory of bodies, and connections.
 
 use std::{
     hash::{BuildHasher, RandomState},
@@ -17,11 +17,11 @@ use hyper::body::{Body as HttpBody, Bytes, Frame, SizeHint};
 use super::{client::network, rate::count_refusal};
 use crate::{auth::token::Claims, problem::Problem};
 
-/// An answer is moved in pieces of so many bytes. The server has a piece or two beside it; over HTTP/1, 400 KiB a
+/// The size of a piece of an answer in bytes. The server holds a piece or two beside it; over HTTP/1, 400 KiB for each
 /// connection.
 pub const PIECE: usize = 16 * 1024;
 
-/// An answer that is handed over piece by piece, as it is read.
+/// An answer that is handed over piece by piece, as the client reads it.
 pub struct Unread {
     bytes: Bytes,
     _held: Held,
@@ -54,18 +54,18 @@ impl HttpBody for Unread {
     }
 }
 
-/// How many counters there are for clients. Two that share one share what it allows; nobody can aim at another's.
+/// The number of counters for clients. Two clients with the same counter share its part. Nobody can choose a counter.
 const CALLERS: usize = 16 * 1024;
 
-/// Something of which there is only so much. Each client may hold a quarter of what is still free: of 256 MiB one has
-/// 51 MiB, a hundred who are greedy have 2.5 MiB each, and then there is as much for the next one.
+/// A limited resource. Each client may hold a quarter of the part that is still free. Of 256 MiB a single client has
+/// 51 MiB, a hundred greedy clients have 2.5 MiB each, and as much is left for the next one.
 pub struct Shares {
     name: &'static str,
-    /// How much there is.
+    /// The whole amount.
     most: usize,
-    /// No more than this is not counted.
+    /// Amounts up to this one are not counted.
     free: usize,
-    /// What a client is told for whom nothing is left.
+    /// The refusal for a client that has used its part.
     refusal: &'static str,
     hasher: RandomState,
     callers: Box<[AtomicUsize]>,
@@ -73,22 +73,21 @@ pub struct Shares {
 }
 
 impl Shares {
-    /// The bytes of answers that are being sent. A client reads as slowly as it likes; no token is longer than a piece.
+    /// The bytes of answers that are being sent. A client may read slowly. No token is longer than a piece.
     pub fn of_answers() -> Arc<Self> {
-        let refusal = "Too many answers wait to be read: read them, or try again in a moment.";
+        let refusal = "You have too many unread answers. Read them, or try again in a moment.";
         Self::new("answers", 256 * 1024 * 1024, PIECE, refusal)
     }
 
-    /// The bytes of bodies that are being read. A client sends as slowly as it likes.
+    /// The bytes of bodies that are being read. A client may send slowly.
     pub fn of_bodies() -> Arc<Self> {
-        let refusal =
-            "Too many bodies are under way: send them to their end, or try again in a moment.";
+        let refusal = "You have too many unfinished bodies. Send them to their end, or try again in a moment.";
         Self::new("bodies", 64 * 1024 * 1024, PIECE, refusal)
     }
 
-    /// Connections.
+    /// The connections.
     pub fn of_connections(most: usize) -> Arc<Self> {
-        let refusal = "Too many connections are open: close some, or try again in a moment.";
+        let refusal = "You have too many open connections. Close some, or try again in a moment.";
         Self::new("connections", most, 0, refusal)
     }
 
@@ -104,7 +103,7 @@ impl Shares {
         })
     }
 
-    /// Who a request counts for: its user, or without one its network.
+    /// The client that a request counts for: its user, or its network if there is no user.
     pub fn caller(&self, claims: Option<&Claims>, address: IpAddr) -> usize {
         let hash = match claims {
             Some(claims) => self.hasher.hash_one(claims.sub),
@@ -113,8 +112,8 @@ impl Shares {
         hash as usize % CALLERS
     }
 
-    /// Counts so much until what is returned is dropped, or refuses it; nothing, where it is little. For a client that
-    /// speaks for many, such as a proxy, there is no caller: only the sum is bounded.
+    /// Counts an amount until the returned value is dropped, or refuses it. Small amounts are not counted. A client
+    /// that speaks for many, such as a proxy, has no caller: only the sum is bounded.
     pub fn hold(
         self: &Arc<Self>,
         caller: Option<usize>,
@@ -145,7 +144,7 @@ impl Shares {
     }
 }
 
-/// A share, for as long as it is there.
+/// A counted share, for as long as it is held.
 pub struct Held {
     shares: Arc<Shares>,
     caller: Option<usize>,

@@ -14,17 +14,17 @@ const PLACES: usize = 2048;
 
 /// The states of a limit's clients, in a table that never grows, however many clients come.
 ///
-/// A client that finds its place full takes the slot of the client with the shortest wait. So clients that have used much
-/// are not forgotten because of a million clients that use little. For a client that has long been idle there is nothing
-/// to remember.
+/// A client that finds its place full takes the slot of the client with the shortest wait. So clients that have used
+/// much are not forgotten because of a million clients that use little. For a client that has long been idle there is
+/// nothing to remember.
 pub struct States<K> {
     hasher: RandomState,
     places: Box<[Mutex<[Slot; WAYS]>]>,
     keys: PhantomData<fn(K)>,
 }
 
-/// A client's hash, keyed so that nobody can choose a place, and the time at which its whole rate is available again, in
-/// nanoseconds since the start. It is 0 for an empty slot.
+/// A client's hash, keyed so that nobody can choose a place, and the time at which its whole rate is available again,
+/// in nanoseconds since the start. It is 0 for an empty slot.
 #[derive(Clone, Copy, Default)]
 struct Slot {
     client: u64,

@@ -24,8 +24,8 @@ use serde_json::Value;
 use super::Contract;
 use crate::{problem::Problem, state::State};
 
-/// Larger bodies are refused: the largest that is valid has 200 packages of 214 characters, each of which may be written
-/// as `\u0061`.
+/// Larger bodies are refused. The largest valid body has 200 packages of 214 characters, each of which may be
+/// written as `\u0061`.
 const BODY_LIMIT: usize = 256 * 1024;
 
 /// The JSON body of a request: parsed, and free of mistakes.
@@ -33,8 +33,8 @@ const BODY_LIMIT: usize = 256 * 1024;
 /// Every mistake is reported with its field, not only the first.
 pub struct Body<T>(pub T);
 
-/// The JSON answer of an operation. poem-openapi publishes its type, and serde writes it straight into text. (poem-openapi
-/// would build a tree of values first.) Debug builds, and so the tests, compare the two.
+/// The JSON answer of an operation. poem-openapi publishes its type, and serde writes it straight into text.
+/// (poem-openapi would build a tree of values first.) Debug builds, and so the tests, compare the two.
 pub struct Json<T>(pub T);
 
 impl<'a, T: ParseFromJSON + DeserializeOwned> ApiExtractor<'a> for Body<T> {
@@ -63,7 +63,7 @@ impl<'a, T: ParseFromJSON + DeserializeOwned> ApiExtractor<'a> for Body<T> {
         body: &mut RequestBody,
         _options: ExtractParamOptions<Self::ParamType>,
     ) -> Result<Self> {
-        // First what can be decided without the body: a client that expects `100 Continue` then keeps it.
+        // Refusals that need no body come first. A client that expects `100 Continue` then keeps its body.
         let is_json = request.content_type().is_some_and(is_json);
         let is_announced = match request.headers().get(header::CONTENT_LENGTH) {
             Some(length) => length != "0",
@@ -102,7 +102,7 @@ impl<'a, T: ParseFromJSON + DeserializeOwned> ApiExtractor<'a> for Body<T> {
     }
 }
 
-/// Reads a body up to the limit, whether or not its length was announced, while there is memory for it.
+/// Reads a body up to the limit, with or without an announced length, while there is memory for it.
 async fn read(request: &Request, body: poem::Body) -> Result<Bytes> {
     let announced = request.headers().get(header::CONTENT_LENGTH);
     let announced = announced.and_then(|length| length.to_str().ok()?.parse().ok());

@@ -1,5 +1,5 @@
-//! Every code that a problem can have: its status and its meaning. The operations that answer with a code name it beside
-//! themselves, in `api`. The document's 4xx and 5xx responses and docs/errors.md are made from both.
+//! Every code that a problem can have: its status and its meaning. The operations that answer with a code name it
+//! beside themselves, in `api`. The document's 4xx and 5xx responses and docs/errors.md are made from both.
 
 /// A problem's code.
 pub struct Code {

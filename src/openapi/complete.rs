@@ -1,5 +1,5 @@
-//! Completes the OpenAPI document with facts that poem-openapi cannot express: the refusals of each operation, examples,
-//! members that are always present, and operations that are public.
+//! Completes the OpenAPI document with facts that poem-openapi cannot express: the refusals of each operation,
+//! examples, members that are always present, and operations that are public.
 
 use std::collections::BTreeMap;
 
@@ -106,8 +106,8 @@ fn tidy(value: &mut Value) {
 /// Text that is not only white space, and has no U+0000.
 pub const VISIBLE: &str = r"^[^\u0000]*[^\s\u0000][^\u0000]*$";
 
-/// Says what holds for all text, and is enforced for all of it at once (`find_nul`, `List::key`): so that each field's own
-/// rules are told by themselves.
+/// Adds the rules for all text, which are enforced in one place (`find_nul`, `List::key`). So the messages of a field
+/// tell only its own rules.
 pub fn say_what_text_is(document: &mut Value, bodies: &[String]) {
     for name in bodies {
         let properties = document["components"]["schemas"][name]["properties"].as_object_mut();
@@ -123,7 +123,7 @@ pub fn say_what_text_is(document: &mut Value, bodies: &[String]) {
             match text["pattern"].as_str() {
                 None => text["pattern"] = json!(r"^[^\u0000]*$"),
                 Some(r"\S") => text["pattern"] = json!(VISIBLE),
-                // Those that are spelled out do not allow it.
+                // Patterns that list their characters do not allow it.
                 Some(_) => {}
             }
         }

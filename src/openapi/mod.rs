@@ -104,8 +104,8 @@ impl Contract {
         Some((template, methods))
     }
 
-    /// Refuses a parameter of the path or the query that is not text. The router does not say which parameter it is, the
-    /// query would be read in another form than it was sent, and PostgreSQL's text cannot hold U+0000.
+    /// Refuses a parameter of the path or the query that is not text. The router does not say which parameter it is,
+    /// the query would be read in another form than it was sent, and PostgreSQL's text cannot hold U+0000.
     pub fn check_text(&self, path: &str, query: &str) -> Result<(), Problem> {
         if !path.contains('%') && !query.contains('%') {
             return Ok(());
@@ -144,7 +144,7 @@ impl Contract {
         }
     }
 
-    /// Refuses a parameter in the query that the operation does not have: it is a slip, such as `?limits=5`.
+    /// Refuses a parameter in the query that the operation does not have. It is a mistake, such as `?limits=5`.
     pub fn check_names(&self, path: &str, method: &Method, query: &str) -> Result<(), Problem> {
         let method = match *method {
             Method::HEAD => "get".to_owned(),
@@ -172,7 +172,7 @@ impl Contract {
                 message: match known.as_slice() {
                     [] => "is not a parameter of this request, which has none".to_owned(),
                     known => format!(
-                        "is not a parameter of this request: there are {}",
+                        "is not a parameter of this request; its parameters are {}",
                         known.join(", ")
                     ),
                 },

@@ -373,8 +373,8 @@ impl Page {
         self.broken.borrow_mut().insert(line, field);
     }
 
-    /// The parser recovers from all mistakes but one: a key without a value. Such a line is turned into a comment. A file
-    /// with many such lines is not the file of a challenge.
+    /// The parser recovers from all mistakes but one: a key without a value. Such a line is turned into a comment. A
+    /// file with many such lines is not the file of a challenge.
     fn without_orphans(&self, text: &str) -> String {
         let mut text = text.to_owned();
         for _ in 0..100 {

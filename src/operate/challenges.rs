@@ -84,8 +84,8 @@ impl Display for Loaded {
     }
 }
 
-/// Stores this challenge in one transaction, as the owner that the URL names. Calls `progress` with the number of inputs
-/// that were sent and the number of all inputs.
+/// Stores this challenge in one transaction, as the owner that the URL names. Calls `progress` with the number of
+/// inputs that were sent and the number of all inputs.
 pub async fn load(
     owner_url: &SecretString,
     challenge: &Challenge,

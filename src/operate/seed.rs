@@ -7,7 +7,8 @@ use crate::db::connect::once;
 
 const SEASON: &str = include_str!("../../supabase/seed.sql");
 
-/// Adds the missing rows of the season, as the owner that the URL names. Returns the numbers of users and runs it added.
+/// Adds the missing rows of the season, as the owner that the URL names. Returns the numbers of users and runs it
+/// added.
 pub async fn seed(owner_url: &SecretString) -> anyhow::Result<(i64, i64)> {
     once(owner_url, async |client| {
         let row = client.query_one(SEASON, &[]).await?;
