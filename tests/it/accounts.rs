@@ -4,25 +4,13 @@ use reqwest::{Method, header};
 use serde_json::{Value, json};
 
 use crate::support::{
-    actor::{Actor, Answer, PASSWORD, text},
+    actor::{Answer, PASSWORD, text},
     app::TestApp,
     race::race,
 };
 
 fn credentials(username: &str, password: &str) -> Value {
     json!({ "username": username, "password": password })
-}
-
-async fn register(visitor: &Actor, username: &str, password: &str) -> Answer {
-    visitor
-        .post("/auth/register", credentials(username, password))
-        .await
-}
-
-async fn log_in(visitor: &Actor, username: &str, password: &str) -> Answer {
-    visitor
-        .post("/auth/login", credentials(username, password))
-        .await
 }
 
 async fn execute(app: &TestApp, sql: &str) {
@@ -32,7 +20,9 @@ async fn execute(app: &TestApp, sql: &str) {
 #[tokio::test]
 async fn whoever_registers_is_signed_in_as_a_runner() {
     let app = TestApp::start().await;
-    let tokens = register(&app.visitor(), "Ada_L-1815", PASSWORD)
+    let tokens = app
+        .visitor()
+        .register_with("Ada_L-1815", PASSWORD)
         .await
         .ok(201);
     assert_eq!(tokens["user"]["username"], "Ada_L-1815");
@@ -61,7 +51,7 @@ async fn a_name_logs_in_whatever_its_case_and_shows_as_it_was_registered() {
     let app = TestApp::start().await;
     let registered = app.runner("Grace-Hopper").await;
     for name in ["Grace-Hopper", "grace-hopper", "GRACE-HOPPER"] {
-        let tokens = log_in(&app.visitor(), name, PASSWORD).await.ok(200);
+        let tokens = app.visitor().log_in(name, PASSWORD).await.ok(200);
         assert_eq!(tokens["user"]["id"], registered.id);
         assert_eq!(tokens["user"]["username"], "Grace-Hopper");
     }
@@ -121,11 +111,13 @@ async fn a_name_is_taken_in_every_case() {
     let app = TestApp::start().await;
     app.runner("Linus").await;
     for name in ["Linus", "linus", "LINUS"] {
-        register(&app.visitor(), name, "another good passphrase")
+        app.visitor()
+            .register_with(name, "another good passphrase")
             .await
             .problem(409, "username_taken");
     }
-    log_in(&app.visitor(), "linus", "another good passphrase")
+    app.visitor()
+        .log_in("linus", "another good passphrase")
         .await
         .problem(401, "wrong_credentials");
 }
@@ -142,7 +134,7 @@ async fn of_twenty_parallel_registrations_of_one_name_one_wins() {
         } else {
             "MARGARET"
         };
-        async move { register(&visitor, name, PASSWORD).await }
+        async move { visitor.register_with(name, PASSWORD).await }
     }));
     gate.until_waiting(20).await;
     gate.release().await;
@@ -198,14 +190,14 @@ async fn a_name_that_is_not_plain_is_refused() {
         "../ada",
         "ada'--",
     ] {
-        let faults = register(&visitor, name, PASSWORD).await.faults();
+        let faults = visitor.register_with(name, PASSWORD).await.faults();
         assert!(
             faults.iter().all(|(field, _)| field == "username"),
             "{name:?}: {faults:?}"
         );
     }
     for name in ["a-b", "___", "123", &"a".repeat(32)] {
-        register(&visitor, name, PASSWORD).await.ok(201);
+        visitor.register_with(name, PASSWORD).await.ok(201);
     }
 }
 
@@ -222,19 +214,23 @@ async fn a_password_has_eight_to_128_characters_of_any_kind() {
     let (longest, _) = emoji.split_at(128 * 4);
 
     assert_eq!(
-        code(register(&visitor, "seven", "kT9#vQz").await),
+        code(visitor.register_with("seven", "kT9#vQz").await),
         fault("too_short")
     );
     assert_eq!(
-        code(register(&visitor, "empty", "").await),
+        code(visitor.register_with("empty", "").await),
         fault("too_short")
     );
     assert_eq!(
-        code(register(&visitor, "longest", &"kT9#vQz!".repeat(17)[..129]).await),
+        code(
+            visitor
+                .register_with("longest", &"kT9#vQz!".repeat(17)[..129])
+                .await
+        ),
         fault("too_long")
     );
     assert_eq!(
-        code(register(&visitor, "emoji129", &emoji).await),
+        code(visitor.register_with("emoji129", &emoji).await),
         fault("too_long")
     );
 
@@ -245,15 +241,15 @@ async fn a_password_has_eight_to_128_characters_of_any_kind() {
         ("ascii128", &"kT9#vQz!".repeat(16)),
         ("quotes", "\"';--\\\t\u{1}é"),
     ] {
-        register(&visitor, name, password).await.ok(201);
-        log_in(&visitor, name, password).await.ok(200);
-        log_in(
-            &visitor,
-            name,
-            &format!("{}_", &password[..password.len() - last_length(password)]),
-        )
-        .await
-        .problem(401, "wrong_credentials");
+        visitor.register_with(name, password).await.ok(201);
+        visitor.log_in(name, password).await.ok(200);
+        visitor
+            .log_in(
+                name,
+                &format!("{}_", &password[..password.len() - last_length(password)]),
+            )
+            .await
+            .problem(401, "wrong_credentials");
     }
 }
 
@@ -277,7 +273,9 @@ async fn a_common_password_is_refused_with_a_way_out() {
         "letmein1",
         "drowssap",
     ] {
-        let problem = register(&app.visitor(), "ada", password)
+        let problem = app
+            .visitor()
+            .register_with("ada", password)
             .await
             .problem(400, "invalid_request");
         let error = &problem["errors"][0];
@@ -305,7 +303,7 @@ async fn a_password_that_is_the_user_name_is_refused() {
         ("Xk29Vqpz7W", "W7zpqV92kX"),
         ("ada", "speedcoding"),
     ] {
-        let faults = register(&app.visitor(), name, password).await.faults();
+        let faults = app.visitor().register_with(name, password).await.faults();
         assert_eq!(
             faults,
             [("password".to_owned(), "common_password".to_owned())],
@@ -322,11 +320,12 @@ async fn a_password_is_the_same_composed_or_decomposed() {
         "pa\u{302}te\u{301} de campan\u{303}a",
     );
     for (name, registered) in [("composed", composed), ("decomposed", decomposed)] {
-        register(&app.visitor(), name, registered).await.ok(201);
+        app.visitor().register_with(name, registered).await.ok(201);
         for typed in [composed, decomposed] {
-            log_in(&app.visitor(), name, typed).await.ok(200);
+            app.visitor().log_in(name, typed).await.ok(200);
         }
-        log_in(&app.visitor(), name, "pate de campana")
+        app.visitor()
+            .log_in(name, "pate de campana")
             .await
             .problem(401, "wrong_credentials");
     }
@@ -370,20 +369,20 @@ async fn a_banned_user_cannot_log_in_and_a_live_token_ends_at_once() {
     ada.get("/auth/me").await.problem(403, "account_banned");
     ada.verify(&session, 1).await.problem(403, "account_banned");
     ada.end(&session).await.problem(403, "account_banned");
-    ada.get(&format!("/sessions/{session}"))
-        .await
-        .problem(403, "account_banned");
-    log_in(&app.visitor(), "ada", PASSWORD)
+    ada.session(&session).await.problem(403, "account_banned");
+    app.visitor()
+        .log_in("ada", PASSWORD)
         .await
         .problem(403, "account_banned");
     // Only who knows the password learns of the ban.
-    log_in(&app.visitor(), "ada", "not the right passphrase")
+    app.visitor()
+        .log_in("ada", "not the right passphrase")
         .await
         .problem(401, "wrong_credentials");
 
     execute(&app, "update public.users set banned_at = null").await;
     ada.verify(&session, 1).await.ok(200);
-    log_in(&app.visitor(), "ada", PASSWORD).await.ok(200);
+    app.visitor().log_in("ada", PASSWORD).await.ok(200);
 }
 
 #[tokio::test]
@@ -397,10 +396,10 @@ async fn a_revoked_sign_in_ends_at_once_and_alone() {
     .await;
     let laptop = app
         .visitor()
-        .with_tokens(&log_in(&app.visitor(), "ada", PASSWORD).await.ok(200));
+        .with_tokens(&app.visitor().log_in("ada", PASSWORD).await.ok(200));
     phone.get("/auth/me").await.problem(401, "sign_in_ended");
     phone
-        .post("/sessions/start", json!({ "techStack": "Rust" }))
+        .start_with(json!({ "techStack": "Rust" }))
         .await
         .problem(401, "sign_in_ended");
     laptop.get("/auth/me").await.ok(200);
@@ -438,7 +437,8 @@ async fn a_deleted_users_token_says_nothing() {
     let ada = app.runner("ada").await;
     execute(&app, "delete from public.users").await;
     ada.get("/auth/me").await.problem(401, "sign_in_ended");
-    log_in(&app.visitor(), "ada", PASSWORD)
+    app.visitor()
+        .log_in("ada", PASSWORD)
         .await
         .problem(401, "wrong_credentials");
     app.runner("ada").await;

@@ -12,6 +12,7 @@ mod documents;
 #[cfg(feature = "download")]
 mod download;
 mod failed_logins;
+mod floors;
 mod generated;
 mod keys;
 mod limits;

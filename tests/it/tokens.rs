@@ -309,7 +309,7 @@ async fn the_role_in_a_token_gives_nothing() {
         .with_token(forge(&with(&claims, "user_role", json!("admin"))));
     assert_eq!(posing.get("/auth/me").await.ok(200)["role"], "runner");
     posing
-        .get(&format!("/sessions/{bobs}"))
+        .session(&bobs)
         .await
         .problem(404, "session_not_found");
 }

@@ -12,7 +12,7 @@ use crate::support::{
     race::race,
 };
 
-use super::{answer, input, loaded, puzzle, variants};
+use super::{loaded, puzzle, variants};
 
 /// Puts a challenge together, row by row, and edits it before, during and after a run.
 async fn administer(app: &TestApp, dashboard: &Client, role: &str) {
@@ -165,7 +165,7 @@ async fn administer(app: &TestApp, dashboard: &Client, role: &str) {
         &set_part(3, "title = 'Last part', description = 'More.'"),
     )
     .await;
-    let seen = runner.get(&format!("/sessions/{session}")).await.ok(200);
+    let seen = runner.session(&session).await.ok(200);
     assert_eq!(seen["status"], "running");
     for number in 1..=3 {
         runner.verify(&session, number).await.ok(200);
@@ -302,7 +302,7 @@ async fn an_input_that_was_given_stays_and_an_active_challenge_has_one_to_give()
 
     let runner = app.runner("alice").await;
     let session = runner.start("puzzle").await;
-    assert_eq!(input(&runner, &session).await, "riddle");
+    assert_eq!(runner.input(&session, 2).await.ok(200)["input"], "riddle");
     for edit in [
         set("input = 'another'"),
         set("answer = 'another'"),
@@ -322,7 +322,10 @@ async fn an_input_that_was_given_stays_and_an_active_challenge_has_one_to_give()
         &format!("{} where input = 'riddle'", set("retired = true")),
     )
     .await;
-    assert_eq!(answer(&runner, &session, "solution").await["passed"], true);
+    assert_eq!(
+        runner.solve(&session, 2, "solution").await.ok(200)["passed"],
+        true
+    );
     let audited = first_column(
         &owner,
         "select concat_ws(' ', action, details) from private.audit_log where action like 'challenge_input.%'

@@ -178,17 +178,15 @@ async fn starts_and_edits_are_limited_by_user() {
     let (ada, bob) = (app.runner("ada").await, app.runner("bob").await);
     let session = ada.start("freestyle").await;
     let ended = ada.end(&session).await.ok(200);
-    let submission = format!("/submissions/{}", text(&ended, "/submission/id"));
+    let submission = text(&ended, "/submission/id");
     let edit = async |revision: i32| {
         let body = json!({ "revision": revision, "packages": ["axum"] });
-        answer(ada.request(Method::PATCH, &submission).json(&body)).await
+        ada.edit(&submission, body).await
     };
     edit(1).await.ok(200);
     edit(2).await.problem(429, "rate_limited");
     let start = json!({ "techStack": "Rust" });
-    ada.post("/sessions/start", start)
-        .await
-        .problem(429, "rate_limited");
+    ada.start_with(start).await.problem(429, "rate_limited");
     // What is under way goes on.
     ada.end(&session).await.ok(200);
     bob.start("freestyle").await;

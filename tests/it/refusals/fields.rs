@@ -1,14 +1,13 @@
 //! Fields and parameters that are wrong, each refused by its name.
 
-use reqwest::Method;
 use serde_json::json;
 
 use crate::support::{
-    actor::{Answer, PASSWORD, answer, text},
+    actor::{Answer, PASSWORD, text},
     app::TestApp,
 };
 
-use super::{NOBODYS, end_with, fault, post_raw};
+use super::{NOBODYS, fault, post_raw};
 
 #[tokio::test]
 async fn a_milestone_number_is_a_whole_number_from_one() {
@@ -54,7 +53,7 @@ async fn a_milestone_number_is_a_whole_number_from_one() {
         .verify(&session, 8)
         .await
         .problem(400, "unknown_milestone");
-    let read = runner.get(&format!("/sessions/{session}")).await.ok(200);
+    let read = runner.session(&session).await.ok(200);
     assert_eq!(
         read["milestones"],
         json!([]),
@@ -193,14 +192,16 @@ async fn at_most_200_packages_of_1_to_214_characters_are_taken() {
         (json!(["n\u{0}l"]), fault("packages[0]", "nul_character")),
     ] {
         assert_eq!(
-            end_with(&runner, &session, packages, json!(null))
+            runner
+                .end_with(&session, packages, json!(null))
                 .await
                 .faults(),
             [expected]
         );
     }
     let longest = json!(vec!["🦀".repeat(214); 200]);
-    let ended = end_with(&runner, &session, longest.clone(), json!(null))
+    let ended = runner
+        .end_with(&session, longest.clone(), json!(null))
         .await
         .ok(200);
     assert_eq!(
@@ -225,16 +226,18 @@ async fn what_others_read_has_no_characters_that_a_terminal_obeys() {
         "\n",
     ] {
         let text = format!("po{hidden}em");
-        let refused = end_with(&runner, &session, json!(["ok", text]), json!(null)).await;
+        let refused = runner
+            .end_with(&session, json!(["ok", text]), json!(null))
+            .await;
         assert_eq!(refused.faults(), [fault("packages", "invalid")], "{text:?}");
         let start = json!({ "techStack": text });
         assert_eq!(
-            moderator.post("/sessions/start", start).await.faults(),
+            moderator.start_with(start).await.faults(),
             [fault("techStack", "invalid")],
             "{text:?}"
         );
         let url = json!(format!("https://youtu.be/{text}"));
-        let refused = end_with(&runner, &session, json!([]), url).await;
+        let refused = runner.end_with(&session, json!([]), url).await;
         assert_eq!(
             refused.faults(),
             [fault("videoUrl", "video_url")],
@@ -242,14 +245,15 @@ async fn what_others_read_has_no_characters_that_a_terminal_obeys() {
         );
     }
     let video = json!("https://youtu.be/abc");
-    let ended = end_with(&runner, &session, json!(["ünïcode", "🦀"]), video)
+    let ended = runner
+        .end_with(&session, json!(["ünïcode", "🦀"]), video)
         .await
         .ok(200);
-    let submission = format!("/submissions/{}", text(&ended, "/submission/id"));
+    let submission = text(&ended, "/submission/id");
     let packages = json!({ "revision": 1, "packages": ["\u{202d}poem"] });
-    let edit = runner.request(Method::PATCH, &submission).json(&packages);
-    assert_eq!(answer(edit).await.faults(), [fault("packages", "invalid")]);
-    let review = format!("{submission}/review");
+    let edited = runner.edit(&submission, packages).await;
+    assert_eq!(edited.faults(), [fault("packages", "invalid")]);
+    let review = format!("/submissions/{submission}/review");
     for hidden in ["\u{1b}[2J", "\u{202e}"] {
         for decision in ["REJECTED", "APPROVED"] {
             let body =
@@ -265,7 +269,9 @@ async fn what_others_read_has_no_characters_that_a_terminal_obeys() {
         json!({ "decision": "REJECTED", "revision": 1, "reason": "First:\n\tthe sound.\r\n" });
     moderator.post(&review, body).await.ok(200);
     let body = json!({ "reason": "\u{7f}again" });
-    let reopened = moderator.post(&format!("{submission}/reopen"), body).await;
+    let reopened = moderator
+        .post(&format!("/submissions/{submission}/reopen"), body)
+        .await;
     assert_eq!(reopened.faults(), [fault("reason", "invalid")]);
 }
 
@@ -341,7 +347,7 @@ async fn a_recording_is_a_plain_https_url_on_an_allowed_host() {
         "https://youtube.com/x ",
         "\u{1}https://youtube.com/x",
     ] {
-        let refused = end_with(&runner, &session, json!([]), json!(url)).await;
+        let refused = runner.end_with(&session, json!([]), json!(url)).await;
         assert_eq!(refused.status, 400, "{url:?}");
         let faults = refused.faults();
         assert!(
@@ -353,7 +359,8 @@ async fn a_recording_is_a_plain_https_url_on_an_allowed_host() {
         format!("https://youtube.com/{}", "x".repeat(2028)),
         format!("https://youtube.com/{}", "x".repeat(2029)),
     );
-    let refused = end_with(&runner, &session, json!([]), json!(too_long))
+    let refused = runner
+        .end_with(&session, json!([]), json!(too_long))
         .await
         .faults();
     assert_eq!(refused, [fault("videoUrl", "too_long")]);
@@ -373,7 +380,8 @@ async fn a_recording_is_a_plain_https_url_on_an_allowed_host() {
     ] {
         let runner = app.runner(&format!("r{}", nth())).await;
         let session = runner.start("freestyle").await;
-        let ended = end_with(&runner, &session, json!([]), json!(url))
+        let ended = runner
+            .end_with(&session, json!([]), json!(url))
             .await
             .ok(200);
         assert_eq!(ended["submission"]["videoUrl"], url, "kept as it was sent");
@@ -399,7 +407,7 @@ async fn a_fault_in_a_field_that_may_be_null_says_what_would_be_right() {
     ] {
         let body = json!({ "techStack": "Rust", "challenge": challenge });
         let problem = runner
-            .post("/sessions/start", body)
+            .start_with(body)
             .await
             .problem(400, "invalid_request");
         let expected = json!([{ "field": "challenge", "code": code, "message": message }]);
@@ -508,12 +516,14 @@ async fn a_refused_end_leaves_the_session_running() {
     let app = TestApp::start().await;
     let runner = app.runner("ada").await;
     let session = runner.start("freestyle").await;
-    end_with(&runner, &session, json!([]), json!("http://youtube.com/x"))
+    runner
+        .end_with(&session, json!([]), json!("http://youtube.com/x"))
         .await
         .faults();
-    end_with(&runner, &session, json!([""]), json!(null))
+    runner
+        .end_with(&session, json!([""]), json!(null))
         .await
         .faults();
-    let read = runner.get(&format!("/sessions/{session}")).await.ok(200);
+    let read = runner.session(&session).await.ok(200);
     assert_eq!(read["status"], "running");
 }

@@ -5,7 +5,6 @@ mod fields;
 mod requests;
 
 use reqwest::{Method, header};
-use serde_json::{Value, json};
 
 use crate::support::actor::{Actor, Answer, answer};
 
@@ -22,9 +21,4 @@ async fn post_raw(actor: &Actor, path: &str, body: impl Into<reqwest::Body>) -> 
         .header(header::CONTENT_TYPE, "application/json")
         .body(body);
     answer(request).await
-}
-
-async fn end_with(runner: &Actor, session: &str, packages: Value, video_url: Value) -> Answer {
-    let body = json!({ "sessionId": session, "packages": packages, "videoUrl": video_url });
-    runner.post("/sessions/end", body).await
 }

@@ -1,11 +1,10 @@
 //! Copied tokens, and how a sign-in ends.
 
 use futures_util::{StreamExt, stream};
-use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::support::{
-    actor::{PASSWORD, answer, text},
+    actor::{PASSWORD, text},
     race::race,
     service::{Service, refresh_token, stories},
 };
@@ -226,17 +225,14 @@ async fn an_end_beats_refreshes_under_way(replicas: usize) {
                 }
                 "sign out" => {
                     let path = format!("/auth/sign-ins/{sign_in}");
-                    answer(actor.request(Method::DELETE, &path)).await.ok(204);
+                    actor.delete(&path).await.ok(204);
                 }
                 "password" => {
-                    let body =
-                        json!({ "currentPassword": PASSWORD, "newPassword": "kT9#vQz! Zq8" });
-                    actor.post("/auth/password", body).await.ok(204);
+                    let new = "kT9#vQz! Zq8";
+                    actor.change_password(PASSWORD, new).await.ok(204);
                 }
                 "erase" => {
-                    let erase = actor.request(Method::DELETE, "/auth/me");
-                    let body = json!({ "password": PASSWORD });
-                    answer(erase.json(&body)).await.ok(204);
+                    actor.erase(PASSWORD).await.ok(204);
                 }
                 "ban" => {
                     let ban =
