@@ -20,8 +20,8 @@ use crate::{
     http::bearer::SignedIn,
     limits::failed_logins::Attempt,
     openapi::{
-        Refusals,
         body::{Body, Json},
+        codes::Refusals,
     },
     problem::Problem,
     state::State,

@@ -24,8 +24,8 @@ use crate::{
     db::{Found, query},
     limits::{client::network, failed_logins::Attempt, rate::Limit},
     openapi::{
-        Refusals,
         body::{Body, Json},
+        codes::Refusals,
     },
     problem::Problem,
     state::State,

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     db::query,
     http::bearer::SignedIn,
-    openapi::{Refusals, body::Json},
+    openapi::{body::Json, codes::Refusals},
     problem::Problem,
     state::State,
 };

@@ -24,8 +24,8 @@ use crate::{
     },
     http::bearer::{Anyone, SignedIn},
     openapi::{
-        Refusals,
         body::{Body, Json},
+        codes::Refusals,
     },
     problem::Problem,
     state::State,

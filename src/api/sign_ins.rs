@@ -23,8 +23,8 @@ use crate::{
     db::{columns::TextColumn, query},
     http::bearer::SignedIn,
     openapi::{
-        Refusals,
         body::{Body, Json},
+        codes::Refusals,
     },
     problem::Problem,
     state::State,

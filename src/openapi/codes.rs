@@ -1,6 +1,9 @@
 //! Every code that a problem can have: its status and its meaning. The operations that answer with a code name it
 //! beside themselves, in `api`. The document's 4xx and 5xx responses and docs/errors.md are made from both.
 
+/// The id of an operation, and the codes of its refusals beyond those that all operations have in common.
+pub type Refusals = (&'static str, &'static [&'static str]);
+
 /// A problem's code.
 pub struct Code {
     /// The HTTP status that it comes with.

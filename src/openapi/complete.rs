@@ -7,10 +7,7 @@ use anyhow::{Context, ensure};
 use poem::http::StatusCode;
 use serde_json::{Map, Value, json};
 
-use super::{
-    Refusals,
-    codes::{By, CODES, Code},
-};
+use super::codes::{By, CODES, Code, Refusals};
 use crate::problem::Problem;
 
 /// Examples by schema. Those of requests can be pasted. Linters check them against their schemas.

@@ -16,10 +16,8 @@ use poem_openapi::{
 use serde_json::{Map, Value, json};
 use url::form_urlencoded;
 
+use self::codes::Refusals;
 use crate::problem::{FieldError, Problem};
-
-/// The id of an operation, and the codes of its refusals beyond those that all operations have in common.
-pub type Refusals = (&'static str, &'static [&'static str]);
 
 /// The maximum number of mistakes in an answer. The answer must not be larger than the request.
 const MOST_ERRORS: usize = 100;
