@@ -38,7 +38,7 @@ migration NAME:
 
 # write every generated file: document, catalog, error page, types
 refresh:
-    REFRESH=1 cargo test --test it generated::
+    REFRESH=1 cargo test --test it generated:: -- --nocapture
     REFRESH=1 tests/supabase/run {{ program }}
 
 # a benchmark of benches/: just bench service, just bench logins --help
