@@ -330,6 +330,10 @@ impl Config {
 }
 
 /// Where data lives by default: `/var/lib/speedcoding` for root, else `$XDG_DATA_HOME/speedcoding` or its default.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the system tells a default in it"
+)]
 fn default_data_dir() -> PathBuf {
     if Uid::effective().is_root() {
         return PathBuf::from("/var/lib/speedcoding");

@@ -6,14 +6,13 @@ use argon2::{
     Algorithm, Argon2, Params, Version,
     password_hash::phc::{Output, PasswordHash, Salt},
 };
-use aws_lc_rs::rand;
 use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
 use secrecy::{ExposeSecret, SecretString};
 use unicode_normalization::UnicodeNormalization;
 use uuid::Uuid;
 
 use super::pool::{Memory, Place, Pool};
-use crate::problem::Problem;
+use crate::{problem::Problem, random::random_bytes};
 
 /// m = 19 MiB, t = 2, p = 1 (OWASP Password Storage Cheat Sheet).
 const TODAYS: Params = match Params::new(19 * 1024, 2, 1, Some(32)) {
@@ -123,8 +122,7 @@ fn todays() -> String {
 /// A hash of the current kind.
 fn hash(password: &[u8], memory: &mut Memory) -> Result<String, Problem> {
     let impossible = || Problem::internal("a password cannot be hashed");
-    let mut salt = [0; 16];
-    rand::fill(&mut salt).map_err(|_| impossible())?;
+    let salt: [u8; 16] = random_bytes().map_err(Problem::internal)?;
     let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, TODAYS);
     let output = derive(&argon2, password, &salt, memory)?.ok_or_else(impossible)?;
     let [salt, output] = [&salt[..], output.as_bytes()].map(|bytes| STANDARD_NO_PAD.encode(bytes));
