@@ -26,6 +26,10 @@ doctor:
 test *FILTER:
     cargo test --test it {{ FILTER }}
 
+# break everything around two replicas, and check what they promised: just history --seconds 600
+history *ARGUMENTS:
+    cargo test --test history -- {{ ARGUMENTS }}
+
 # formatting, clippy, licences and crates
 lint:
     cargo fmt --check
