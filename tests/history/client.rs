@@ -903,6 +903,12 @@ impl Client {
                         format!("replica {replica} {what}: request {request}"),
                     );
                 }
+                if let Some(id) = body["id"].as_str() {
+                    what += &format!(" = {id}");
+                }
+                if let Some(token) = body["accessToken"].as_str() {
+                    what += &format!(" = sign-in {}", sign_in_of(token));
+                }
                 (outcome, body)
             }
             Err(error) => {

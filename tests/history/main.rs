@@ -34,9 +34,10 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::{Parser, ValueEnum};
 use tokio::signal::unix::{SignalKind, signal};
 use url::Url;
+use uuid::Uuid;
 
 use client::{Client, Dice};
-use history::{History, Kind, Outcome};
+use history::{History, Kind, Outcome, Request, Violation};
 use link::Link;
 use nemesis::{Fault, Nemesis, Struck};
 use world::{Place, Replica, Server, program};
@@ -348,7 +349,7 @@ fn sum_up(history: &History, struck: &[Struck], seed: u64) -> bool {
     );
     for violation in violations.iter().take(20) {
         println!("\n{violation}");
-        explain(history, violation.client.as_deref(), violation.at);
+        explain(history, violation);
     }
     if !violations.is_empty() {
         println!(
@@ -359,22 +360,33 @@ fn sum_up(history: &History, struck: &[Struck], seed: u64) -> bool {
     violations.is_empty()
 }
 
-/// The last requests of a client before this, or the last failures of all.
-fn explain(history: &History, client: Option<&str>, at: Duration) {
-    let is_meant = |request: &&history::Request| match client {
-        Some(client) => request.client == client,
-        None => matches!(request.outcome, Outcome::Unknown(_)),
-    };
-    let lines = history.between(Duration::ZERO, at, |requests| {
-        requests
-            .into_iter()
+/// What a client had to do with what it is about, and its last requests before this; or the last failures of all.
+fn explain(history: &History, violation: &Violation) {
+    let subject = violation
+        .text
+        .split([' ', ':', ','])
+        .find(|word| Uuid::try_parse(word).is_ok());
+    let lines = history.between(Duration::ZERO, violation.at, |requests| {
+        let is_meant = |request: &&&Request| match &violation.client {
+            Some(client) => request.client == *client,
+            None => matches!(request.outcome, Outcome::Unknown(_)),
+        };
+        let meant: Vec<_> = requests
+            .iter()
             .filter(is_meant)
             .map(ToString::to_string)
-            .collect::<Vec<_>>()
+            .collect();
+        let is_about = |line: &&String| subject.is_some_and(|subject| line.contains(subject));
+        let about: Vec<_> = meant.iter().filter(is_about).cloned().collect();
+        [last(&about), last(&meant)].concat()
     });
-    for line in &lines[lines.len().saturating_sub(12)..] {
+    for line in lines {
         println!("    {line}");
     }
+}
+
+fn last(lines: &[String]) -> &[String] {
+    &lines[lines.len().saturating_sub(8)..]
 }
 
 /// All of it, for people.
