@@ -43,7 +43,7 @@ begin
     into bare
     from public.challenge_milestones as m
    where m.challenge_id = challenge.id
-     and m.verification = 'answer'
+     and private.takes_input(m.verification)
      and not exists (
        select from private.answer_variants as v
         where v.challenge_id = m.challenge_id

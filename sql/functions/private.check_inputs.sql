@@ -12,7 +12,7 @@ begin
     join public.challenges as c on c.id = touched.challenge_id
     join public.challenge_milestones as m on m.challenge_id = c.id and m.number = touched.milestone_number
    where c.active
-     and m.verification = 'answer'
+     and private.takes_input(m.verification)
      and not exists (
        select from private.answer_variants as v
         where v.challenge_id = m.challenge_id

@@ -5,6 +5,10 @@ as $$
 declare
   challenge uuid := case tg_op when 'INSERT' then new.challenge_id else old.challenge_id end;
 begin
+  -- Refuses a kind of verification that the rules do not know.
+  if tg_op <> 'DELETE' then
+    perform private.takes_input(new.verification);
+  end if;
   if tg_op = 'UPDATE' and (new.challenge_id, new.number, new.verification) = (old.challenge_id, old.number, old.verification) then
     return null;
   end if;

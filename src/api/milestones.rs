@@ -110,6 +110,7 @@ pub const REFUSALS: &[Refusals] = &[
             "session_expired",
             "milestone_out_of_order",
             "attempt_cooldown",
+            "verification_unknown",
         ],
     ),
     (
@@ -123,6 +124,7 @@ pub const REFUSALS: &[Refusals] = &[
             "session_expired",
             "milestone_not_pending",
             "milestone_passed",
+            "verification_unknown",
         ],
     ),
 ];

@@ -169,6 +169,7 @@ pub const REFUSALS: &[Refusals] = &[
             "session_already_ended",
             "session_expired",
             "milestone_out_of_order",
+            "verification_unknown",
         ],
     ),
 ];

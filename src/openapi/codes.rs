@@ -436,6 +436,12 @@ pub const CODES: &[Code] = &[
     ),
     code(
         501,
+        "verification_unknown",
+        &[],
+        "The service does not know the milestone's kind of verification. Nothing was changed; its operator can help.",
+    ),
+    code(
+        501,
         "postgrest_missing",
         &[],
         "The service has no PostgREST. Install one, or set `POSTGREST_URL` or `SUPABASE_URL`.",

@@ -41,5 +41,6 @@ mod schema;
 mod sign_ins;
 mod support;
 mod tokens;
+mod unknown_kind;
 mod verification;
 mod wire;
