@@ -24,6 +24,7 @@ mod keys;
 mod limits;
 mod lookalike;
 mod migrations;
+mod new_migration;
 mod operation;
 mod passwords;
 mod plans;
