@@ -43,7 +43,7 @@ end
 $$;
 
 comment on function private.read_input(uuid, integer) is
-  'The input that the caller''s session has for a milestone; one is chosen where it has none yet.';
+  'The input of the caller''s session for a milestone. Chooses one if the session has none yet.';
 revoke all on function private.read_input(uuid, integer) from public, anon, authenticated, service_role;
 grant execute on function private.read_input(uuid, integer) to speedcoding_writer;
 alter function private.read_input(uuid, integer) owner to speedcoding_keeper;

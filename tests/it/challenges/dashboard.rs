@@ -96,8 +96,8 @@ async fn administer(app: &TestApp, dashboard: &Client, role: &str) {
     .await;
     assert_eq!(
         said,
-        "This challenge has 2 of the 3 milestones that it requires. What is passed by an answer needs an input in \
-         private.answer_variants; there is none for milestone 2. Switch active off until all of it is there."
+        "This challenge has 2 of the 3 milestones that it requires. A milestone that is passed by an answer needs \
+         an input in private.answer_variants: there is none for milestone 2. Switch active off until the challenge is complete."
     );
     done(dashboard, &insert(3)).await;
     done(dashboard, &set("active = true, slug = 'quiz-night'")).await;
@@ -135,19 +135,19 @@ async fn administer(app: &TestApp, dashboard: &Client, role: &str) {
     }
     // All that is in the way is named at once.
     let under_way =
-        "Runs of this challenge are under way, and their rules stay as they are: switch active off";
+        "Runs of this challenge are under way, so its rules cannot change now: switch active off";
     for (edit, fixed) in [
         (
             set("id = gen_random_uuid(), slug = 'other', ordered = true"),
-            "A challenge keeps its id. This challenge has been run, so it keeps its slug: links lead to it by that. ",
+            "A challenge keeps its id. This challenge has been run, so it keeps its slug: links contain it. ",
         ),
         (
             set_part(
                 3,
                 "challenge_id = (select id from public.challenges where slug = 'freestyle'), number = 8, verification = 'verifier'",
             ),
-            "A milestone keeps its challenge. This challenge has been run, so its milestones keep their numbers, and \
-             none can be taken away. ",
+            "A milestone keeps its challenge. This challenge has been run, so its milestones keep their numbers and \
+             cannot be deleted. ",
         ),
     ] {
         let said = refused(dashboard, &edit, "challenge_used").await;

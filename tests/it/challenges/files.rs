@@ -367,7 +367,7 @@ async fn an_edited_file_updates_and_takes_nothing_from_runs_under_way() {
     ] {
         load(&app, &scratch, &file)
             .await
-            .told(&["speedcoding: puzzle is not loaded: ", "stay"]);
+            .told(&["speedcoding: puzzle is not loaded: ", "cannot change now"]);
         assert_eq!(app.dump().await, before);
     }
 
@@ -377,7 +377,7 @@ async fn an_edited_file_updates_and_takes_nothing_from_runs_under_way() {
     let fewer = [reduced[0], reduced[1], reduced[3]].join("[[milestones]]");
     load(&app, &scratch, &fewer)
         .await
-        .told(&["puzzle is not loaded: ", "none can be taken away"]);
+        .told(&["puzzle is not loaded: ", "cannot be deleted"]);
     let more = whole.replace("'verifier'", "'manual'");
     let told = loaded(
         &app,
