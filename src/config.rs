@@ -57,8 +57,9 @@ pub struct Config {
     #[arg(long, env, hide_env_values = true, help_heading = TOKENS)]
     pub refresh_secrets: Option<SecretString>,
 
-    /// The time in seconds for which a refresh token that was just used still gets the same successor. It helps when an
-    /// answer is lost or two tabs refresh at once. After that time a used token counts as stolen. 0: at once.
+    /// The time in seconds after its first use in which a refresh token is answered again, with the newest one: for tabs
+    /// that wake up together. If the answer may have been lost, the time is longer by twice REQUEST_TIMEOUT. After that a
+    /// used token counts as stolen. 0: at once, for lost answers too.
     #[arg(long, env, default_value_t = 10, value_parser = number::<u64, 0, 300>, help_heading = TOKENS)]
     pub refresh_grace: u64,
 
@@ -314,6 +315,15 @@ impl Config {
             (Some(threads), _) => threads.into(),
             (None, Some(_)) => cores(),
             (None, None) => (cores() / 2).max(1),
+        }
+    }
+
+    /// The time in seconds after its first use in which a refresh token is answered again, if the answer may have been
+    /// lost. A client waits for one answer, asks once more, and waits as long.
+    pub fn refresh_patience(&self) -> u64 {
+        match self.refresh_grace {
+            0 => 0,
+            grace => grace + 2 * self.request_timeout,
         }
     }
 

@@ -126,10 +126,9 @@ impl Presented<'_> {
         &self.key.id
     }
 
-    /// The next token. It is always the same one.
-    pub fn successor(&self) -> String {
-        self.key
-            .token(self.sign_in, self.generation + 1, &self.nonce)
+    /// The token of this generation of the same sign-in: always the same one.
+    pub fn of_generation(&self, generation: i32) -> String {
+        self.key.token(self.sign_in, generation, &self.nonce)
     }
 }
 

@@ -167,6 +167,9 @@ fn complete_schemas(schemas: &mut Value, bodies: &[String]) -> anyhow::Result<()
         };
         let mut always = Vec::new();
         for (property, schema) in properties {
+            if is_body && property.to_lowercase().ends_with("password") {
+                schema["format"] = json!("password");
+            }
             if schema["nullable"] == json!(true) {
                 always.push(property.clone());
             }

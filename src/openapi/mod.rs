@@ -21,7 +21,10 @@ use serde_json::{Map, Value, json};
 use url::form_urlencoded;
 
 use self::codes::Refusals;
-use crate::problem::{FieldError, Problem};
+use crate::{
+    auth::password,
+    problem::{FieldError, Problem},
+};
 
 /// The maximum number of mistakes in an answer. The answer must not be larger than the request.
 const MOST_ERRORS: usize = 100;
@@ -255,7 +258,14 @@ impl Contract {
                     let schema = self.resolve(schema);
                     schema["properties"].get(part).unwrap_or(&schema["items"])
                 });
-                vec![fault("", code_of(kind), self.must_be(schema))]
+                let code = code_of(kind);
+                let message = match (schema["format"].as_str(), code) {
+                    // Its length is judged once more when it is composed: in the same words.
+                    (Some("password"), "too_long") => password::too_long(),
+                    (Some("password"), "too_short") => password::too_short(&schema["minLength"]),
+                    _ => self.must_be(schema),
+                };
+                vec![fault("", code, message)]
             }
         }
     }

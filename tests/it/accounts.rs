@@ -2,9 +2,10 @@
 
 use reqwest::{Method, header};
 use serde_json::{Value, json};
+use unicode_normalization::UnicodeNormalization;
 
 use crate::support::{
-    actor::{Answer, PASSWORD, text},
+    actor::{Answer, PASSWORD, answer, text},
     app::TestApp,
     race::race,
 };
@@ -258,6 +259,145 @@ fn last_length(text: &str) -> usize {
     text.chars().next_back().map_or(0, char::len_utf8)
 }
 
+/// So many characters, each sent as two or as one: a letter with an accent.
+fn accented(count: usize, decomposed: bool) -> String {
+    let letters = ('a'..='z').filter(|letter| !"bdfhjqtvx".contains(*letter));
+    let letters: Vec<_> = letters.collect();
+    let text: String = (0..count)
+        .flat_map(|n| [letters[n * 7 % letters.len()], '\u{301}'])
+        .collect();
+    if decomposed {
+        text
+    } else {
+        text.nfc().collect()
+    }
+}
+
+#[tokio::test]
+async fn a_password_is_measured_as_it_is_composed_wherever_one_is_sent() {
+    let app = TestApp::start().await;
+    let (longest, composed) = (accented(128, true), accented(128, false));
+    assert_eq!(
+        (longest.chars().count(), composed.chars().count()),
+        (256, 128)
+    );
+    let tokens = app.visitor().register_with("ada", &longest).await.ok(201);
+    let ada = app.visitor().with_tokens(&tokens);
+    for typed in [&longest, &composed] {
+        app.visitor().log_in("ada", typed).await.ok(200);
+    }
+    let change = async |current: &str, new: &str| {
+        let body = json!({ "currentPassword": current, "newPassword": new });
+        ada.post("/auth/password", body).await
+    };
+    let erase = async |password: &str| {
+        let request = ada.request(Method::DELETE, "/auth/me");
+        answer(request.json(&json!({ "password": password }))).await
+    };
+    change(&longest, PASSWORD).await.ok(204);
+    change(PASSWORD, &longest).await.ok(204);
+
+    // One too many: composed, decomposed, far beyond what a schema can count; and characters that composition doubles.
+    for too_long in [
+        accented(129, false),
+        accented(129, true),
+        accented(600, false),
+        "\u{958}".repeat(65),
+    ] {
+        for (operation, field, answer) in [
+            (
+                "register",
+                "password",
+                app.visitor().register_with("bob", &too_long).await,
+            ),
+            (
+                "login",
+                "password",
+                app.visitor().log_in("ada", &too_long).await,
+            ),
+            (
+                "change, current",
+                "currentPassword",
+                change(&too_long, PASSWORD).await,
+            ),
+            (
+                "change, new",
+                "newPassword",
+                change(&longest, &too_long).await,
+            ),
+            ("erase", "password", erase(&too_long).await),
+        ] {
+            assert_eq!(
+                answer.problem(400, "invalid_request")["errors"],
+                json!([{
+                    "field": field, "code": "too_long", "message": "must have at most 128 characters"
+                }]),
+                "{operation}: {too_long}"
+            );
+        }
+    }
+    // Four are one when they are composed.
+    let answer = app
+        .visitor()
+        .register_with("bob", &"\u{3b1}\u{313}\u{301}\u{345}".repeat(7))
+        .await;
+    assert_eq!(
+        answer.problem(400, "invalid_request")["errors"][0]["message"],
+        "must have at least 8 characters"
+    );
+    erase(&longest).await.ok(204);
+}
+
+#[tokio::test]
+async fn a_name_that_looks_erased_is_given_to_nobody() {
+    let app = TestApp::start().await;
+    let ada = app.runner("ada").await;
+    let sql = app.sql().await;
+    // From before it was refused.
+    sql.batch_execute(
+        "set session_replication_role = replica;
+         insert into public.users (username) values ('erased-before');
+         set session_replication_role = origin;",
+    )
+    .await
+    .expect("an older account");
+    for name in [
+        "erased-0123456789ab",
+        "ERASED-0123456789ab",
+        "Erased-x",
+        "erased-",
+    ] {
+        let refused = app.visitor().register_with(name, PASSWORD).await;
+        assert_eq!(
+            refused.problem(400, "invalid_request")["errors"],
+            json!([{
+                "field": "username",
+                "code": "reserved",
+                "message": "must not begin with erased-: erased accounts are called so"
+            }]),
+            "{name}"
+        );
+        // In the dashboard.
+        for statement in [
+            "insert into public.users (username) values ($1)",
+            "update public.users set username = $1 where username = 'ada'",
+        ] {
+            let refused = sql.execute(statement, &[&name]).await;
+            let refused = refused.expect_err("no such name");
+            let told = refused.as_db_error().expect("a refusal");
+            assert_eq!(told.code().code(), "PT400", "{name}");
+            assert!(told.message().contains("erased-"), "{}", told.message());
+        }
+    }
+    for name in ["erased", "erased_1", "un-erased-1"] {
+        app.visitor().register_with(name, PASSWORD).await.ok(201);
+    }
+    // Who has one keeps it, and can be banned.
+    let ban = "update public.users set banned_at = now(), username = username where username = 'erased-before'";
+    assert_eq!(sql.execute(ban, &[]).await.expect("a ban"), 1);
+    assert_eq!(ada.get("/auth/me").await.ok(200)["username"], "ada");
+}
+
 #[tokio::test]
 async fn a_common_password_is_refused_with_a_way_out() {
     let app = TestApp::start().await;
@@ -445,28 +585,81 @@ async fn a_deleted_users_token_says_nothing() {
     ada.get("/auth/me").await.problem(401, "sign_in_ended");
 }
 
+/// As many as a thief made who had the password, before there was a bound. The newest of them are nobody's.
+const MANY: &str = "
+    set session_replication_role = replica;
+    insert into private.refresh_tokens (id, user_id, nonce_digest, key_id, idle_expires_at, expires_at)
+    select gen_random_uuid(), account.id, sha256(''), '\\x00000000', private.clock() + interval '10 days',
+           private.clock() + interval '20 days'
+      from public.users as account, generate_series(1, 200000)
+     where account.username = '";
+
 #[tokio::test]
-async fn a_password_is_changed_however_many_sign_ins_it_ends() {
-    let app = TestApp::start().await;
-    let alice = app.runner("alice").await;
-    app.runner("bob").await;
+async fn sign_ins_end_at_once_however_many_there_are() {
+    // No statement may touch them all.
+    let app = TestApp::start_with(|config| config.statement_timeout = 1).await;
     let sql = app.sql().await;
-    // From here on PostgreSQL expects one of each user.
-    sql.batch_execute("analyze private.refresh_tokens")
+    for name in ["password", "others", "global"] {
+        let owner = app.visitor().register_with(name, PASSWORD).await.ok(201);
+        let thief = app.visitor().log_in(name, PASSWORD).await.ok(200);
+        app.travel("1 second").await;
+        sql.batch_execute(&format!(
+            "{MANY}{name}'; set session_replication_role = origin"
+        ))
         .await
-        .expect("statistics");
-    sql.execute(
-        "insert into private.refresh_tokens (id, user_id, nonce_digest, key_id, idle_expires_at, expires_at)
-         select gen_random_uuid(), $1::text::uuid, sha256(''), '\\x00000000', private.clock() + interval '10 days',
-                private.clock() + interval '20 days'
-           from generate_series(1, 20000)",
-        &[&alice.id],
+        .expect("sign-ins");
+        let [owner_actor, thief_actor] = [&owner, &thief].map(|it| app.visitor().with_tokens(it));
+        thief_actor.get("/auth/me").await.ok(200);
+        let body =
+            |tokens: &Value| json!({ "refreshToken": tokens["refreshToken"], "scope": name });
+        if name == "password" {
+            let change = json!({ "currentPassword": PASSWORD, "newPassword": "another horse, another staple" });
+            owner_actor.post("/auth/password", change).await.ok(204);
+        } else {
+            owner_actor.post("/auth/logout", body(&owner)).await.ok(204);
+        }
+        let written = "select count(*) from private.refresh_tokens as token
+                         join public.users as account on account.id = token.user_id
+                        where account.username = $1 and token.revoked_at is not null";
+        let written: i64 = sql.query_one(written, &[&name]).await.expect("it").get(0);
+        assert_eq!(written, 100, "{name}: as many as an account may have");
+
+        // The thief's is not among those that were ended by name, and is over all the same.
+        for path in ["/auth/me", "/auth/sign-ins", "/sessions"] {
+            let answer = thief_actor.get(path).await;
+            answer.problem(401, "sign_in_ended");
+        }
+        let refresh = json!({ "refreshToken": thief["refreshToken"] });
+        let refreshed = app.visitor().post("/auth/refresh", refresh).await;
+        refreshed.problem(401, "invalid_refresh_token");
+        // Nor does it end anybody else's.
+        for scope in ["others", "global"] {
+            let body = json!({ "refreshToken": thief["refreshToken"], "scope": scope });
+            app.visitor().post("/auth/logout", body).await.ok(204);
+        }
+        if name == "global" {
+            owner_actor
+                .get("/auth/me")
+                .await
+                .problem(401, "sign_in_ended");
+            continue;
+        }
+        let left = owner_actor.get("/auth/sign-ins").await.ok(200);
+        assert_eq!(left["items"].as_array().map(Vec::len), Some(1), "{name}");
+        // Who is signed in goes on, and may sign in anew.
+        let refresh = json!({ "refreshToken": owner["refreshToken"] });
+        app.visitor().post("/auth/refresh", refresh).await.ok(200);
+        if name == "others" {
+            app.visitor().log_in(name, PASSWORD).await.ok(200);
+        }
+    }
+    // A bystander's list is as short, and a ban as quick.
+    let sign_ins = app.visitor().log_in("global", PASSWORD).await.ok(200);
+    execute(
+        &app,
+        "update public.users set banned_at = now() where username = 'global'",
     )
-    .await
-    .expect("sign-ins");
-    let change =
-        json!({ "currentPassword": PASSWORD, "newPassword": "another horse, another staple" });
-    alice.post("/auth/password", change).await.ok(204);
-    let left = alice.get("/auth/sign-ins").await.ok(200);
-    assert_eq!(left["items"].as_array().map(Vec::len), Some(1));
+    .await;
+    let banned = app.visitor().with_tokens(&sign_ins).get("/auth/me").await;
+    banned.problem(403, "account_banned");
 }

@@ -18,6 +18,9 @@ stories! {
     of_two_devices_that_log_the_others_out_at_once_one_is_left
     sign_ins_are_listed_with_their_devices_and_ended_one_by_one
     dead_sign_ins_are_swept_by_one_replica_at_a_time
+    an_account_has_a_hundred_sign_ins_and_the_oldest_ends
+    what_the_account_has_outlived_is_ended_by_name_by_the_sweep
+    a_device_that_is_kept_refreshes_while_the_others_are_ended
     a_password_is_changed_by_who_knows_it_and_ends_the_other_sign_ins
     the_password_that_is_asked_for_again_is_guessed_as_slowly_as_at_login
     a_login_with_the_old_password_does_not_outlive_its_change
@@ -278,6 +281,154 @@ async fn dead_sign_ins_are_swept_by_one_replica_at_a_time(replicas: usize) {
         .problem(401, "invalid_refresh_token");
     service.log_out(1, &token, "global").await.ok(204);
     service.me(0, &tokens).await.problem(401, "sign_in_ended");
+}
+
+/// Sign-ins of a user's that nobody has a token of, each a second younger than the one before.
+fn nobodys(count: usize, username: &str) -> String {
+    format!(
+        "insert into private.refresh_tokens (id, user_id, nonce_digest, key_id, created_at, idle_expires_at, expires_at)
+         select gen_random_uuid(), id, sha256(''), '\\x00000000', private.clock() + n * interval '1 second',
+                private.clock() + interval '10 days', private.clock() + interval '20 days'
+           from public.users, generate_series(1, {count}) as n
+          where username = '{username}'"
+    )
+}
+
+async fn an_account_has_a_hundred_sign_ins_and_the_oldest_ends(replicas: usize) {
+    let service = Service::of(replicas, |config| config.db_connections = Some(16)).await;
+    service.stop_clock().await;
+    let bystander = service.register("bob").await;
+    let mut devices = vec![service.register("ada").await];
+    for _ in 0..2 {
+        service.travel("1 second").await;
+        devices.push(service.log_in("ada").await);
+    }
+    service.execute(&nobodys(96, "ada")).await;
+    service.travel("1 hour").await;
+    // The hundredth; whose tokens count for longest does not matter.
+    devices.push(service.log_in("ada").await);
+    devices[0] = service
+        .refresh(0, &refresh_token(&devices[0]))
+        .await
+        .ok(200);
+    for (turn, device) in devices.iter().enumerate() {
+        service.me(turn, device).await.ok(200);
+    }
+    assert_eq!(service.causes().await, json!({}));
+
+    // Two more, at the same moment.
+    let gate = service.replicas[0]
+        .hold("select from private.credentials for update")
+        .await;
+    let credentials = json!({ "username": "ada", "password": PASSWORD });
+    let logins = race((0..2).map(|turn| {
+        let (visitor, credentials) = (service.visitor(turn), credentials.clone());
+        async move { visitor.post("/auth/login", credentials).await }
+    }));
+    gate.until_waiting(2).await;
+    gate.release().await;
+    devices.extend(
+        logins
+            .answers()
+            .await
+            .into_iter()
+            .map(|login| login.ok(200)),
+    );
+    assert_eq!(service.causes().await, json!({ "too_many": 2 }));
+    for (turn, device) in devices.iter().enumerate() {
+        let me = service.me(turn, device).await;
+        let refreshed = service.refresh(turn, &refresh_token(device)).await;
+        if turn < 2 {
+            me.problem(401, "sign_in_ended");
+            refreshed.problem(401, "invalid_refresh_token");
+        } else {
+            me.ok(200);
+            refreshed.ok(200);
+        }
+    }
+    let by = "select count(*)::text from private.audit_log
+               where action = 'sign_in.revoked' and actor_id = user_id and details ->> 'cause' = 'too_many'";
+    assert_eq!(service.text(by).await, "2");
+    let living = "select count(*)::text from private.refresh_tokens as token
+                    join public.users as account on account.id = user_id
+                   where username = 'ada' and live_until > private.clock()";
+    assert_eq!(service.text(living).await, "100");
+    service.me(0, &bystander).await.ok(200);
+}
+
+async fn what_the_account_has_outlived_is_ended_by_name_by_the_sweep(replicas: usize) {
+    let service = Service::of(replicas, |config| config.sweep_interval = 1).await;
+    let ada = service.register("ada").await;
+    let bob = service.register("bob").await;
+    service.execute(&nobodys(250, "ada")).await;
+    service.execute(&nobodys(250, "bob")).await;
+    service
+        .log_out(0, &refresh_token(&ada), "others")
+        .await
+        .ok(204);
+    let all = json!({ "logout": 100, "outdated": 150 });
+    until("all are ended by name", async || {
+        (service.causes().await == all).then_some(())
+    })
+    .await;
+    service.me(0, &ada).await.ok(200);
+    service.me(1, &bob).await.ok(200);
+    let living =
+        "select count(*)::text from private.refresh_tokens where live_until > private.clock()";
+    assert_eq!(
+        service.text(living).await,
+        "252",
+        "bob's, and the one that was kept"
+    );
+}
+
+/// Whichever of them waits for the other.
+async fn a_device_that_is_kept_refreshes_while_the_others_are_ended(replicas: usize) {
+    let service = Service::of(replicas, |_| {}).await;
+    for (number, (end, refresh_is_first)) in [
+        ("password", true),
+        ("password", false),
+        ("others", true),
+        ("others", false),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let name = format!("ada{number}");
+        let (kept, other) = (service.register(&name).await, service.log_in(&name).await);
+        let actor = service.visitor(0).with_tokens(&kept);
+        let body = json!({ "refreshToken": refresh_token(&kept), "scope": "others" });
+        let ending = async move {
+            match end {
+                "others" => actor.post("/auth/logout", body).await,
+                _ => actor.change_password(PASSWORD, NEW_PASSWORD).await,
+            }
+        };
+        let (visitor, body) = (
+            service.visitor(1),
+            json!({ "refreshToken": refresh_token(&kept) }),
+        );
+        let refresh = async move { visitor.post("/auth/refresh", body).await };
+        let gate = service.replicas[0]
+            .hold("select from private.refresh_tokens for update")
+            .await;
+        let (ending, refresh) = if refresh_is_first {
+            let refresh = race([refresh]);
+            gate.until_waiting(1).await;
+            (race([ending]), refresh)
+        } else {
+            let ending = race([ending]);
+            gate.until_waiting(1).await;
+            (ending, race([refresh]))
+        };
+        gate.until_waiting(2).await;
+        gate.release().await;
+        ending.answers().await.remove(0).ok(204);
+        let next = refresh.answers().await.remove(0).ok(200);
+        service.me(0, &next).await.ok(200);
+        service.refresh(1, &refresh_token(&next)).await.ok(200);
+        service.me(0, &other).await.problem(401, "sign_in_ended");
+    }
 }
 
 const NEW_PASSWORD: &str = "a mare's nest of 7 gerbils";
@@ -570,7 +721,7 @@ async fn approved_runs_stay_under_a_name_that_says_nothing(replicas: usize) {
     assert_eq!(run["milestones"].as_array().map(Vec::len), Some(7));
     for gone in [&pending, &running] {
         visitor
-            .session(&gone)
+            .session(gone)
             .await
             .problem(404, "session_not_found");
     }
