@@ -222,6 +222,8 @@ async fn find(
     let Some((username, password_hash)) = found.username.zip(found.password_hash) else {
         return Ok(None);
     };
+    // Nobody but who has the caller's token can use this up.
+    state.limits.failed_logins.check_site(&username, address)?;
     let attempt = state.limits.failed_logins.attempt(&username, address);
     let params: [&(dyn ToSql + Sync); 2] = [&attempt.account, &attempt.network];
     let _: Option<Found> = state.db.identity(&query::LOGIN_DELAY, &params).await?;

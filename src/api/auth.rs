@@ -21,7 +21,7 @@ use crate::{
     auth::password::{Admitted, Password},
     config::{ACCESS_TOKEN_LIFETIME, SIGN_IN_IDLE_LIFETIME, SIGN_IN_LIFETIME},
     db::{Found, query},
-    limits::{client::network, failed_logins::Attempt, rate::Limit},
+    limits::{client::network, failed_logins::Attempt, rate::NetworkLimit},
     openapi::{
         body::{Body, Json},
         codes::Refusals,
@@ -94,6 +94,8 @@ struct FoundCredentials {
     #[from_row(flatten)]
     user: User,
     banned: bool,
+    /// Whether the account has signed in from this network.
+    usual: bool,
     password_hash: String,
 }
 
@@ -200,11 +202,11 @@ impl AuthApi {
 /// is charged nothing for it.
 pub(super) fn admit(
     state: &State,
-    limit: &Limit<IpAddr>,
+    limit: &NetworkLimit,
     address: IpAddr,
 ) -> Result<Admitted, Problem> {
     let admitted = state.auth.passwords.admit()?;
-    limit.check(&network(address))?;
+    limit.check(address)?;
     Ok(admitted)
 }
 
@@ -221,9 +223,17 @@ async fn sign_in(
         .db
         .identity(
             &query::FIND_CREDENTIALS,
-            &[&username, &attempt.account, &attempt.network],
+            &[
+                &username,
+                &attempt.account,
+                &attempt.network,
+                &network(device.ip),
+            ],
         )
         .await?;
+    if !found.as_ref().is_some_and(|found| found.usual) {
+        state.limits.failed_logins.check_site(username, device.ip)?;
+    }
     let stored = found.as_ref();
     let stored = stored.map(|found| (found.user.id, found.password_hash.clone()));
     let verdict = comparing.verify(password, stored).await?;

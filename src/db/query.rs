@@ -30,7 +30,7 @@ macro_rules! queries {
 queries! {
     READY = "ready" ();
     REGISTER = "register" (TEXT, TEXT, UUID, BYTEA, BYTEA, FLOAT8, FLOAT8, TEXT, INET);
-    FIND_CREDENTIALS = "find_credentials" (TEXT, BYTEA, BYTEA);
+    FIND_CREDENTIALS = "find_credentials" (TEXT, BYTEA, BYTEA, INET);
     RECORD_FAILED_LOGIN = "record_failed_login" (BYTEA, BYTEA, UUID, INET, INT4, FLOAT8);
     OPEN_SIGN_IN = "open_sign_in" (UUID, UUID, BYTEA, BYTEA, FLOAT8, FLOAT8, TEXT, INET, TEXT, TEXT, BYTEA, BYTEA);
     REFRESH = "refresh" (UUID, BYTEA, BYTEA, INT4, FLOAT8, FLOAT8, FLOAT8);

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     api::BASE,
-    limits::{client::network, shares::Unread},
+    limits::shares::Unread,
     openapi::Contract,
     problem::{Problem, REQUEST_ID},
     state::State,
@@ -39,7 +39,7 @@ pub async fn limit<E: Endpoint>(endpoint: Arc<E>, mut request: Request) -> Resul
             request.set_data(claims);
         }
         _ if request.uri().path() == REFRESH => {}
-        _ => limits.network.check(&network(limits.client(&request)))?,
+        _ => limits.network.check(limits.client(&request))?,
     }
     Ok(endpoint.call(request).await?.into_response())
 }
