@@ -50,7 +50,7 @@ log_min_messages = log
 pub(super) struct Cluster {
     files: DataDir,
     account: Account,
-    bin: PathBuf,
+    pub bin: PathBuf,
     settings: Vec<String>,
     env: EnvFile,
     pub jwt_secret: SecretString,
