@@ -72,8 +72,8 @@ pub struct Config {
     #[arg(long, env, value_enum, default_value_t = Statements::Prepared, help_heading = CONNECTIONS)]
     pub db_statements: Statements,
 
-    /// The maximum number of connections to PostgreSQL. By default 16; with the private PostgreSQL, four for each core
-    /// of this machine, because more would only wait for each other.
+    /// The maximum number of connections to PostgreSQL, beside one that /health/ready has for itself. By default 16; with
+    /// the private PostgreSQL, four for each core of this machine, because more would only wait for each other.
     #[arg(long, env, value_parser = number::<u16, 1, 1000>, help_heading = CONNECTIONS)]
     pub db_connections: Option<u16>,
 

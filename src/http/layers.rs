@@ -138,13 +138,7 @@ pub async fn limit_time<E: Endpoint>(endpoint: Arc<E>, request: Request) -> Resu
     let limit = Duration::from_secs(State::of(&request)?.config.request_timeout);
     let answer = tokio::time::timeout(limit, endpoint.call(request))
         .await
-        .map_err(|_| {
-            Problem::new(
-                StatusCode::GATEWAY_TIMEOUT,
-                "timeout",
-                "This request took too long and was given up. Try again.",
-            )
-        })?;
+        .map_err(|_| Problem::timeout("This request took too long and was given up. Try again."))?;
     Ok(answer?.into_response())
 }
 

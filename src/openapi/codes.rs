@@ -456,7 +456,7 @@ pub const CODES: &[Code] = &[
         503,
         "database_unavailable",
         &[Every],
-        "The database cannot be reached. Try again after `Retry-After`.",
+        "The database cannot be reached, or cannot serve now: it is read-only, its disk is full, and the like (`detail` says which). Try again after `Retry-After`.",
     ),
     code(
         503,

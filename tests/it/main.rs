@@ -12,6 +12,7 @@ mod boards;
 mod challenges;
 mod churn;
 mod dashboard;
+mod database;
 mod delegation;
 mod doctor;
 mod documents;
