@@ -43,14 +43,17 @@ fn translated(address: IpAddr) -> Option<Ipv4Addr> {
     let IpAddr::V6(address) = address else {
         return None;
     };
-    let bits = address.to_bits();
+    let host = |high: u16, low: u16| {
+        let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
+        Some(Ipv4Addr::new(a, b, c, d))
+    };
     match address.segments() {
         // NAT64: RFC 6052, section 2.1; RFC 8215, whose prefixes have 96 bits, too, as a rule.
-        [0x64, 0xff9b, 0, 0, 0, 0, ..] | [0x64, 0xff9b, 1, _, 0, 0, ..] => {
-            Some(Ipv4Addr::from_bits(bits as u32))
+        [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x64, 0xff9b, 1, _, 0, 0, high, low] => {
+            host(high, low)
         }
         // 6to4: RFC 3056, section 2.
-        [0x2002, ..] => Some(Ipv4Addr::from_bits((bits >> 80) as u32)),
+        [0x2002, high, low, ..] => host(high, low),
         _ => None,
     }
 }
