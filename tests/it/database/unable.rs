@@ -251,7 +251,7 @@ async fn a_full_disk_is_told_as_that() {
         .await;
     let problem = answer.problem(503, "database_unavailable");
     assert!(text(&problem, "/detail").contains("disk of the database is full"));
-    done(&owner, "truncate filler; checkpoint").await;
+    done(&owner, "drop table filler; checkpoint").await;
     runner.start("freestyle").await;
     drop(owner);
     program.stop().await.well();
