@@ -206,9 +206,8 @@ async fn tell(arguments: &Arguments) -> Result<bool> {
     for client in clients {
         ended.push(client.await.context("a client")?);
     }
-    let mut struck = rage?;
-    for one in &mut struck {
-        one.look_again(&history, REPLICAS);
+    let struck = rage?;
+    for one in &struck {
         if one
             .back
             .is_none_or(|back| back.as_secs_f64() > arguments.back_within)

@@ -67,8 +67,8 @@ pub struct Struck {
 }
 
 impl Struck {
-    /// Requests of its time may have ended since.
-    pub fn look_again(&mut self, history: &History, replicas: usize) {
+    /// What ends later may have met the next fault: that is not counted.
+    fn judge(&mut self, history: &History, replicas: usize) {
         self.back = history.recovery(self.mended, self.over, replicas).back;
     }
 
@@ -135,7 +135,7 @@ impl Nemesis {
             sleep(Duration::from_millis(20)).await;
         }
         one.over = self.history.now();
-        one.look_again(&self.history, self.replicas.len());
+        one.judge(&self.history, self.replicas.len());
         println!(
             "{:9.3} {fault:?} is over, {}",
             mended.as_secs_f64(),
