@@ -123,7 +123,9 @@ pub fn say_what_text_is(document: &mut Value, bodies: &[String]) {
                 Some("array") if property["items"]["type"] == "string" => &mut property["items"],
                 _ => continue,
             };
-            if !text["enum"].is_null() || !text["format"].is_null() {
+            // What has one of these has no U+0000 anyway, but for a password.
+            let is_password = text["format"] == "password";
+            if !text["enum"].is_null() || !text["format"].is_null() && !is_password {
                 continue;
             }
             match text["pattern"].as_str() {
