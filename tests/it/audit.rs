@@ -56,6 +56,7 @@ async fn the_audit_log_and_the_metrics_tell_the_same_of_accounts() {
         .on(database.url().expose_secret())
         .env("METRICS_BIND", "127.0.0.1:0")
         .env("RATE_LIMITS", "register=2/h")
+        .env("REFRESH_GRACE", "0")
         .serve()
         .await;
     let visitor = program.visitor();

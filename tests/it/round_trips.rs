@@ -143,6 +143,7 @@ async fn a_refresh_makes_one_round_trip_and_a_logout_too() {
         assert_eq!(listed["items"].as_array().map(Vec::len), Some(1));
 
         // One that was copied is the rare exception: it asks why, which prepares once.
+        app.travel("10 seconds").await;
         let (reused, trips) = count(&proxy, refresh(&first)).await;
         reused.problem(401, "refresh_token_reused");
         assert!(trips <= 3, "{statements:?}: {trips}");
