@@ -519,20 +519,18 @@ async fn what_is_asked_amiss_is_refused_and_a_board_that_nobody_is_on_is_empty()
             assert_eq!(faults[0].0, "techStack", "{path}?techStack={stack}");
         }
     }
-    for cursor in [
-        "x",
-        "",
-        "AAAA",
-        "MS4y",
-        "OTk5OTk5OTk5OTk5OTk5OTk5OTk5LjEuMDAw",
+    for (cursor, code) in [
+        ("x", "format"),
+        ("", "format"),
+        ("AAAA", "format"),
+        ("MS4y", "format"),
+        // Long enough to name a list, and it names none of ours.
+        ("OTk5OTk5OTk5OTk5OTk5OTk5OTk5LjEuMDAw", "other_list"),
     ] {
         for path in ["", "/records"] {
             let path = format!("/leaderboards/slack-clone{path}?cursor={cursor}");
             let answer = visitor.get(&path).await;
-            assert_eq!(
-                answer.faults(),
-                [("cursor".to_owned(), "format".to_owned())]
-            );
+            assert_eq!(answer.faults(), [("cursor".to_owned(), code.to_owned())]);
         }
     }
     for limit in ["0", "101", "-1", "ten"] {

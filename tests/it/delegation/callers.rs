@@ -200,6 +200,7 @@ async fn a_replica_admits_nobody() {
         .await
         .batch_execute(&format!(
             "insert into public.users (id, username) values ('{user}', 'alice');
+             insert into private.credentials (user_id, password_hash) values ('{user}', 'none');
              insert into private.refresh_tokens (id, user_id, nonce_digest, key_id, idle_expires_at, expires_at)
              values ('{sign_in}', '{user}', sha256(''), '1234', 'infinity', 'infinity')"
         ))
