@@ -283,6 +283,11 @@ impl Board {
                    select u.id, u.username::text
                      from generate_series(1, $1::bigint) as turn
                      join public.users as u on lower(u.username) = 'runner_' || 1 + (turn * 7919 % $2::bigint)
+                 ),
+                 known as (
+                   insert into private.credentials (user_id, password_hash)
+                   select distinct id, 'none' from asking
+                       on conflict (user_id) do nothing
                  )
                  insert into private.refresh_tokens (id, user_id, nonce_digest, key_id, idle_expires_at, expires_at)
                  select gen_random_uuid(), id, sha256(username::bytea), '\\x00000000',

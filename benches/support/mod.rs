@@ -76,6 +76,7 @@ pub fn numbers(count: u64) -> String {
 pub fn fill_users(numbers: &str) -> String {
     format!(
         "insert into public.users (id, username) select ('{USER}' || n)::uuid, 'bench_' || n from {numbers};
+         insert into private.credentials (user_id, password_hash) select ('{USER}' || n)::uuid, 'none' from {numbers};
          insert into private.refresh_tokens (id, user_id, nonce_digest, key_id, idle_expires_at, expires_at)
          select ('{SIGN_IN}' || n)::uuid, ('{USER}' || n)::uuid, sha256(n::text::bytea), '\\x00000000',
                 now() + interval '14 days', now() + interval '30 days'
