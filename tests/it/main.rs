@@ -11,6 +11,7 @@ mod doctor;
 mod documents;
 #[cfg(feature = "download")]
 mod download;
+mod ends;
 mod failed_logins;
 mod generated;
 mod keys;

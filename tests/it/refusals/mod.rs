@@ -7,7 +7,7 @@ mod requests;
 use reqwest::{Method, header};
 use serde_json::{Value, json};
 
-use crate::support::actor::{Actor, Answer, answer};
+use crate::support::actor::{Actor, Answer, answer, text};
 
 const NOBODYS: &str = "00000000-0000-7000-8000-000000000000";
 
@@ -27,4 +27,17 @@ async fn post_raw(actor: &Actor, path: &str, body: impl Into<reqwest::Body>) -> 
 async fn end_with(runner: &Actor, session: &str, packages: Value, video_url: Value) -> Answer {
     let body = json!({ "sessionId": session, "packages": packages, "videoUrl": video_url });
     runner.post("/sessions/end", body).await
+}
+
+/// Hands in a run, with nothing; the path of the submission.
+async fn hand_in(runner: &Actor) -> String {
+    let session = runner.start("freestyle").await;
+    let ended = end_with(runner, &session, json!([]), json!(null)).await;
+    format!("/submissions/{}", text(&ended.ok(200), "/submission/id"))
+}
+
+/// Edits it while it is at its first revision.
+async fn edit(runner: &Actor, submission: &str, field: &str, value: Value) -> Answer {
+    let body = json!({ "revision": 1, field: value });
+    answer(runner.request(Method::PATCH, submission).json(&body)).await
 }

@@ -1,5 +1,6 @@
 //! What runners hand in and what moderators make of it, through the API and in the dashboard.
 
+mod claims;
 mod dashboard;
 mod races;
 mod steps;
@@ -12,6 +13,7 @@ use crate::support::{
     app::TestApp,
 };
 
+const MISSING: &str = "00000000-0000-7000-8000-000000000000";
 const VIDEO: &str = "https://youtu.be/abc";
 
 /// Hands in a run of slack-clone; the submission's id.
@@ -48,6 +50,16 @@ async fn update(actor: &Actor, id: &str, body: Value) -> Answer {
             .json(&body),
     )
     .await
+}
+
+/// The ids of a page, and its cursor.
+async fn page(actor: &Actor, query: &str) -> (Vec<String>, Option<String>) {
+    let page = actor.get(&format!("/submissions?{query}")).await.ok(200);
+    let items = page["items"].as_array().expect("items");
+    (
+        items.iter().map(|item| text(item, "/id")).collect(),
+        page["nextCursor"].as_str().map(str::to_owned),
+    )
 }
 
 /// What the audit log says of a submission: what happened, who did it as which role, what else is known.
