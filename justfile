@@ -26,6 +26,10 @@ doctor:
 test *FILTER:
     cargo test --test it {{ FILTER }}
 
+# break everything around two replicas, and check what they promised: just history --seconds 600
+history *ARGUMENTS:
+    cargo test --test history -- {{ ARGUMENTS }}
+
 # formatting, clippy, licences and crates
 lint:
     cargo fmt --check
@@ -38,7 +42,7 @@ migration NAME:
 
 # write every generated file: document, catalog, error page, types
 refresh:
-    REFRESH=1 cargo test --test it generated::
+    REFRESH=1 cargo test --test it generated:: -- --nocapture
     REFRESH=1 tests/supabase/run {{ program }}
 
 # a benchmark of benches/: just bench service, just bench logins --help

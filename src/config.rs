@@ -57,8 +57,9 @@ pub struct Config {
     #[arg(long, env, hide_env_values = true, help_heading = TOKENS)]
     pub refresh_secrets: Option<SecretString>,
 
-    /// The time in seconds for which a refresh token that was just used still gets the same successor. It helps when an
-    /// answer is lost or two tabs refresh at once. After that time a used token counts as stolen. 0: at once.
+    /// The time in seconds after its first use in which a refresh token is answered again, with the newest one: for tabs
+    /// that wake up together. If the answer may have been lost, the time is longer by twice REQUEST_TIMEOUT. After that a
+    /// used token counts as stolen. 0: at once, for lost answers too.
     #[arg(long, env, default_value_t = 10, value_parser = number::<u64, 0, 300>, help_heading = TOKENS)]
     pub refresh_grace: u64,
 
@@ -71,8 +72,8 @@ pub struct Config {
     #[arg(long, env, value_enum, default_value_t = Statements::Prepared, help_heading = CONNECTIONS)]
     pub db_statements: Statements,
 
-    /// The maximum number of connections to PostgreSQL. By default 16; with the private PostgreSQL, four for each core
-    /// of this machine, because more would only wait for each other.
+    /// The maximum number of connections to PostgreSQL, beside one that /health/ready has for itself. By default 16; with
+    /// the private PostgreSQL, four for each core of this machine, because more would only wait for each other.
     #[arg(long, env, value_parser = number::<u16, 1, 1000>, help_heading = CONNECTIONS)]
     pub db_connections: Option<u16>,
 
@@ -317,6 +318,15 @@ impl Config {
         }
     }
 
+    /// The time in seconds after its first use in which a refresh token is answered again, if the answer may have been
+    /// lost. A client waits for one answer, asks once more, and waits as long.
+    pub fn refresh_patience(&self) -> u64 {
+        match self.refresh_grace {
+            0 => 0,
+            grace => grace + 2 * self.request_timeout,
+        }
+    }
+
     /// The refresh-token secrets, the signing one first. The list is empty if none are set.
     pub fn refresh_secrets(&self) -> Vec<SecretString> {
         self.refresh_secrets
@@ -330,6 +340,10 @@ impl Config {
 }
 
 /// Where data lives by default: `/var/lib/speedcoding` for root, else `$XDG_DATA_HOME/speedcoding` or its default.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the system tells a default in it"
+)]
 fn default_data_dir() -> PathBuf {
     if Uid::effective().is_root() {
         return PathBuf::from("/var/lib/speedcoding");

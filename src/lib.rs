@@ -29,5 +29,6 @@ pub mod config;
 pub mod context;
 pub mod error;
 pub mod problem;
+pub mod random;
 pub mod telemetry;
 pub mod text;

@@ -8,6 +8,8 @@ use std::{
 
 use anyhow::Context;
 use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand};
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+use nix::libc;
 use secrecy::ExposeSecret;
 use speedcoding::{
     app,
@@ -115,6 +117,10 @@ fn command_line() -> clap::Command {
 }
 
 /// A variable that is set but empty counts as not set.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "clap has not read the settings yet"
+)]
 fn unless_empty(setting: Arg) -> Arg {
     let value = setting.get_env().and_then(env::var_os);
     match value {
@@ -192,12 +198,22 @@ fn limit_heaps() {
     {
         let cores = config::cores();
         // SAFETY: mallopt takes any numbers, and no other thread runs yet.
-        unsafe { libc::mallopt(libc::M_ARENA_MAX, cores.try_into().unwrap_or(i32::MAX)) };
+        #[expect(
+            unsafe_code,
+            reason = "this is glibc's own setting, and no crate wraps it"
+        )]
+        unsafe {
+            libc::mallopt(libc::M_ARENA_MAX, cores.try_into().unwrap_or(i32::MAX))
+        };
     }
 }
 
 /// Warns of each variable that is nearly a setting, such as `DATABSE_URL`. Otherwise the setting would silently be
 /// missing.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "it looks for variables that are no settings"
+)]
 fn warn_of_slips() {
     let command = Cli::command();
     let settings: Vec<_> = command

@@ -283,15 +283,21 @@ pub struct Answered {
 impl Answered {
     /// The code of an error.
     pub fn code(&self) -> &str {
-        self.body["code"].as_str().unwrap_or_default()
+        self.member("code")
+    }
+
+    fn member(&self, name: &str) -> &str {
+        self.body
+            .get(name)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
     }
 }
 
 impl fmt::Display for Answered {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.status)?;
-        let message = self.body["message"].as_str().unwrap_or_default();
-        let told = [self.code(), message];
+        let told = [self.code(), self.member("message")];
         let mut told = told.into_iter().filter(|text| !text.is_empty());
         told.try_for_each(|text| write!(f, " {text}"))
     }

@@ -14,7 +14,7 @@ use poem_openapi::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use tokio_postgres::error::SqlState;
+use tokio_postgres::error::{DbError, SqlState};
 
 use crate::context;
 
@@ -48,6 +48,39 @@ const CONSTRAINTS: [(&str, &str, &str, &str); 6] = [
 ];
 const PLAIN: &str =
     "must be text without control characters and without characters that turn its direction";
+
+/// Why the database cannot serve now, by the beginning of the SQLSTATE.
+const AWAY: [(&str, &str); 8] = [
+    (
+        "25006",
+        "The database is read-only for now, so nothing can be changed. Try again in a moment.",
+    ),
+    (
+        "53100",
+        "The disk of the database is full, so nothing can be changed. Its operator must make room. Try again later.",
+    ),
+    (
+        "53200",
+        "The database is out of memory. Try again in a moment.",
+    ),
+    (
+        "53300",
+        "The database has too many connections. Try again in a moment.",
+    ),
+    (
+        "53",
+        "The database is short of resources. Try again in a moment.",
+    ),
+    (
+        "57P",
+        "The database is stopping or starting. Try again in a moment.",
+    ),
+    (
+        "58",
+        "The database has trouble with its files. Its log tells its operator more. Try again later.",
+    ),
+    ("", "The database cannot be reached. Try again in a moment."),
+];
 
 /// Why a request was refused. It keeps apart what the client gets and what the log gets: the source never reaches the
 /// client.
@@ -231,11 +264,36 @@ impl Problem {
         problem
     }
 
-    fn away() -> Self {
+    /// 503: why the database cannot serve now, by its SQLSTATE; an empty one where it cannot be reached.
+    pub fn away(state: &str) -> Self {
+        let known = AWAY.iter().find(|(known, _)| state.starts_with(known));
+        let detail = known.map_or("", |(_, detail)| detail);
+        Problem::unavailable("database_unavailable", detail)
+    }
+
+    /// 503: no connection could be made, whatever the reason: nothing of the request has run.
+    pub fn of_connecting(error: tokio_postgres::Error) -> Self {
+        let state = error.code().map_or("", SqlState::code);
+        Problem::away(state).because(error)
+    }
+
+    /// 503: more is asked than can be done.
+    pub fn overloaded() -> Self {
         Problem::unavailable(
-            "database_unavailable",
-            "The database cannot be reached. Try again in a moment.",
+            "overloaded",
+            "Too many requests are under way. Try again in a moment.",
         )
+    }
+
+    /// 504: given up.
+    pub fn timeout(detail: &'static str) -> Self {
+        Problem::new(StatusCode::GATEWAY_TIMEOUT, "timeout", detail)
+    }
+
+    /// Whether PostgreSQL could not load one of its own libraries, which happens when they are upgraded while it runs.
+    /// It has no SQLSTATE for that; the name of the routine is the same in every language.
+    pub fn is_of_program_files(error: &DbError) -> bool {
+        error.routine() == Some("internal_load_library")
     }
 
     /// The HTTP status of the answer.
@@ -434,7 +492,7 @@ impl From<poem::Error> for Problem {
 impl From<tokio_postgres::Error> for Problem {
     fn from(error: tokio_postgres::Error) -> Self {
         let Some(database) = error.as_db_error() else {
-            return Problem::away().because(error);
+            return Problem::away("").because(error);
         };
         let state = database.code().code();
         // Raised by private.refuse().
@@ -476,13 +534,17 @@ impl From<tokio_postgres::Error> for Problem {
             .because(error);
         }
         match state {
-            state if state.starts_with("08") || state.starts_with("53") => Problem::away(),
-            "57P01" | "57P02" | "57P03" => Problem::away(),
-            _ if *database.code() == SqlState::QUERY_CANCELED => Problem::new(
-                StatusCode::GATEWAY_TIMEOUT,
-                "timeout",
-                "This request took too long and was cancelled. Try again.",
-            ),
+            state
+                if ["08", "25006", "53", "57P", "58"]
+                    .iter()
+                    .any(|known| state.starts_with(known)) =>
+            {
+                Problem::away(state)
+            }
+            _ if Problem::is_of_program_files(database) => Problem::away("58"),
+            _ if *database.code() == SqlState::QUERY_CANCELED => {
+                Problem::timeout("This request took too long and was cancelled. Try again.")
+            }
             _ if [
                 SqlState::LOCK_NOT_AVAILABLE,
                 SqlState::T_R_DEADLOCK_DETECTED,
@@ -503,13 +565,8 @@ impl From<tokio_postgres::Error> for Problem {
 impl From<deadpool_postgres::PoolError> for Problem {
     fn from(error: deadpool_postgres::PoolError) -> Self {
         match error {
-            deadpool_postgres::PoolError::Timeout(_) => Problem::unavailable(
-                "overloaded",
-                "Too many requests are under way. Try again in a moment.",
-            )
-            .because(error),
-            // No connection could be made, so nothing of the request has run.
-            _ => Problem::away().because(error),
+            deadpool_postgres::PoolError::Backend(error) => Problem::of_connecting(error),
+            error => Problem::away("").because(error),
         }
     }
 }

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use crate::{
     db::{Db, query},
     problem::Problem,
+    telemetry,
 };
 
 /// How many sign-ins one statement looks at.
@@ -20,6 +21,7 @@ const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 struct Batch {
     id: Uuid,
     swept: i64,
+    ended: i64,
 }
 
 /// Sweeps at intervals.
@@ -29,8 +31,14 @@ pub async fn run(db: &Db, every: Duration) -> Infallible {
     loop {
         turns.tick().await;
         match sweep_sign_ins(db).await {
-            Ok(0) => {}
-            Ok(swept) => tracing::info!(swept, "removed sign-ins that had ended"),
+            Ok((0, 0)) => {}
+            Ok((swept, ended)) => {
+                tracing::info!(
+                    swept,
+                    ended,
+                    "removed sign-ins that had ended long ago, and ended those that others had outdated"
+                );
+            }
             Err(problem) => {
                 tracing::warn!(%problem, "sign-ins that have ended could not be removed")
             }
@@ -39,8 +47,8 @@ pub async fn run(db: &Db, every: Duration) -> Infallible {
 }
 
 /// Goes through all sign-ins once, unless another replica is doing so.
-async fn sweep_sign_ins(db: &Db) -> Result<i64, Problem> {
-    let (mut after, mut swept) = (Uuid::nil(), 0);
+async fn sweep_sign_ins(db: &Db) -> Result<(i64, i64), Problem> {
+    let (mut after, mut swept, mut ended) = (Uuid::nil(), 0, 0);
     while let Some(batch) = db
         .identity::<Batch>(
             &query::SWEEP_SIGN_INS,
@@ -50,6 +58,8 @@ async fn sweep_sign_ins(db: &Db) -> Result<i64, Problem> {
     {
         after = batch.id;
         swept += batch.swept;
+        ended += batch.ended;
+        telemetry::count_ended(batch.ended, "outdated");
     }
-    Ok(swept)
+    Ok((swept, ended))
 }

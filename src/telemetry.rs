@@ -15,6 +15,10 @@ const BUCKETS: &[f64] = &[
 const LOGGED_BY_DEFAULT: &str = "warn,speedcoding=info";
 
 /// Logs to standard error. `RUST_LOG` chooses what.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "RUST_LOG is every Rust program's setting, read before ours"
+)]
 pub fn init(format: LogFormat) -> anyhow::Result<()> {
     let wanted = env::var_os(EnvFilter::DEFAULT_ENV).unwrap_or_default();
     let wanted = match wanted.to_string_lossy() {

@@ -1,2 +1,2 @@
--- Whether everybody may read the bucket of recordings; no row where there is none.
+-- Whether the bucket of recordings is public. No row if there is no such bucket.
 select public from storage.buckets where id = 'recordings'

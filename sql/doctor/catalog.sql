@@ -1,11 +1,11 @@
--- What the catalog says of our relations and types ($1), functions ($2), schemas ($3) and roles ($4): what something is
--- called, and how it is. How PostgreSQL writes it depends on settings: sql/doctor/settings.sql.
+-- The catalog's description of our relations and types ($1), functions ($2), schemas ($3) and roles ($4): the name of
+-- each object and its properties. How PostgreSQL writes them depends on settings: sql/doctor/settings.sql.
 with roles as (
   select oid, rolname::text as name from pg_catalog.pg_roles where rolname = any ($4)
    union all
   select 0, 'public'
 ),
--- Whoever has migrated, whatever they are called.
+-- The role that has migrated; its name differs from place to place.
 owner as (
   select nspowner as oid from pg_catalog.pg_namespace where nspname = 'private'
 ),
@@ -34,7 +34,7 @@ facts (subject, detail) as (
     from privileges
    cross join pg_catalog.aclexplode(acl) as acl
     join roles on roles.oid = acl.grantee
-   -- What an owner may do goes without saying.
+   -- The owner's own privileges are left out.
    where acl.grantee <> owner
    union all
   select format('grant %s (%s) on %s to %s', lower(acl.privilege_type), a.attname, relations.name, roles.name), null
@@ -92,7 +92,7 @@ facts (subject, detail) as (
   select format('%s %s', case relkind when 'v' then 'view' when 'm' then 'view' when 'S' then 'sequence' else 'table' end, relations.name),
          concat_ws(', ', 'owner ' || case when relowner = owner.oid then 'of schema private' else coalesce(roles.name, 'another') end,
            case when relpersistence <> 'p' then 'unlogged' end, case when relforcerowsecurity then 'forced' end,
-           -- From one version on columns are qualified only where they must be.
+           -- Newer versions of PostgreSQL qualify columns only where they must.
            'query ' || md5(regexp_replace(pg_catalog.pg_get_viewdef(relations.oid), '\s+|\m\w+\.(?!\w+\()', '', 'g')))
     from relations
    cross join owner

@@ -1,4 +1,4 @@
--- What to do about roles that are missing, above the policies, or out of PostgREST's reach.
+-- What to do about roles that are missing, that bypass the policies, or that PostgREST cannot switch to.
 with wanted (name, is_postgrests) as (
   values ('anon', true), ('authenticated', true), ('service_role', true), ('authenticator', false),
          ('speedcoding_api', false), ('speedcoding_writer', false), ('speedcoding_keeper', false)
@@ -25,7 +25,7 @@ select format('alter role %I nologin;', rolname)
  where rolname in ('speedcoding_writer', 'speedcoding_keeper')
    and rolcanlogin
    union all
--- Whoever migrates is a member of ours; those whom anybody can become are members of nothing of ours.
+-- The role that migrates is a member of our roles. The roles that clients use must be members of none of them.
 select format('revoke %I from %I;', granted.rolname, member.rolname)
   from pg_catalog.pg_auth_members as m
   join pg_catalog.pg_roles as granted on granted.oid = m.roleid

@@ -1,4 +1,4 @@
--- For one transaction: what PostgreSQL writes is the same everywhere, and nobody is waited for.
+-- For one transaction: every server writes the catalog in the same words, and no statement waits for a lock.
 begin read only;
 set local search_path = '';
 set local timezone = 'UTC';

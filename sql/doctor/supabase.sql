@@ -1,5 +1,5 @@
--- What Supabase adds: storage, and which rules of recordings no policy there asks; the publication of its Realtime.
--- to_regclass would ask for USAGE on the schema, which the service's role has not.
+-- What Supabase adds: storage, and the functions for recordings that no policy there calls; Realtime's publication.
+-- to_regclass would need USAGE on the schema, which the service's role does not have.
 with storage as (
   select c.oid, c.relname
     from pg_catalog.pg_class as c

@@ -1,4 +1,4 @@
--- Answers are compared as text, but for the white space around them and for how Unicode composes letters.
+-- Two answers are equal if their texts are, without the white space around them and in Unicode's composed form.
 create or replace function private.answer_digest(salt bytea, answer text) returns bytea
 language plpgsql immutable
 set search_path = pg_catalog, pg_temp
@@ -8,6 +8,6 @@ begin
 end
 $$;
 
-comment on function private.answer_digest(bytea, text) is 'What is kept of an answer: a salted SHA-256.';
+comment on function private.answer_digest(bytea, text) is 'The salted SHA-256 of an answer, which is stored in its place.';
 revoke all on function private.answer_digest(bytea, text) from public, anon, authenticated, service_role;
 grant execute on function private.answer_digest(bytea, text) to speedcoding_writer, speedcoding_keeper;

@@ -12,6 +12,6 @@ end
 $$;
 
 comment on function private.attempt_cooldown(integer) is
-  'How long nothing is judged after so many attempts that failed: 1, 1, 1, 5, 5, 5, then 10 minutes.';
+  'How long a runner waits after this many failed attempts: 1, 1, 1, 5, 5, 5, then 10 minutes.';
 revoke all on function private.attempt_cooldown(integer) from public, anon, authenticated, service_role;
 grant execute on function private.attempt_cooldown(integer) to speedcoding_writer;

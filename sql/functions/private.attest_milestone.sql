@@ -12,7 +12,9 @@ as $$
 declare
   verifier uuid := private.enter(caller);
   session record;
+  judged_by text;
   tried record;
+  awaited boolean;
   judged_at timestamptz;
   over jsonb;
 begin
@@ -29,7 +31,7 @@ begin
   if session.user_id = verifier then
     perform private.refuse(403, 'own_run', 'Nobody judges their own run.');
   end if;
-  perform private.demand_milestone(session.challenge_id, attest_milestone.milestone_number);
+  judged_by := private.demand_milestone(session.challenge_id, attest_milestone.milestone_number);
 
   select m.id, m.passed, m.pending, m.requested_at, m.attempts
     into tried
@@ -62,7 +64,15 @@ begin
       return jsonb_populate_record(null::private.milestone_result, jsonb_build_object('refusal', over));
     end if;
   end if;
-  if tried.pending is not true then
+  case judged_by
+    when 'verifier' then
+      awaited := tried.pending;
+    when 'manual', 'answer' then
+      awaited := false;
+    else
+      perform private.refuse_verification(judged_by);
+  end case;
+  if awaited is not true then
     perform private.refuse(409, 'milestone_not_pending', 'Nobody waits for a verdict on this milestone.');
   end if;
 

@@ -6,8 +6,8 @@ begin
   insert into private.audit_log (action, actor_id, user_id, subject_id, details)
   values (
     'sign_in.revoked',
-    -- A logout bears a refresh token, and no claims.
-    case new.revoked_reason when 'logout' then new.user_id else private.caller_id() end,
+    -- A logout bears a refresh token, a login a password: no claims.
+    case when new.revoked_reason in ('logout', 'too_many') then new.user_id else private.caller_id() end,
     new.user_id, new.id, jsonb_build_object('cause', new.revoked_reason)
   );
   return null;

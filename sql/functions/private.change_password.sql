@@ -15,16 +15,7 @@ begin
   if not found then
     return;
   end if;
-  -- A statement of its own: a login that held the row above has opened its sign-in by now. All are locked in the order
-  -- of their ids, and then ended by what they are: a join would go through all of them for each, where PostgreSQL
-  -- expects few.
-  perform from private.refresh_tokens where user_id = me order by id for update;
-  update private.refresh_tokens
-     set revoked_at = private.clock(), revoked_reason = 'password_changed'
-   where user_id = me
-     and id <> (caller ->> 'session_id')::uuid
-     and live_until > private.clock();
-  get diagnostics ended = row_count;
+  ended := private.end_sign_ins(me, (caller ->> 'session_id')::uuid, 'password_changed');
   insert into private.audit_log (action, actor_id, user_id)
   values ('user.password_changed', me, me);
 end

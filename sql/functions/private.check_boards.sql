@@ -28,6 +28,6 @@ as $$
 $$;
 
 comment on function private.check_boards() is
-  'Where what is kept differs from what is true: nothing, or there is a defect. Reads everything; safe on a live database.';
+  'The differences between the stored boards and the boards computed from all runs. Any row shows a defect. Reads everything; safe on a live database.';
 revoke all on function private.check_boards() from public, anon, authenticated, service_role;
 alter function private.check_boards() owner to speedcoding_keeper;

@@ -1,4 +1,4 @@
--- Asked when all of a transaction is done: a challenge may be put together, or put in order, step by step.
+-- Runs when the whole transaction is done: an author may build or renumber a challenge step by step.
 create or replace function private.check_challenge() returns trigger
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -31,7 +31,7 @@ begin
     perform private.refuse(409, 'challenge_incomplete', format(
       'The milestones of a challenge are numbered 1, 2, 3 and so on, without a gap: number %s is missing.', missing));
   end if;
-  -- Milestones that are added, row by row, are not complete yet.
+  -- Milestones are added row by row: the challenge is not complete after each of them.
   if not challenge.active or (tg_op = 'INSERT' and tg_table_name <> 'challenges') then
     return null;
   end if;
@@ -43,7 +43,7 @@ begin
     into bare
     from public.challenge_milestones as m
    where m.challenge_id = challenge.id
-     and m.verification = 'answer'
+     and private.takes_input(m.verification)
      and not exists (
        select from private.answer_variants as v
         where v.challenge_id = m.challenge_id
@@ -52,11 +52,11 @@ begin
      );
   if bare is not null then
     reasons := reasons || format(
-      'What is passed by an answer needs an input in private.answer_variants; there is none for milestone %s.', bare);
+      'A milestone that is passed by an answer needs an input in private.answer_variants: there is none for milestone %s.', bare);
   end if;
   if reasons <> '{}' then
     perform private.refuse(409, 'challenge_incomplete',
-      array_to_string(reasons, ' ') || ' Switch active off until all of it is there.');
+      array_to_string(reasons, ' ') || ' Switch active off until the challenge is complete.');
   end if;
   return null;
 end

@@ -1,4 +1,4 @@
--- Once a statement: of many inputs, thousands may be retired at once. What takes their place is there before.
+-- Runs once for each statement, because one may retire thousands of inputs. New inputs are added before old ones go.
 create or replace function private.check_inputs() returns trigger
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -12,7 +12,7 @@ begin
     join public.challenges as c on c.id = touched.challenge_id
     join public.challenge_milestones as m on m.challenge_id = c.id and m.number = touched.milestone_number
    where c.active
-     and m.verification = 'answer'
+     and private.takes_input(m.verification)
      and not exists (
        select from private.answer_variants as v
         where v.challenge_id = m.challenge_id
@@ -21,7 +21,7 @@ begin
      );
   if bare is not null then
     perform private.refuse(409, 'challenge_incomplete', format(
-      'Milestone %s is passed by an answer, and would have no input to give: add another one first, or switch active off.', bare));
+      'Milestone %s is passed by an answer and would have no input left: add another input first, or switch active off.', bare));
   end if;
   return null;
 end

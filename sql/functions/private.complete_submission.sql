@@ -1,4 +1,4 @@
--- The dashboard gives a session and what it handed in: the rest follows.
+-- The dashboard gives a session, its packages and its video; the other columns are copied from the session.
 create or replace function private.complete_submission() returns trigger
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -7,14 +7,14 @@ declare
   session public.sessions;
 begin
   if exists (select from public.submissions where session_id = new.session_id) then
-    perform private.refuse(409, 'submission_exists', 'This session has handed in already: there is one submission for each.');
+    perform private.refuse(409, 'submission_exists', 'This session already has a submission.');
   end if;
   select * into session from public.sessions where id = new.session_id;
   -- Where there is none, the foreign key says so; an import may bring both in one statement.
   if found then
     if session.status <> 'completed' then
       perform private.refuse(409, 'session_not_completed',
-        format('Only a session that is completed hands in, and this one is %s.', session.status));
+        format('Only a completed session can have a submission, and this session is %s.', session.status));
     end if;
     new.user_id := session.user_id;
     new.challenge_id := session.challenge_id;

@@ -1,4 +1,4 @@
--- All that is in the way is named at once: what is fixed, and the runs under way where the rules are touched.
+-- Names all reasons at once: those that the caller gives, and the runs under way if the rules would change.
 create or replace function private.demand_editable(challenge uuid, fixed text, touches_rules boolean) returns void
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
@@ -21,7 +21,7 @@ begin
   end if;
   if last_deadline is not null then
     reasons := concat_ws(' ', nullif(reasons, ''), format(
-      'Runs of this challenge are under way, and their rules stay as they are: switch active off, and change them when the last is over, on %s at the latest.',
+      'Runs of this challenge are under way, so its rules cannot change now: switch active off, and change them when the last run is over, on %s at the latest.',
       to_char(last_deadline at time zone 'UTC', 'YYYY-MM-DD HH24:MI "UTC"')));
   end if;
   if reasons <> '' then
@@ -31,6 +31,6 @@ end
 $$;
 
 comment on function private.demand_editable(uuid, text, boolean) is
-  'Refuses a change to a challenge: for what is fixed, in words, and while it is being run for what touches its rules.';
+  'Refuses a change to a challenge for the reasons given in fixed, and a change of its rules while runs are under way.';
 revoke all on function private.demand_editable(uuid, text, boolean) from public, anon, authenticated, service_role;
 alter function private.demand_editable(uuid, text, boolean) owner to speedcoding_keeper;

@@ -20,6 +20,6 @@ end
 $$;
 
 comment on function private.demand_milestone(uuid, integer) is
-  'Who judges a milestone of a challenge; refuses a number that the challenge does not have.';
+  'The verification of a milestone of a challenge. Refuses a number that the challenge does not have.';
 revoke all on function private.demand_milestone(uuid, integer) from public, anon, authenticated, service_role;
 alter function private.demand_milestone(uuid, integer) owner to speedcoding_writer;

@@ -10,6 +10,6 @@ begin
 end
 $$;
 
-comment on function private.demand_pending(public.submissions) is 'Refuses a submission that is decided on.';
+comment on function private.demand_pending(public.submissions) is 'Refuses a submission that is already approved or rejected.';
 revoke all on function private.demand_pending(public.submissions) from public, anon, authenticated, service_role;
 alter function private.demand_pending(public.submissions) owner to speedcoding_writer;

@@ -4,7 +4,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
   if coalesce(private.caller_role(), '') not in (demand_role.role, 'admin') then
-    perform private.refuse(403, 'role_required', format('This takes a %s.', demand_role.role));
+    perform private.refuse(403, 'role_required', format('Only a %s or an admin may do this.', demand_role.role));
   end if;
 end
 $$;

@@ -12,6 +12,6 @@ begin
 end
 $$;
 
-comment on function private.digest_answer() is 'Keeps of an answer that is written its salted digest only.';
+comment on function private.digest_answer() is 'Replaces an answer that is written by its salted digest.';
 revoke all on function private.digest_answer() from public, anon, authenticated, service_role;
 alter function private.digest_answer() owner to speedcoding_keeper;

@@ -9,7 +9,8 @@ begin
      set revoked_at = private.clock(), revoked_reason = 'signed_out'
    where id = sign_in
      and user_id = me
-     and revoked_at is null;
+     and revoked_at is null
+     and epoch >= (select sign_in_epoch from private.credentials where user_id = me);
   ended := found;
   -- Again: as the first time.
   if not ended and not exists (select from private.refresh_tokens where id = sign_in and user_id = me) then

@@ -18,6 +18,9 @@ begin
   select account.id, account.banned_at
     into signed_in
     from private.refresh_tokens as token
+    join private.credentials as credential
+      on credential.user_id = token.user_id
+     and token.epoch = credential.sign_in_epoch
     join public.users as account on account.id = token.user_id
    where token.id = (caller ->> 'session_id')::uuid
      and token.user_id = (caller ->> 'sub')::uuid

@@ -10,6 +10,6 @@ begin
 end
 $$;
 
-comment on function private.expire_session(uuid) is 'Stores what every read already computes: it ended at its deadline.';
+comment on function private.expire_session(uuid) is 'Stores that a session ended at its deadline. Reads compute the same before it is stored.';
 revoke all on function private.expire_session(uuid) from public, anon, authenticated, service_role;
 alter function private.expire_session(uuid) owner to speedcoding_writer;

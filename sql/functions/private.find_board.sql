@@ -1,4 +1,4 @@
--- A challenge that was withdrawn keeps the boards that it has; one that is being prepared is not told of.
+-- A challenge that was withdrawn keeps its boards; one that is being prepared is not shown.
 create or replace function private.find_board(
   slug text, tech_stack text,
   out challenge_id uuid, out tech_stack_key text, out version bigint, out entries bigint
@@ -33,6 +33,6 @@ end
 $$;
 
 comment on function private.find_board(text, text) is
-  'The board of a challenge, overall or of a tech stack; refuses where there can be none.';
+  'The board of a challenge, overall or for a tech stack. Refuses a challenge that has no boards.';
 revoke all on function private.find_board(text, text) from public, anon, authenticated, service_role;
 alter function private.find_board(text, text) owner to speedcoding_writer;

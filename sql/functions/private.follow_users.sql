@@ -1,5 +1,5 @@
--- Whose runs count, and by which name, is asked without a lock on the account. So nobody else may settle boards while
--- that changes: an approval that cannot be seen from here yet would put a banned runner on a board.
+-- Boards read bans and names without a lock on the account. So nothing else may settle boards while these change: an
+-- approval that this transaction cannot see yet would put a banned runner on a board.
 create or replace function private.follow_users() returns trigger
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp

@@ -1,5 +1,6 @@
--- A cascade deletes submissions session by session, in a statement each. All that it will need is locked before the
--- first, in the same order as by everybody else. The rows that were deleted stand in old_rows as they were deleted.
+-- A cascade deletes the submissions of each session in a statement of its own. This function locks all rows that the
+-- cascade will need before the first of them, in the same order as every other function. old_rows holds the deleted
+-- rows.
 create or replace function private.foresee_cascade() returns trigger
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -12,7 +13,7 @@ begin
     return null;
   end if;
   gone := array(select id from old_rows);
-  -- Sessions before submissions, as whoever corrects one locks them; and whatever names a moderator who goes.
+  -- Sessions before submissions, which is the order of a correction; and every row that names a moderator who goes.
   perform from public.sessions where user_id = any (gone) order by id for update;
   select array_agg(s.challenge_id) filter (where s.user_id = any (gone) or s.session_id = any (gone))
     into challenges

@@ -68,7 +68,7 @@ end
 $$;
 
 comment on function private.get_leaderboard(jsonb, text, text, bigint[], integer, bigint, timestamptz, uuid) is
-  'A page of a board with ranks, from after an entry on; nothing but the version where the caller knows it.';
+  'A page of a board with ranks, after a given entry. Only the version if the caller already knows it.';
 revoke all on function private.get_leaderboard(jsonb, text, text, bigint[], integer, bigint, timestamptz, uuid) from
   public, anon, authenticated, service_role;
 grant execute on function private.get_leaderboard(jsonb, text, text, bigint[], integer, bigint, timestamptz, uuid)

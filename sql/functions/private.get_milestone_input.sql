@@ -22,7 +22,7 @@ begin
   if refusal is not null then
     return;
   end if;
-  -- Nobody looks ahead: neither in a run that will be abandoned for it, nor past a milestone.
+  -- A runner sees no input ahead of its turn, or they could read it in a run that they abandon.
   if session.ordered then
     perform private.demand_turn(session.id, session.challenge_id, get_milestone_input.milestone_number);
   end if;

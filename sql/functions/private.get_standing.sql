@@ -28,7 +28,7 @@ end
 $$;
 
 comment on function private.get_standing(jsonb, text, text) is
-  'The caller''s own entry on a board, and of how many; without an entry, only how many.';
+  'The caller''s own entry on a board, and the number of entries. Without an entry, only the number.';
 revoke all on function private.get_standing(jsonb, text, text) from public, anon, authenticated, service_role;
 grant execute on function private.get_standing(jsonb, text, text) to speedcoding_api;
 alter function private.get_standing(jsonb, text, text) owner to speedcoding_writer;

@@ -15,7 +15,7 @@ begin
   if not found then
     perform private.refuse(404, 'user_not_found', 'There is no user of this name.');
   end if;
-  -- Of a banned runner nothing counts.
+  -- The runs of a banned user do not count.
   if profile.banned_at is null then
     select count(*)
       into profile.approved_runs
@@ -64,7 +64,7 @@ end
 $$;
 
 comment on function private.get_user(jsonb, text) is
-  'A public profile: what of the user''s runs counts, and at most 100 personal bests, those over all stacks before the newest others.';
+  'A public profile: the user''s runs that count, and at most 100 personal bests, first the overall ones and then the newest others.';
 revoke all on function private.get_user(jsonb, text) from public, anon, authenticated, service_role;
 grant execute on function private.get_user(jsonb, text) to speedcoding_api;
 alter function private.get_user(jsonb, text) owner to speedcoding_writer;

@@ -3,11 +3,11 @@ language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  -- Whoever is being given it is waited for.
+  -- This waits for sessions that are being given the input.
   perform from private.answer_variants where id = old.id for update;
   if exists (select from private.session_inputs where variant_id = old.id) then
     perform private.refuse(409, 'input_given',
-      'Sessions have been given this input, so it stays with its answer: set retired, and add another one.');
+      'Sessions have been given this input, so the input and its answer cannot change: set retired, and add another input.');
   end if;
   return case tg_op when 'DELETE' then old end;
 end

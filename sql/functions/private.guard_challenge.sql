@@ -5,12 +5,12 @@ as $$
 declare
   used boolean;
 begin
-  -- Whoever is starting a run is waited for, whoever starts one later waits.
+  -- This waits for runs that are being started; later starts wait for this change.
   perform from public.challenges where id = old.id for update;
   used := exists (select from public.sessions where challenge_id = old.id);
   if tg_op = 'DELETE' then
     if used then
-      perform private.refuse(409, 'challenge_used', 'This challenge has been run, so it stays: switch active off to withdraw it.');
+      perform private.refuse(409, 'challenge_used', 'This challenge has been run, so it cannot be deleted: switch active off to withdraw it.');
     end if;
     return old;
   end if;
@@ -19,7 +19,7 @@ begin
     concat_ws(' ',
       case when new.id <> old.id then 'A challenge keeps its id.' end,
       case when new.slug <> old.slug and used
-        then 'This challenge has been run, so it keeps its slug: links lead to it by that.' end),
+        then 'This challenge has been run, so it keeps its slug: links contain it.' end),
     (new.required_milestones, new.ordered) <> (old.required_milestones, old.ordered));
   return new;
 end

@@ -5,10 +5,14 @@ as $$
 declare
   challenge uuid := case tg_op when 'INSERT' then new.challenge_id else old.challenge_id end;
 begin
+  -- Refuses a kind of verification that the rules do not know.
+  if tg_op <> 'DELETE' then
+    perform private.takes_input(new.verification);
+  end if;
   if tg_op = 'UPDATE' and (new.challenge_id, new.number, new.verification) = (old.challenge_id, old.number, old.verification) then
     return null;
   end if;
-  -- As for the challenge itself; and whoever else changes its milestones waits, so that numbers stay contiguous.
+  -- As for the challenge itself. Other changes to its milestones wait, so that the numbers stay contiguous.
   perform from public.challenges where id = challenge for update;
   perform private.demand_editable(
     challenge,
@@ -16,7 +20,7 @@ begin
       case when new.challenge_id <> old.challenge_id then 'A milestone keeps its challenge.' end,
       case when (tg_op = 'DELETE' or new.number <> old.number)
           and exists (select from public.sessions where challenge_id = challenge)
-        then 'This challenge has been run, so its milestones keep their numbers, and none can be taken away.' end),
+        then 'This challenge has been run, so its milestones keep their numbers and cannot be deleted.' end),
     tg_op = 'INSERT' or new.verification <> old.verification);
   return null;
 end

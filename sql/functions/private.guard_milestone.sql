@@ -17,7 +17,7 @@ begin
   end if;
   if new.published <> old.published and pg_trigger_depth() = 1 then
     perform private.refuse(409, 'milestone_fixed',
-      'A milestone is shown to everyone while its session''s submission is APPROVED: change that instead of published.');
+      'A milestone is public while its session''s submission is APPROVED: change the status of the submission, not published.');
   end if;
   if (new.id, new.session_id, new.user_id, new.milestone_number)
     is distinct from (old.id, old.session_id, old.user_id, old.milestone_number)
@@ -29,7 +29,7 @@ begin
   end if;
   if new.passed <> (new.completed_at is not null) then
     perform private.refuse(409, 'milestone_times',
-      'A milestone that is passed has the time when in completed_at, one that is not has none.');
+      'A milestone that is passed has a time in completed_at, and one that is not passed has none.');
   end if;
   new.pending := new.pending and not new.passed;
   return new;

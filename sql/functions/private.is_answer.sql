@@ -3,7 +3,7 @@ language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  -- Somebody may answer without having looked.
+  -- A runner may answer without having asked for the input.
   perform private.read_input(session, milestone);
   return exists (
     select from private.session_inputs as g

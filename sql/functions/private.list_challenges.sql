@@ -21,7 +21,7 @@ end
 $$;
 
 comment on function private.list_challenges(jsonb, integer, text) is
-  'The active challenges with their milestones, by slug, from after one on.';
+  'The active challenges with their milestones, in order of slug, after a given one.';
 revoke all on function private.list_challenges(jsonb, integer, text) from
   public, anon, authenticated, service_role;
 grant execute on function private.list_challenges(jsonb, integer, text) to speedcoding_api;

@@ -34,7 +34,7 @@ end
 $$;
 
 comment on function private.list_records(jsonb, text, text, bigint[], integer, bigint) is
-  'The history of a board''s record, the current one first, from before one on; nothing but the version where the caller knows it.';
+  'The history of a board''s record, the current one first, before a given one. Only the version if the caller already knows it.';
 revoke all on function private.list_records(jsonb, text, text, bigint[], integer, bigint) from
   public, anon, authenticated, service_role;
 grant execute on function private.list_records(jsonb, text, text, bigint[], integer, bigint) to speedcoding_api;

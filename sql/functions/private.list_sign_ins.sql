@@ -12,7 +12,11 @@ begin
     select token.id, token.user_agent, host(token.ip), token.created_at,
            coalesce(token.rotated_at, token.created_at), token.id = (caller ->> 'session_id')::uuid
       from private.refresh_tokens as token
+      join private.credentials as credential
+        on credential.user_id = token.user_id
+       and token.epoch = credential.sign_in_epoch
      where token.user_id = me
+       and token.revoked_at is null
        and token.live_until > private.clock()
        and (before is null or (token.created_at, token.id) < (
          select last.created_at, last.id from private.refresh_tokens as last where last.id = before))

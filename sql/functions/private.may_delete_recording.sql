@@ -14,7 +14,7 @@ end
 $$;
 
 comment on function private.may_delete_recording(text) is
-  'Whether a recording is the caller''s own and not handed in: what moderators see stays what it is.';
+  'Whether a recording is the caller''s own and not handed in. A recording that moderators see cannot be deleted.';
 revoke all on function private.may_delete_recording(text) from public, anon, authenticated, service_role;
 grant execute on function private.may_delete_recording(text) to authenticated;
 alter function private.may_delete_recording(text) owner to speedcoding_writer;

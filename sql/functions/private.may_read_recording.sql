@@ -15,7 +15,7 @@ end
 $$;
 
 comment on function private.may_read_recording(text) is
-  'Whether a recording is the caller''s own, or of an approved submission, or the caller a moderator.';
+  'Whether a recording is the caller''s own or belongs to an approved submission, or the caller is a moderator.';
 revoke all on function private.may_read_recording(text) from public, anon, authenticated, service_role;
 grant execute on function private.may_read_recording(text) to anon, authenticated;
 alter function private.may_read_recording(text) owner to speedcoding_writer;

@@ -1,4 +1,4 @@
--- What a milestone's session and challenge say of it. Rows that are there already are not asked again.
+-- Checks a milestone against its session and its challenge. Rows that exist already are not checked again.
 create or replace function private.place_milestone() returns trigger
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -32,6 +32,6 @@ end
 $$;
 
 comment on function private.place_milestone() is
-  'Refuses a milestone that its session''s challenge has not, or that was passed before or after the session.';
+  'Refuses a milestone that its session''s challenge does not have, or that was passed before or after the session.';
 revoke all on function private.place_milestone() from public, anon, authenticated, service_role;
 alter function private.place_milestone() owner to speedcoding_keeper;

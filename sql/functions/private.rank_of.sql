@@ -40,6 +40,6 @@ end
 $$;
 
 comment on function private.rank_of(uuid, text, bigint) is
-  'The rank of a time on a board: one more than runners who were faster. Equal times share it (1, 2, 2, 4).';
+  'The rank of a time on a board: one more than the number of faster runners. Equal times share it (1, 2, 2, 4).';
 revoke all on function private.rank_of(uuid, text, bigint) from public, anon, authenticated, service_role;
 alter function private.rank_of(uuid, text, bigint) owner to speedcoding_writer;

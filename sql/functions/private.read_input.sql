@@ -3,8 +3,18 @@ language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
+  takes boolean;
   given text;
 begin
+  select private.takes_input(d.verification)
+    into takes
+    from public.sessions as s
+    join public.challenge_milestones as d on d.challenge_id = s.challenge_id
+   where s.id = session
+     and d.number = milestone;
+  if takes is not true then
+    perform private.refuse(404, 'input_not_found', 'This milestone has no input.');
+  end if;
   for turn in 1..2 loop
     select v.input
       into given
@@ -33,7 +43,7 @@ end
 $$;
 
 comment on function private.read_input(uuid, integer) is
-  'The input that the caller''s session has for a milestone; one is chosen where it has none yet.';
+  'The input of the caller''s session for a milestone. Chooses one if the session has none yet.';
 revoke all on function private.read_input(uuid, integer) from public, anon, authenticated, service_role;
 grant execute on function private.read_input(uuid, integer) to speedcoding_writer;
 alter function private.read_input(uuid, integer) owner to speedcoding_keeper;

@@ -33,6 +33,6 @@ end
 $$;
 
 comment on function private.rebuild_boards() is
-  'Makes all boards anew from the runs that count: after rows were loaded past the triggers, or check_boards() found something.';
+  'Makes all boards anew from the runs that count. Call it after rows were loaded without triggers, or when check_boards() found a difference.';
 revoke all on function private.rebuild_boards() from public, anon, authenticated, service_role;
 alter function private.rebuild_boards() owner to speedcoding_keeper;

@@ -40,6 +40,6 @@ as $$
 $$;
 
 comment on function private.recompute_boards() is
-  'What boards are by definition, computed from all runs that count: the truth that the triggers must arrive at.';
+  'Computes the boards from all runs that count. The triggers must arrive at the same.';
 revoke all on function private.recompute_boards() from public, anon, authenticated, service_role;
 alter function private.recompute_boards() owner to speedcoding_keeper;

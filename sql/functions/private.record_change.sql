@@ -1,5 +1,5 @@
--- What a row was before somebody changed it by hand. Runners' and verifiers' own doings do not come here: the rows say
--- when they happened, and no trigger lets them be undone.
+-- Keeps how a row was before somebody changed it by hand. What runners and verifiers do is not logged here: the rows
+-- say when it happened, and the triggers refuse to undo it.
 create or replace function private.record_change() returns trigger
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp

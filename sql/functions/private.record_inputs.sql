@@ -1,4 +1,4 @@
--- Not what they were before: only how many.
+-- Counts only: the log holds neither inputs nor answers.
 create or replace function private.record_inputs() returns trigger
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp

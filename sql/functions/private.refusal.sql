@@ -9,7 +9,7 @@ end
 $$;
 
 comment on function private.refusal(integer, text, text, jsonb) is
-  'As private.refuse(), but returned, so that what was found out before is kept.';
+  'The same as private.refuse(), but returned instead of raised, so that changes made before it are kept.';
 revoke all on function private.refusal(integer, text, text, jsonb) from
   public, anon, authenticated, service_role;
 grant execute on function private.refusal(integer, text, text, jsonb) to speedcoding_writer;

@@ -1,6 +1,6 @@
--- Knows not what has changed, only whose: it compares what is kept with what is true now, each runner on each board.
--- Each statement after the lock sees what others have committed before it. Planned once, and for few runs: for many it
--- looks each of them up just so.
+-- It is told whose runs changed, not what changed: it compares the stored boards with the runs that count now, for each
+-- runner on each board. Each statement after the lock sees what others have committed before it. PostgreSQL plans it
+-- once, for few runs; many runs are looked up one by one in the same way.
 create or replace function private.settle_boards(runs private.run[]) returns void
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp

@@ -21,7 +21,7 @@ begin
   if not found then
     perform private.refuse(404, 'challenge_not_found', case
       when challenge is null
-        then 'The default, freestyle, is not to be had here: name a challenge, by its slug; GET /challenges lists them.'
+        then 'The default challenge, freestyle, is not available: name a challenge by its slug; GET /challenges lists them.'
       else 'There is no such challenge: GET /challenges lists them.'
     end);
   end if;

@@ -12,7 +12,7 @@ declare
   tried record;
   checked_at timestamptz;
   over jsonb;
-  passes boolean := true;
+  passes boolean;
   latest timestamptz;
 begin
   select s.id, s.challenge_id, s.status, s.deadline, c.ordered
@@ -69,15 +69,21 @@ begin
         'retryAfter', ceil(extract(epoch from tried.next_attempt_at - checked_at))::integer));
   end if;
 
-  if judged_by = 'answer' then
-    passes := private.is_answer(session.id, verify_milestone.milestone_number, verify_milestone.answer);
-    if not passes then
-      insert into private.audit_log (action, user_id, subject_id, details)
-      values ('milestone.failed', runner, session.id,
-              jsonb_build_object('milestoneNumber', verify_milestone.milestone_number));
-    end if;
-  elsif judged_by = 'verifier' then
-    passes := null;
+  -- Null waits for a verdict.
+  case judged_by
+    when 'manual' then
+      passes := true;
+    when 'answer' then
+      passes := private.is_answer(session.id, verify_milestone.milestone_number, verify_milestone.answer);
+    when 'verifier' then
+      passes := null;
+    else
+      perform private.refuse_verification(judged_by);
+  end case;
+  if not passes then
+    insert into private.audit_log (action, user_id, subject_id, details)
+    values ('milestone.failed', runner, session.id,
+            jsonb_build_object('milestoneNumber', verify_milestone.milestone_number));
   end if;
   insert into public.milestones as m
     (session_id, user_id, milestone_number, passed, pending, completed_at, attempts, requested_at, next_attempt_at)

@@ -428,7 +428,7 @@ begin
   if not found then
     perform private.refuse(404, 'challenge_not_found', case
       when challenge is null
-        then 'The default, freestyle, is not to be had here: name a challenge, by its slug; GET /challenges lists them.'
+        then 'The default challenge, freestyle, is not available: name a challenge by its slug; GET /challenges lists them.'
       else 'There is no such challenge: GET /challenges lists them.'
     end);
   end if;
@@ -512,7 +512,7 @@ declare
   tried record;
   checked_at timestamptz;
   over jsonb;
-  passes boolean := true;
+  passes boolean;
   latest timestamptz;
 begin
   select s.id, s.challenge_id, s.status, s.deadline, c.ordered
@@ -569,15 +569,21 @@ begin
         'retryAfter', ceil(extract(epoch from tried.next_attempt_at - checked_at))::integer));
   end if;
 
-  if judged_by = 'answer' then
-    passes := private.is_answer(session.id, verify_milestone.milestone_number, verify_milestone.answer);
-    if not passes then
-      insert into private.audit_log (action, user_id, subject_id, details)
-      values ('milestone.failed', runner, session.id,
-              jsonb_build_object('milestoneNumber', verify_milestone.milestone_number));
-    end if;
-  elsif judged_by = 'verifier' then
-    passes := null;
+  -- Null waits for a verdict.
+  case judged_by
+    when 'manual' then
+      passes := true;
+    when 'answer' then
+      passes := private.is_answer(session.id, verify_milestone.milestone_number, verify_milestone.answer);
+    when 'verifier' then
+      passes := null;
+    else
+      perform private.refuse_verification(judged_by);
+  end case;
+  if not passes then
+    insert into private.audit_log (action, user_id, subject_id, details)
+    values ('milestone.failed', runner, session.id,
+            jsonb_build_object('milestoneNumber', verify_milestone.milestone_number));
   end if;
   insert into public.milestones as m
     (session_id, user_id, milestone_number, passed, pending, completed_at, attempts, requested_at, next_attempt_at)
@@ -622,7 +628,9 @@ as $$
 declare
   verifier uuid := private.enter(caller);
   session record;
+  judged_by text;
   tried record;
+  awaited boolean;
   judged_at timestamptz;
   over jsonb;
 begin
@@ -639,7 +647,7 @@ begin
   if session.user_id = verifier then
     perform private.refuse(403, 'own_run', 'Nobody judges their own run.');
   end if;
-  perform private.demand_milestone(session.challenge_id, attest_milestone.milestone_number);
+  judged_by := private.demand_milestone(session.challenge_id, attest_milestone.milestone_number);
 
   select m.id, m.passed, m.pending, m.requested_at, m.attempts
     into tried
@@ -672,7 +680,15 @@ begin
       return jsonb_populate_record(null::private.milestone_result, jsonb_build_object('refusal', over));
     end if;
   end if;
-  if tried.pending is not true then
+  case judged_by
+    when 'verifier' then
+      awaited := tried.pending;
+    when 'manual', 'answer' then
+      awaited := false;
+    else
+      perform private.refuse_verification(judged_by);
+  end case;
+  if awaited is not true then
     perform private.refuse(409, 'milestone_not_pending', 'Nobody waits for a verdict on this milestone.');
   end if;
 
@@ -1187,7 +1203,7 @@ comment on function private.guard_submission() is 'Refuses what neither runners 
 revoke all on function private.guard_submission() from public, anon, authenticated, service_role;
 alter function private.guard_submission() owner to speedcoding_keeper;
 
--- The dashboard gives a session and what it handed in: the rest follows.
+-- The dashboard gives a session, its packages and its video; the other columns are copied from the session.
 create or replace function private.complete_submission() returns trigger
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -1196,14 +1212,14 @@ declare
   session public.sessions;
 begin
   if exists (select from public.submissions where session_id = new.session_id) then
-    perform private.refuse(409, 'submission_exists', 'This session has handed in already: there is one submission for each.');
+    perform private.refuse(409, 'submission_exists', 'This session already has a submission.');
   end if;
   select * into session from public.sessions where id = new.session_id;
   -- Where there is none, the foreign key says so; an import may bring both in one statement.
   if found then
     if session.status <> 'completed' then
       perform private.refuse(409, 'session_not_completed',
-        format('Only a session that is completed hands in, and this one is %s.', session.status));
+        format('Only a completed session can have a submission, and this session is %s.', session.status));
     end if;
     new.user_id := session.user_id;
     new.challenge_id := session.challenge_id;
@@ -1275,7 +1291,7 @@ comment on function private.record_submission() is
 revoke all on function private.record_submission() from public, anon, authenticated, service_role;
 alter function private.record_submission() owner to speedcoding_keeper;
 
--- All that is in the way is named at once: what is fixed, and the runs under way where the rules are touched.
+-- Names all reasons at once: those that the caller gives, and the runs under way if the rules would change.
 create or replace function private.demand_editable(challenge uuid, fixed text, touches_rules boolean) returns void
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
@@ -1298,7 +1314,7 @@ begin
   end if;
   if last_deadline is not null then
     reasons := concat_ws(' ', nullif(reasons, ''), format(
-      'Runs of this challenge are under way, and their rules stay as they are: switch active off, and change them when the last is over, on %s at the latest.',
+      'Runs of this challenge are under way, so its rules cannot change now: switch active off, and change them when the last run is over, on %s at the latest.',
       to_char(last_deadline at time zone 'UTC', 'YYYY-MM-DD HH24:MI "UTC"')));
   end if;
   if reasons <> '' then
@@ -1308,7 +1324,7 @@ end
 $$;
 
 comment on function private.demand_editable(uuid, text, boolean) is
-  'Refuses a change to a challenge: for what is fixed, in words, and while it is being run for what touches its rules.';
+  'Refuses a change to a challenge for the reasons given in fixed, and a change of its rules while runs are under way.';
 revoke all on function private.demand_editable(uuid, text, boolean) from public, anon, authenticated, service_role;
 alter function private.demand_editable(uuid, text, boolean) owner to speedcoding_keeper;
 

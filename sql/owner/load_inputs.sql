@@ -1,4 +1,4 @@
--- An input whose answer has changed is another one: who was given the old one is judged by the old answer.
+-- An input whose answer has changed counts as a new one: runners with the old input are judged by the old answer.
 with listed as (
   select * from unnest($2::integer[], $3::text[], $4::text[]) as l (number, input, answer)
 ),

@@ -1,6 +1,9 @@
 -- Nothing where the sign-in has ended or its user is banned: `admit` says which.
 select sign_in.id
   from private.refresh_tokens as sign_in
+  join private.credentials as credential
+    on credential.user_id = sign_in.user_id
+   and sign_in.epoch = credential.sign_in_epoch
   join public.users as account on account.id = sign_in.user_id
  where sign_in.id = $1
    and sign_in.user_id = $2

@@ -17,18 +17,21 @@ with delay as materialized (
     from account
    where user_id = account.id
      and $10::text is not null
+), bounded as materialized (
+  select id, private.bound_sign_ins(id) as ended
+    from account
 ), opened as (
   insert into private.refresh_tokens
     (id, user_id, nonce_digest, key_id, idle_expires_at, expires_at, user_agent, ip)
   select $2, id, $3, $4, private.clock() + $5 * interval '1 second', private.clock() + $6 * interval '1 second', $7, $8
-    from account
+    from bounded
   returning id, user_id
 ), audited as (
   insert into private.audit_log (action, actor_id, user_id, subject_id)
   select 'sign_in.opened', user_id, user_id, id
     from opened
 )
-select opened.id, delay.refusal
+select opened.id, delay.refusal, coalesce((select ended from bounded), 0) as ended
   from delay
   left join opened on true
  where opened.id is not null

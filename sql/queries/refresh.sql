@@ -1,18 +1,26 @@
--- One UPDATE, so that whoever waited for the row is judged by the row as it is then. A hit rotates; for a while
--- after that the token just redeemed has the same successor once more, and how long does not change by asking.
+-- One UPDATE, so that whoever waited for the row is judged by the row as it is then. A hit rotates; a token that was
+-- redeemed before and counts again changes nothing, but that an answer given up for lost is remembered. Both have the
+-- newest token. (A row that was waited for may be of a later epoch than the account was when the statement began: it was
+-- kept by who ended the others.)
 update private.refresh_tokens as token
-   set generation = $4 + 1,
+   set generation = greatest(token.generation, $4 + 1),
        rotated_at = case when token.generation = $4 then private.clock() else token.rotated_at end,
+       earlier_rotations = case when token.generation = $4 then (token.rotated_at || token.earlier_rotations)[:7]
+                                else token.earlier_rotations end,
        idle_expires_at = case when token.generation = $4 then private.clock() + $6 * interval '1 second'
-                              else token.idle_expires_at end
-  from public.users as account
+                              else token.idle_expires_at end,
+       forgiven_generation = case when token.generation = $4 + 1
+                                   and token.rotated_at <= private.clock() - $5 * interval '1 second' then $4
+                                  else token.forgiven_generation end
+  from private.credentials as credential
+  join public.users as account on account.id = credential.user_id
  where token.id = $1
    and token.key_id = $2
    and token.nonce_digest = $3
-   and (token.generation = $4
-     or token.generation = $4 + 1 and token.rotated_at > private.clock() - $5 * interval '1 second')
+   and (token.generation = $4 or private.redeems_again(token, $4, $5, $7))
    and token.live_until > private.clock()
-   and account.id = token.user_id
+   and credential.user_id = token.user_id
+   and token.epoch >= credential.sign_in_epoch
    and account.banned_at is null
 returning account.id, account.username, account.role::text as role, account.created_at,
-          extract(epoch from token.created_at)::bigint as signed_in_at
+          extract(epoch from token.created_at)::bigint as signed_in_at, token.generation

@@ -1,5 +1,6 @@
 -- One batch, in the order of ids, so that no statement is long however many there are: looks at so many from an id
--- on, removes those that are long dead, and says where it got to. One replica at a time; the others see no row.
+-- on, removes those that are long dead, ends by name those of an earlier epoch, and says where it got to. One replica
+-- at a time; the others see no row.
 with batch as materialized (
   select id
     from private.refresh_tokens
@@ -17,8 +18,21 @@ with batch as materialized (
   delete from private.refresh_tokens
    where id in (select id from dead)
   returning id
+), outdated as materialized (
+  select token.id
+    from private.refresh_tokens as token
+    join batch on batch.id = token.id
+    join private.credentials as credential on credential.user_id = token.user_id
+   where token.live_until > private.clock()
+     and token.epoch < credential.sign_in_epoch
+     for update of token skip locked
+), ended as (
+  update private.refresh_tokens
+     set revoked_at = private.clock(), revoked_reason = 'outdated'
+   where id in (select id from outdated)
+  returning id
 )
-select id, (select count(*) from swept) as swept
+select id, (select count(*) from swept) as swept, (select count(*) from ended) as ended
   from batch
  order by id desc
  limit 1

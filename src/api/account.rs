@@ -5,7 +5,6 @@ use std::{net::IpAddr, sync::Arc};
 use poem::{Request, http::StatusCode, web::Data};
 use poem_openapi::{Object, OpenApi};
 use postgres_from_row::FromRow;
-use secrecy::SecretString;
 use serde::Deserialize;
 use tokio_postgres::types::ToSql;
 
@@ -15,13 +14,16 @@ use super::{
     types::Done,
 };
 use crate::{
-    auth::{password::Admitted, token::Claims},
+    auth::{
+        password::{Admitted, Password},
+        token::Claims,
+    },
     db::{Found, query},
     http::bearer::SignedIn,
     limits::failed_logins::Attempt,
     openapi::{
-        Refusals,
         body::{Body, Json},
+        codes::Refusals,
     },
     problem::Problem,
     state::State,
@@ -36,11 +38,11 @@ pub struct AccountApi;
 #[oai(rename_all = "camelCase", deny_unknown_fields)]
 #[serde(rename_all = "camelCase")]
 pub struct ChangePassword {
-    /// The password that is valid now.
-    #[oai(validator(max_length = 128))]
+    /// The password until now: at most 128 characters, counted as NFC.
+    #[oai(validator(max_length = 512))]
     pub current_password: String,
-    /// 8 to 128 characters of any kind; very common passwords are refused.
-    #[oai(validator(min_length = 8, max_length = 128))]
+    /// 8 to 128 characters of any kind, counted as NFC; very common passwords are refused.
+    #[oai(validator(min_length = 8, max_length = 512))]
     pub new_password: String,
 }
 
@@ -49,8 +51,8 @@ pub struct ChangePassword {
 #[oai(rename_all = "camelCase", deny_unknown_fields)]
 #[serde(rename_all = "camelCase")]
 pub struct DeleteMe {
-    /// Your password.
-    #[oai(validator(max_length = 128))]
+    /// Your password: at most 128 characters, counted as NFC.
+    #[oai(validator(max_length = 512))]
     pub password: String,
 }
 
@@ -116,7 +118,7 @@ impl AccountApi {
         request: &Request,
         body: Body<DeleteMe>,
     ) -> Result<Done, Problem> {
-        let password = SecretString::from(body.0.password);
+        let password = Password::read("password", body.0.password)?;
         let address = state.limits.client(request);
         delete_me(&state, &caller.0, &password, address)
             .await
@@ -146,7 +148,7 @@ impl AccountApi {
 async fn delete_me(
     state: &State,
     caller: &Claims,
-    password: &SecretString,
+    password: &Password,
     address: IpAddr,
 ) -> Result<(), Problem> {
     let comparing = admit(state, &state.limits.login, address)?;
@@ -180,16 +182,15 @@ async fn change_password(
         current_password,
         new_password,
     } = passwords;
+    let current = Password::read("currentPassword", current_password)?;
+    let new = Password::read("newPassword", new_password)?;
     let hashing = admit(state, &state.limits.login, address)?;
     let account = find(state, caller, address).await?.ok_or_else(|| {
         Problem::unauthorized("sign_in_ended", "This sign-in has ended: log in again.")
     })?;
-    // This comes first, so that the refusal of a new password does not tell whether the current one was right.
-    let new_hash = hashing
-        .hash("newPassword", &new_password.into(), &account.username)
-        .await?;
+    // First, so that a new password that will not do does not tell whether the current one was right.
+    let new_hash = hashing.hash("newPassword", new, &account.username).await?;
     let comparing = state.auth.passwords.admit()?;
-    let current = current_password.into();
     confirm(state, caller, &account, comparing, &current, address).await?;
     let params: [&(dyn ToSql + Sync); 4] = [
         &account.password_hash,
@@ -221,6 +222,8 @@ async fn find(
     let Some((username, password_hash)) = found.username.zip(found.password_hash) else {
         return Ok(None);
     };
+    // Nobody but who has the caller's token can use this up.
+    state.limits.failed_logins.check_site(&username, address)?;
     let attempt = state.limits.failed_logins.attempt(&username, address);
     let params: [&(dyn ToSql + Sync); 2] = [&attempt.account, &attempt.network];
     let _: Option<Found> = state.db.identity(&query::LOGIN_DELAY, &params).await?;
@@ -239,7 +242,7 @@ async fn confirm(
     caller: &Claims,
     account: &OwnAccount,
     comparing: Admitted,
-    password: &SecretString,
+    password: &Password,
     address: IpAddr,
 ) -> Result<(), Problem> {
     let stored = Some((caller.sub, account.password_hash.clone()));

@@ -9,7 +9,6 @@ use poem::{
 };
 use poem_openapi::{Object, OpenApi};
 use postgres_from_row::FromRow;
-use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
@@ -19,13 +18,13 @@ use super::{
     types::{Created, Timestamp},
 };
 use crate::{
-    auth::password::Admitted,
+    auth::password::{Admitted, Password},
     config::{ACCESS_TOKEN_LIFETIME, SIGN_IN_IDLE_LIFETIME, SIGN_IN_LIFETIME},
     db::{Found, query},
-    limits::{client::network, failed_logins::Attempt, rate::Limit},
+    limits::{client::network, failed_logins::Attempt, rate::NetworkLimit},
     openapi::{
-        Refusals,
         body::{Body, Json},
+        codes::Refusals,
     },
     problem::Problem,
     state::State,
@@ -40,11 +39,12 @@ pub struct AuthApi;
 #[oai(rename_all = "camelCase", deny_unknown_fields)]
 #[serde(rename_all = "camelCase")]
 pub struct Credentials {
-    /// 3 to 32 letters (A to Z, a to z), digits, `_` or `-`. Upper and lower case are the same name.
+    /// 3 to 32 letters (A to Z, a to z), digits, `_` or `-`; upper and lower case are the same name. None begins with
+    /// `erased-`: erased accounts are called so.
     #[oai(validator(pattern = "^[A-Za-z0-9_-]{3,32}$"))]
     pub username: String,
-    /// 8 to 128 characters of any kind. Very common passwords are refused.
-    #[oai(validator(min_length = 8, max_length = 128))]
+    /// 8 to 128 characters of any kind, counted as NFC; very common passwords are refused.
+    #[oai(validator(min_length = 8, max_length = 512))]
     pub password: String,
 }
 
@@ -56,8 +56,8 @@ pub struct LoginCredentials {
     /// The user name, in upper or lower case.
     #[oai(validator(pattern = "^[A-Za-z0-9_-]{3,32}$"))]
     pub username: String,
-    /// The password. One from an older installation may be shorter than 8 characters.
-    #[oai(validator(min_length = 1, max_length = 128))]
+    /// At most 128 characters, counted as NFC. One from an older installation may be shorter than a new one must be.
+    #[oai(validator(min_length = 1, max_length = 512))]
     pub password: String,
 }
 
@@ -94,10 +94,18 @@ struct FoundCredentials {
     #[from_row(flatten)]
     user: User,
     banned: bool,
+    /// Whether the account has signed in from this network.
+    usual: bool,
     password_hash: String,
 }
 
-/// How often a login starts again because its account was changed meanwhile.
+#[derive(FromRow)]
+struct Opened {
+    /// How many of the account's oldest sign-ins had to go.
+    ended: i64,
+}
+
+/// How often a login starts anew because its account was changed meanwhile.
 const LOGIN_ATTEMPTS: usize = 3;
 
 /// The refusals of each operation, beyond those that all operations have in common.
@@ -126,11 +134,10 @@ impl AuthApi {
         body: Body<Credentials>,
     ) -> Result<Created<Tokens>, Problem> {
         let Credentials { username, password } = body.0;
+        let password = Password::read("password", password)?;
         let device = Device::of(&state, request);
         let hashing = admit(&state, &state.limits.register, device.ip)?;
-        let hash = hashing
-            .hash("password", &password.into(), &username)
-            .await?;
+        let hash = hashing.hash("password", password, &username).await?;
         let sign_in = state.auth.refresh.open()?;
         let user: User = state
             .db
@@ -172,7 +179,7 @@ impl AuthApi {
         body: Body<LoginCredentials>,
     ) -> Result<Json<Tokens>, Problem> {
         let LoginCredentials { username, password } = body.0;
-        let password = SecretString::from(password);
+        let password = Password::read("password", password)?;
         let device = Device::of(&state, request);
         let mut comparing = admit(&state, &state.limits.login, device.ip)?;
         for _ in 0..LOGIN_ATTEMPTS {
@@ -195,11 +202,11 @@ impl AuthApi {
 /// is charged nothing for it.
 pub(super) fn admit(
     state: &State,
-    limit: &Limit<IpAddr>,
+    limit: &NetworkLimit,
     address: IpAddr,
 ) -> Result<Admitted, Problem> {
     let admitted = state.auth.passwords.admit()?;
-    limit.check(&network(address))?;
+    limit.check(address)?;
     Ok(admitted)
 }
 
@@ -207,7 +214,7 @@ pub(super) fn admit(
 async fn sign_in(
     state: &State,
     username: &str,
-    password: &SecretString,
+    password: &Password,
     device: &Device,
     comparing: Admitted,
 ) -> Result<Option<Tokens>, Problem> {
@@ -216,9 +223,17 @@ async fn sign_in(
         .db
         .identity(
             &query::FIND_CREDENTIALS,
-            &[&username, &attempt.account, &attempt.network],
+            &[
+                &username,
+                &attempt.account,
+                &attempt.network,
+                &network(device.ip),
+            ],
         )
         .await?;
+    if !found.as_ref().is_some_and(|found| found.usual) {
+        state.limits.failed_logins.check_site(username, device.ip)?;
+    }
     let stored = found.as_ref();
     let stored = stored.map(|found| (found.user.id, found.password_hash.clone()));
     let verdict = comparing.verify(password, stored).await?;
@@ -244,14 +259,15 @@ async fn sign_in(
         &attempt.account,
         &attempt.network,
     ];
-    let opened: Option<Found> = state.db.identity(&query::OPEN_SIGN_IN, &params).await?;
+    let opened: Option<Opened> = state.db.identity(&query::OPEN_SIGN_IN, &params).await?;
     if found.banned {
         return Err(banned());
     }
-    if opened.is_none() {
+    let Some(Opened { ended }) = opened else {
         return Ok(None);
-    }
+    };
     telemetry::count_event("sign_in.opened");
+    telemetry::count_ended(ended, "too_many");
     tokens(state, found.user, new.id, None, new.token).map(Some)
 }
 

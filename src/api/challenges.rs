@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     db::{columns::JsonColumn, query},
-    openapi::Refusals,
+    openapi::codes::Refusals,
     problem::Problem,
     state::State,
 };

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     db::query,
     http::bearer::SignedIn,
-    openapi::{Refusals, body::Json},
+    openapi::{body::Json, codes::Refusals},
     problem::Problem,
     state::State,
 };
@@ -119,7 +119,6 @@ impl LeaderboardsApi {
     /// The best approved run of each runner, the fastest first. Approvals, rejections and corrections show at once. A
     /// client that follows the cursors meets every run that stays on the board exactly once, even if others arrive.
     #[oai(path = "/:slug", method = "get", operation_id = "get_leaderboard")]
-    #[allow(clippy::too_many_arguments, reason = "one for each parameter")]
     async fn get_leaderboard(
         &self,
         state: Data<&Arc<State>>,
@@ -210,7 +209,6 @@ impl LeaderboardsApi {
     ///
     /// Every record, the current one first. Only runs that count now are considered.
     #[oai(path = "/:slug/records", method = "get", operation_id = "list_records")]
-    #[allow(clippy::too_many_arguments, reason = "one for each parameter")]
     async fn list_records(
         &self,
         state: Data<&Arc<State>>,
@@ -319,7 +317,10 @@ impl FromStr for BoardCursor {
 }
 
 impl<T: FromRow> FromRow for Versioned<T> {
-    // The trait asks for it; nothing here calls it.
+    #[expect(
+        clippy::expect_used,
+        reason = "the trait asks for it; nothing here calls it"
+    )]
     fn from_row(row: &Row) -> Self {
         Self::try_from_row(row).expect("a row with a version")
     }
@@ -334,7 +335,10 @@ impl<T: FromRow> FromRow for Versioned<T> {
 }
 
 impl FromRow for Standing {
-    // The trait asks for it; nothing here calls it.
+    #[expect(
+        clippy::expect_used,
+        reason = "the trait asks for it; nothing here calls it"
+    )]
     fn from_row(row: &Row) -> Self {
         Self::try_from_row(row).expect("a row of private.board_result")
     }

@@ -13,8 +13,8 @@ use crate::{
     db::{columns::TextColumn, query},
     http::bearer::SignedIn,
     openapi::{
-        Refusals,
         body::{Body, Json},
+        codes::Refusals,
     },
     problem::Problem,
     state::State,
@@ -110,6 +110,7 @@ pub const REFUSALS: &[Refusals] = &[
             "session_expired",
             "milestone_out_of_order",
             "attempt_cooldown",
+            "verification_unknown",
         ],
     ),
     (
@@ -123,6 +124,7 @@ pub const REFUSALS: &[Refusals] = &[
             "session_expired",
             "milestone_not_pending",
             "milestone_passed",
+            "verification_unknown",
         ],
     ),
 ];

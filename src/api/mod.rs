@@ -18,7 +18,7 @@ mod video;
 
 use poem_openapi::{ContactObject, LicenseObject, OpenApi, OpenApiService};
 
-use crate::openapi::{Contract, Refusals};
+use crate::openapi::{Contract, codes::Refusals};
 
 /// Where the API begins.
 pub const BASE: &str = "/api/v1";

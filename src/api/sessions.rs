@@ -26,8 +26,8 @@ use crate::{
     },
     http::bearer::{Anyone, SignedIn},
     openapi::{
-        Refusals,
         body::{Body, Json},
+        codes::Refusals,
     },
     problem::{FieldError, Problem},
     state::State,
@@ -185,6 +185,7 @@ pub const REFUSALS: &[Refusals] = &[
             "session_already_ended",
             "session_expired",
             "milestone_out_of_order",
+            "verification_unknown",
         ],
     ),
 ];

@@ -23,8 +23,8 @@ use crate::{
     db::{columns::TextColumn, query},
     http::bearer::SignedIn,
     openapi::{
-        Refusals,
         body::{Body, Json},
+        codes::Refusals,
     },
     problem::Problem,
     state::State,
@@ -96,6 +96,7 @@ struct Redeemed {
     #[from_row(flatten)]
     user: User,
     signed_in_at: i64,
+    generation: i32,
 }
 
 #[derive(FromRow)]
@@ -130,9 +131,9 @@ pub const REFUSALS: &[Refusals] = &[
 impl SignInsApi {
     /// Refresh
     ///
-    /// Gets the next access token and the next refresh token. The refresh token that was sent is used up. For some
-    /// seconds it may be sent again, because the answer was lost or from another tab, and gets the very same next
-    /// token. A later use means that somebody has copied it, and ends the sign-in.
+    /// Gets the next access token and the newest refresh token. The refresh token that was sent is used up. A client that
+    /// sends it again in the next seconds, from another tab, gets the very same newest token. So does a client whose
+    /// answer was lost, for about a minute. A later use means that somebody has copied it, and ends the sign-in.
     #[oai(path = "/refresh", method = "post", operation_id = "refresh")]
     async fn refresh(
         &self,
@@ -156,15 +157,22 @@ impl SignInsApi {
                     &token.generation,
                     &(state.config.refresh_grace as f64),
                     &SIGN_IN_IDLE_LIFETIME.as_secs_f64(),
+                    &(state.config.refresh_patience() as f64),
                 ],
             )
             .await?;
-        let Some(Redeemed { user, signed_in_at }) = redeemed else {
+        let Some(Redeemed {
+            user,
+            signed_in_at,
+            generation,
+        }) = redeemed
+        else {
             return Err(refusal(&state, &token).await?);
         };
         context::note_caller(user.id);
         let signed_in = u64::try_from(signed_in_at).ok();
-        tokens(&state, user, token.sign_in, signed_in, token.successor()).map(Json)
+        let newest = token.of_generation(generation);
+        tokens(&state, user, token.sign_in, signed_in, newest).map(Json)
     }
 
     /// Log out
@@ -270,6 +278,7 @@ async fn refusal(state: &State, token: &Presented<'_>) -> Result<Problem, Proble
                 &token.nonce_digest,
                 &token.generation,
                 &(state.config.refresh_grace as f64),
+                &(state.config.refresh_patience() as f64),
             ],
         )
         .await?;

@@ -27,8 +27,8 @@ use crate::{
     },
     http::bearer::{Anyone, SignedIn},
     openapi::{
-        Refusals,
         body::{Body, Json},
+        codes::Refusals,
     },
     problem::Problem,
     state::State,
@@ -209,7 +209,7 @@ impl SubmissionsApi {
     /// Your own submissions, the oldest first. Moderators get everybody's submissions: with `status=PENDING` the review
     /// queue, with `mine=true` their own.
     #[oai(path = "/", method = "get", operation_id = "list_submissions")]
-    #[allow(clippy::too_many_arguments, reason = "one for each parameter")]
+    #[expect(clippy::too_many_arguments, reason = "one for each parameter")]
     async fn list_submissions(
         &self,
         state: Data<&Arc<State>>,
@@ -483,7 +483,10 @@ impl FromStr for QueueCursor {
 }
 
 impl FromRow for Submission {
-    // The trait asks for it; nothing here calls it.
+    #[expect(
+        clippy::expect_used,
+        reason = "the trait asks for it; nothing here calls it"
+    )]
     fn from_row(row: &Row) -> Self {
         Self::try_from_row(row).expect("a row with a submission")
     }

@@ -144,7 +144,9 @@ impl List {
         let name = format!("{operation} {filters:?}");
         let digest = digest::digest(&digest::SHA256, name.as_bytes());
         let mut tag = [0; LIST_TAG];
-        tag.copy_from_slice(&digest.as_ref()[..LIST_TAG]);
+        for (byte, first) in tag.iter_mut().zip(digest.as_ref()) {
+            *byte = *first;
+        }
         List { tag }
     }
 
@@ -217,7 +219,7 @@ impl<T: ToJSON + Serialize> Cacheable<T> {
     pub fn of(value: T, if_none_match: Option<&str>) -> Self {
         let json = value.to_json_string();
         let digest = digest::digest(&digest::SHA256, json.as_bytes());
-        let tag = URL_SAFE_NO_PAD.encode(&digest.as_ref()[..16]);
+        let tag = URL_SAFE_NO_PAD.encode(digest.as_ref());
         Self::tagged(value, &tag, if_none_match)
     }
 

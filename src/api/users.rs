@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::{tag::Tag, types::Timestamp};
 use crate::{
     db::{columns::JsonColumn, query},
-    openapi::{Refusals, body::Json},
+    openapi::{body::Json, codes::Refusals},
     problem::Problem,
     state::State,
 };

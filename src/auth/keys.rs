@@ -61,7 +61,7 @@ fn read(setting: &str) -> Result<Vec<Key>> {
             let (line, column) = (error.line(), error.column());
             anyhow::anyhow!("set {number} is not JSON: see line {line}, column {column}")
         })?;
-        let members = set["keys"].as_array();
+        let members = set.get("keys").and_then(Value::as_array);
         let members =
             members.with_context(|| format!(r#"set {number} is not {{"keys": [...]}}"#))?;
         for jwk in members {
@@ -81,7 +81,10 @@ pub fn generate() -> Result<SecretString> {
     let private: EcPrivateKeyBin = pair.private_key().as_be_bytes().map_err(|_| no_key())?;
     let d = URL_SAFE_NO_PAD.encode(private.as_ref());
     let point = pair.public_key().as_ref();
-    let (x, y) = point[1..].split_at(COORDINATE_LENGTH);
+    let coordinates = point.get(1..).unwrap_or_default();
+    let (x, y) = coordinates
+        .split_at_checked(COORDINATE_LENGTH)
+        .ok_or_else(no_key)?;
     let [x, y] = [x, y].map(|coordinate| URL_SAFE_NO_PAD.encode(coordinate));
     // The thumbprint (RFC 7638): these members in this order.
     let members = json!({ "crv": "P-256", "kty": "EC", "x": x, "y": y }).to_string();
@@ -93,7 +96,8 @@ pub fn generate() -> Result<SecretString> {
         pair: None,
     }
     .public();
-    jwk["d"] = d.into();
+    let members = jwk.as_object_mut().ok_or_else(no_key)?;
+    members.insert("d".to_owned(), d.into());
     Ok(json!({ "keys": [jwk] }).to_string().into())
 }
 

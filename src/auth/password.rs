@@ -1,19 +1,18 @@
 //! Passwords: hashed with Argon2id, and compared with the hash that an account has.
 
-use std::io;
+use std::{fmt::Display, io};
 
 use argon2::{
     Algorithm, Argon2, Params, Version,
     password_hash::phc::{Output, PasswordHash, Salt},
 };
-use aws_lc_rs::rand;
 use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
 use secrecy::{ExposeSecret, SecretString};
 use unicode_normalization::UnicodeNormalization;
 use uuid::Uuid;
 
 use super::pool::{Memory, Place, Pool};
-use crate::problem::Problem;
+use crate::{problem::Problem, random::random_bytes};
 
 /// m = 19 MiB, t = 2, p = 1 (OWASP Password Storage Cheat Sheet).
 const TODAYS: Params = match Params::new(19 * 1024, 2, 1, Some(32)) {
@@ -26,6 +25,9 @@ const NOBODYS_HASH: &str = "$argon2id$v=19$m=19456,t=2,p=1$AzzT48qkOz5HfCc1wN7ZQ
 /// The minimum number of guesses that an attacker with the usual lists must need.
 const MINIMUM_GUESSES: f64 = 1e4;
 const MINIMUM_LENGTH: usize = 8;
+/// Of any password that is sent, in characters once they are composed. A schema counts them as they are sent: there it
+/// is four times as long, for no more than four are composed to one.
+const MAXIMUM_LENGTH: usize = 128;
 
 /// A hash that would cost more is not computed. Its numbers are corrupt, or somebody wants to bring the service down.
 const MOST_MEMORY_KIB: u32 = 64 * 1024;
@@ -35,9 +37,50 @@ const MOST_BCRYPT_COST: u32 = 15;
 /// bcrypt reads only this many bytes of a password.
 const BCRYPT_BYTES: usize = 72;
 
+/// A password of a request, composed (NFC), so that the same keys on another system give the same password.
+#[derive(Clone)]
+pub struct Password {
+    composed: SecretString,
+    /// As it was sent, where that differs: an older installation may have hashed it so.
+    sent: Option<SecretString>,
+}
+
+impl Password {
+    /// Refuses one that is too long, in this field of the request. (How short it may be depends on what it is for.)
+    pub fn read(field: &'static str, sent: String) -> Result<Self, Problem> {
+        let composed: String = sent.nfc().collect();
+        // Characters of a request that are one when they are composed count as one.
+        if composed.chars().nth(MAXIMUM_LENGTH).is_some() {
+            return Err(Problem::invalid_field(field, "too_long", too_long()));
+        }
+        Ok(Password {
+            sent: (sent != composed).then(|| sent.into()),
+            composed: composed.into(),
+        })
+    }
+
+    fn composed(&self) -> &str {
+        self.composed.expose_secret()
+    }
+
+    /// What it may have been hashed as, the usual first.
+    fn spellings(&self) -> impl Iterator<Item = &str> {
+        let sent = self.sent.as_ref().map(SecretString::expose_secret);
+        std::iter::once(self.composed()).chain(sent)
+    }
+}
+
+/// The message for a password that is too long, from the schema and from here.
+pub fn too_long() -> String {
+    format!("must have at most {MAXIMUM_LENGTH} characters")
+}
+
+/// The message for a password that is too short.
+pub fn too_short(least: impl Display) -> String {
+    format!("must have at least {least} characters")
+}
+
 /// Hashes and compares passwords.
-///
-/// Passwords are normalised to NFC, so that the same keys on another system give the same password.
 pub struct Passwords(Pool);
 
 /// A place in the pool, which one hash or one comparison takes.
@@ -68,15 +111,13 @@ impl Admitted {
     pub async fn hash(
         self,
         field: &'static str,
-        password: &SecretString,
+        password: Password,
         username: &str,
     ) -> Result<String, Problem> {
-        let password = normalise(password);
         let username = username.to_owned();
         let hashing = move |memory: &mut Memory| {
-            let password = password.expose_secret();
-            refuse_weak(field, password, &username)?;
-            hash(password.as_bytes(), memory)
+            refuse_weak(field, password.composed(), &username)?;
+            hash(password.composed().as_bytes(), memory)
         };
         self.0.run(hashing).await?
     }
@@ -85,14 +126,13 @@ impl Admitted {
     /// the answer takes as long.
     pub async fn verify(
         self,
-        password: &SecretString,
+        password: &Password,
         stored: Option<(Uuid, String)>,
     ) -> Result<Verdict, Problem> {
-        let password = normalise(password);
+        let password = password.clone();
         let comparing = move |memory: &mut Memory| {
-            let password = password.expose_secret().as_bytes();
             if let Some((user, hash)) = stored {
-                match compare(password, &hash, memory)? {
+                match compare(&password, &hash, memory)? {
                     Some(verdict) => return Ok(verdict),
                     None => tracing::error!(
                         %user,
@@ -100,7 +140,7 @@ impl Admitted {
                     ),
                 }
             }
-            compare(password, NOBODYS_HASH, memory)?;
+            compare(&password, NOBODYS_HASH, memory)?;
             Ok(Verdict {
                 correct: false,
                 rehashed: None,
@@ -108,10 +148,6 @@ impl Admitted {
         };
         self.0.run(comparing).await?
     }
-}
-
-fn normalise(password: &SecretString) -> SecretString {
-    password.expose_secret().nfc().collect::<String>().into()
 }
 
 /// The beginning of a hash of the current kind.
@@ -123,8 +159,7 @@ fn todays() -> String {
 /// A hash of the current kind.
 fn hash(password: &[u8], memory: &mut Memory) -> Result<String, Problem> {
     let impossible = || Problem::internal("a password cannot be hashed");
-    let mut salt = [0; 16];
-    rand::fill(&mut salt).map_err(|_| impossible())?;
+    let salt: [u8; 16] = random_bytes().map_err(Problem::internal)?;
     let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, TODAYS);
     let output = derive(&argon2, password, &salt, memory)?.ok_or_else(impossible)?;
     let [salt, output] = [&salt[..], output.as_bytes()].map(|bytes| STANDARD_NO_PAD.encode(bytes));
@@ -153,24 +188,39 @@ fn derive(
     Ok(derived)
 }
 
-/// The result, or nothing if the stored hash cannot be read.
-fn compare(password: &[u8], stored: &str, memory: &mut Memory) -> Result<Option<Verdict>, Problem> {
-    let correct = match Stored::parse(stored) {
-        Some(stored) => stored.matches(password, memory)?,
-        None => None,
-    };
-    let Some(correct) = correct else {
+/// The result, or nothing if the stored hash cannot be read. A wrong password that was not sent composed takes twice as
+/// long for every account, because it is tried as it was sent, too.
+fn compare(
+    password: &Password,
+    stored: &str,
+    memory: &mut Memory,
+) -> Result<Option<Verdict>, Problem> {
+    let Some(parsed) = Stored::parse(stored) else {
         return Ok(None);
     };
-    // Nobody knows whether the bytes that bcrypt did not read are right. A typing error there must not become the
-    // password.
-    let unseen = stored.starts_with("$2") && password.len() > BCRYPT_BYTES;
-    let rehashed = if correct && !unseen && !stored.starts_with(&todays()) {
-        hash(password, memory).ok()
-    } else {
-        None
-    };
-    Ok(Some(Verdict { correct, rehashed }))
+    for spelling in password.spellings() {
+        match parsed.matches(spelling.as_bytes(), memory)? {
+            None => return Ok(None),
+            Some(false) => {}
+            Some(true) => {
+                // Nobody knows whether the bytes that bcrypt did not read are right. A typing error there must not become the
+                // password.
+                let unseen = stored.starts_with("$2") && spelling.len() > BCRYPT_BYTES;
+                let is_todays = stored.starts_with(&todays()) && spelling == password.composed();
+                let rehashed = (!unseen && !is_todays)
+                    .then(|| hash(password.composed().as_bytes(), memory).ok())
+                    .flatten();
+                return Ok(Some(Verdict {
+                    correct: true,
+                    rehashed,
+                }));
+            }
+        }
+    }
+    Ok(Some(Verdict {
+        correct: false,
+        rehashed: None,
+    }))
 }
 
 /// A hash of any kind that can be compared with.
@@ -217,12 +267,11 @@ impl<'a> Stored<'a> {
 
 /// Refuses common passwords (NIST SP 800-63B, section 5.1.1.2). There are no composition rules.
 fn refuse_weak(field: &str, password: &str, username: &str) -> Result<(), Problem> {
-    // A character that is composed of several counts as one.
     if password.chars().count() < MINIMUM_LENGTH {
         return Err(Problem::invalid_field(
             field,
             "too_short",
-            format!("must have at least {MINIMUM_LENGTH} characters"),
+            too_short(MINIMUM_LENGTH),
         ));
     }
     // The effort grows faster than the text, so only the beginning is judged. A rare beginning makes a rare password.

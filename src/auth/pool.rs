@@ -46,6 +46,7 @@ impl Memory {
                 .because(error)
         })?;
         // SAFETY: a block is an array of integers, and any bytes are valid integers.
+        #[expect(unsafe_code, reason = "argon2 wants blocks, a mapping has bytes")]
         let (_, blocks, _) = unsafe { self.0.insert(mapped).align_to_mut() };
         Ok(blocks)
     }

@@ -3,12 +3,15 @@
 use std::sync::Arc;
 
 use anyhow::Context;
-use aws_lc_rs::{digest, hkdf, hmac, rand};
+use aws_lc_rs::{digest, hkdf, hmac};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use secrecy::{ExposeSecret, SecretString};
 use uuid::Uuid;
 
-use crate::problem::Problem;
+use crate::{
+    problem::Problem,
+    random::{random_bytes, random_id},
+};
 
 const PREFIX: &str = "rt_";
 const KEY_ID_LENGTH: usize = 4;
@@ -85,9 +88,8 @@ impl RefreshTokens {
             .keys
             .first()
             .ok_or_else(|| Problem::internal("no key for refresh tokens"))?;
-        let id = Uuid::new_v4();
-        let mut nonce = [0; NONCE_LENGTH];
-        rand::fill(&mut nonce).map_err(|_| Problem::internal("no randomness"))?;
+        let id = random_id().map_err(Problem::internal)?;
+        let nonce: [u8; NONCE_LENGTH] = random_bytes().map_err(Problem::internal)?;
         Ok(NewSignIn {
             id,
             nonce_digest: sha256(&nonce),
@@ -124,10 +126,9 @@ impl Presented<'_> {
         &self.key.id
     }
 
-    /// The next token. It is always the same one.
-    pub fn successor(&self) -> String {
-        self.key
-            .token(self.sign_in, self.generation + 1, &self.nonce)
+    /// The token of this generation of the same sign-in: always the same one.
+    pub fn of_generation(&self, generation: i32) -> String {
+        self.key.token(self.sign_in, generation, &self.nonce)
     }
 }
 

@@ -25,7 +25,12 @@ use crate::error::describe;
 /// The default time to connect. A server may be far away or waking up. `connect_timeout` in the URL sets another time.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(30);
 
-/// The message if two URLs lead to two databases.
+/// A connection on which nobody says anything is asked by the kernel so often whether it is still there.
+const KEPT_ALIVE_EVERY: Duration = Duration::from_secs(15);
+/// What is sent and not acknowledged for so long ends the connection (tcp(7), `TCP_USER_TIMEOUT`).
+const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(15);
+
+/// What is wrong where two URLs lead to two databases.
 pub const ANOTHER: &str =
     "this leads to another database than DATABASE_URL: both must name the database that is served";
 
@@ -77,6 +82,16 @@ impl PostgresUrl {
             ),
         };
         postgres.ssl_mode(ssl_mode);
+        // Where the URL says nothing of it: otherwise a way that has gone would be noticed after hours.
+        if postgres.get_keepalives_idle() == Config::new().get_keepalives_idle() {
+            postgres
+                .keepalives_idle(KEPT_ALIVE_EVERY)
+                .keepalives_interval(KEPT_ALIVE_EVERY / 3)
+                .keepalives_retries(3);
+        }
+        if postgres.get_tcp_user_timeout().is_none() {
+            postgres.tcp_user_timeout(ACKNOWLEDGED_WITHIN);
+        }
         let server = if is_ambiguous {
             String::new()
         } else {

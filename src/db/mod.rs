@@ -3,18 +3,21 @@
 pub mod columns;
 pub mod connect;
 pub mod migrate;
+mod pool;
 pub mod query;
 
-use std::time::{Duration, Instant};
-
-use deadpool_postgres::{
-    Client, Manager, ManagerConfig, Pool, PoolError, QueueMode, RecyclingMethod, Runtime,
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
 };
+
+use deadpool_postgres::ClientWrapper;
 use postgres_from_row::FromRow;
 use secrecy::SecretString;
+use tokio::{sync::Mutex, time::timeout};
 use tokio_postgres::{
-    Row,
-    error::{Severity, SqlState},
+    Client, Row,
+    error::SqlState,
     types::{Json, ToSql},
 };
 
@@ -26,59 +29,62 @@ use crate::{
     problem::Problem,
 };
 use connect::{PostgresUrl, SERVICE_ROLE, is_service_role};
+use pool::{ANSWERED_WITHIN, Connections};
 use query::Statement;
 
-/// The maximum wait for a connection. A longer wait means that the service is overloaded.
-const POOL_WAIT: Duration = Duration::from_secs(5);
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Whether the service is ready is answered within so long, whatever the database does.
+const READY_WITHIN: Duration = Duration::from_secs(3);
+/// A PostgreSQL whose program files have changed serves old connections as ever: readiness opens one so often.
+const FRESH_FOR: Duration = Duration::from_secs(10);
+/// The statements are all known within so long.
+const CHECKED_WITHIN: Duration = Duration::from_secs(30);
 type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
 
-/// A pool of connections as the service's role.
+/// Connections as the service's role.
 #[derive(Clone)]
 pub struct Db {
-    pool: Pool,
+    connections: Connections,
     statements: Statements,
+    url: Arc<PostgresUrl>,
+    /// Readiness has a connection of its own, so that load does not make a service unready.
+    own: Arc<Mutex<Option<Own>>>,
+}
+
+/// The connection of readiness.
+struct Own {
+    client: Client,
+    opened: Instant,
 }
 
 impl Db {
     /// Connects, and checks that the role is the service's and that the database knows the statements.
     pub async fn connect(url: &SecretString, config: &Config) -> anyhow::Result<Self> {
-        let url = PostgresUrl::parse(url)?;
-        let mut postgres = url.postgres.clone();
-        postgres
-            .application_name("speedcoding")
-            .connect_timeout(CONNECT_TIMEOUT);
-        let service = is_service_role(&postgres);
+        let mut url = PostgresUrl::parse(url)?;
+        url.postgres.application_name("speedcoding");
+        let service = is_service_role(&url.postgres);
         // A pooler takes no options; the service role has settings of its own like these.
         if !service || config.db_statements == Statements::Prepared {
-            let given = postgres.get_options().unwrap_or_default();
+            let given = url.postgres.get_options().unwrap_or_default();
             let role = if service {
                 String::new()
             } else {
                 format!("-c role={SERVICE_ROLE}")
             };
-            postgres.options(format!(
+            let options = format!(
                 "{given} {role} -c statement_timeout={}s -c lock_timeout=5s \
                  -c idle_in_transaction_session_timeout=10s",
                 config.statement_timeout
-            ));
+            );
+            url.postgres.options(options);
         }
-        let manager = ManagerConfig {
-            recycling_method: RecyclingMethod::Fast,
-        };
-        let pool = Pool::builder(Manager::from_config(postgres, url.tls.clone(), manager))
-            .max_size(config.db_connections())
-            // The connection that was used last is still in the processor's caches, on PostgreSQL's side too.
-            .queue_mode(QueueMode::Lifo)
-            .wait_timeout(Some(POOL_WAIT))
-            .create_timeout(Some(CONNECT_TIMEOUT))
-            .runtime(Runtime::Tokio1)
-            .build()?;
+        let statement_timeout = Duration::from_secs(config.statement_timeout);
         let db = Db {
-            pool,
+            connections: Connections::new(&url, config.db_connections(), statement_timeout)?,
             statements: config.db_statements,
+            url: Arc::new(url),
+            own: Arc::default(),
         };
-        db.check(&url).await?;
+        db.check().await?;
         Ok(db)
     }
 
@@ -140,25 +146,23 @@ impl Db {
 
     /// The time of waiting for a connection counts as waiting for the database.
     async fn timed(&self, query: &Statement, params: Params<'_>) -> Result<Vec<Row>, Problem> {
-        let client = self.pool.get().await?;
-        let rows = match self.send(&client, query, params).await {
-            Err(error) if is_stale(&error) => {
-                // A migration changed a prepared statement. Nothing has run, so it is prepared again.
-                client.statement_cache.remove(query.sql, query.types);
-                self.send(&client, query, params).await
-            }
-            outcome => outcome,
-        };
-        if rows.as_ref().is_err_and(is_broken) {
-            // The pool would hand it out again until it notices.
-            drop(Client::take(client));
-        }
-        Ok(rows?)
+        self.connections
+            .run(
+                async |client| match self.send(client, query, params).await {
+                    Err(error) if is_stale(&error) => {
+                        // A migration changed what this connection had prepared: nothing has run, prepare it anew.
+                        client.statement_cache.remove(query.sql, query.types);
+                        self.send(client, query, params).await
+                    }
+                    outcome => outcome,
+                },
+            )
+            .await
     }
 
     async fn send(
         &self,
-        client: &Client,
+        client: &ClientWrapper,
         query: &Statement,
         params: Params<'_>,
     ) -> Result<Vec<Row>, tokio_postgres::Error> {
@@ -178,39 +182,92 @@ impl Db {
         }
     }
 
-    /// Whether the database answers.
+    /// Whether the database does what requests ask of it: run a function, on a connection that is not old, and take
+    /// changes.
     pub async fn ready(&self) -> Result<(), Problem> {
-        let client = self.pool.get().await?;
-        self.send(&client, &query::READY, &[]).await?;
+        timeout(READY_WITHIN, self.ask_own())
+            .await
+            .unwrap_or_else(|_| Err(Problem::away("").because("it did not answer in time")))
+    }
+
+    async fn ask_own(&self) -> Result<(), Problem> {
+        let mut own = self.own.lock().await;
+        // Where this is given up half-way, or fails, the connection is not kept.
+        let mut kept = own.take();
+        let mut answer = None;
+        if let Some(kept) = &kept
+            && kept.opened.elapsed() < FRESH_FOR
+        {
+            // It may have died without a word.
+            let asked = timeout(ANSWERED_WITHIN, is_read_only(&kept.client)).await;
+            answer = asked.ok().and_then(Result::ok);
+        }
+        let is_read_only = match answer {
+            Some(answer) => answer,
+            None => {
+                let opened = self.open().await;
+                let full = |error: &tokio_postgres::Error| {
+                    error.code() == Some(&SqlState::TOO_MANY_CONNECTIONS)
+                };
+                let asked = match (opened, kept.take()) {
+                    // The connections that there are do their work.
+                    (Err(error), Some(kept)) if full(&error) => kept,
+                    (opened, _) => opened.map_err(Problem::of_connecting)?,
+                };
+                let answer = is_read_only(&asked.client).await?;
+                kept = Some(asked);
+                answer
+            }
+        };
+        if is_read_only {
+            return Err(Problem::away(SqlState::READ_ONLY_SQL_TRANSACTION.code()));
+        }
+        *own = kept;
         Ok(())
     }
 
-    async fn check(&self, url: &PostgresUrl) -> anyhow::Result<()> {
-        let client = self.pool.get().await.map_err(|error| {
-            url.unreachable(&match &error {
-                PoolError::Backend(error) => describe(error),
-                error => describe(error),
-            })
-        })?;
-        let role: String = client
-            .query_typed_one("select current_user::text", &[])
-            .await?
-            .get(0);
-        anyhow::ensure!(
-            role == SERVICE_ROLE,
-            "connected as {role} instead of {SERVICE_ROLE}"
-        );
-        for query in query::ALL {
-            client.prepare_typed(query.sql, query.types).await.map_err(|error| {
-                anyhow::anyhow!(
-                    "the database does not know `{}` ({}): run `speedcoding migrate` with an owner's URL",
-                    query.name,
-                    describe(&error)
-                )
-            })?;
-        }
-        Ok(())
+    async fn open(&self) -> Result<Own, tokio_postgres::Error> {
+        let (client, connection) = self.url.postgres.connect(self.url.tls.clone()).await?;
+        tokio::spawn(connection);
+        let opened = Instant::now();
+        Ok(Own { client, opened })
     }
+
+    async fn check(&self) -> anyhow::Result<()> {
+        let url = &self.url;
+        let checked = async {
+            let (client, _) = url.connect().await?;
+            let opened = Instant::now();
+            let role: String = client
+                .query_typed_one("select current_user::text", &[])
+                .await?
+                .get(0);
+            anyhow::ensure!(
+                role == SERVICE_ROLE,
+                "connected as {role} instead of {SERVICE_ROLE}"
+            );
+            for query in query::ALL {
+                client.prepare_typed(query.sql, query.types).await.map_err(|error| {
+                    anyhow::anyhow!(
+                        "the database does not know `{}` ({}): run `speedcoding migrate` with an owner's URL",
+                        query.name,
+                        describe(&error)
+                    )
+                })?;
+            }
+            *self.own.lock().await = Some(Own { client, opened });
+            Ok(())
+        };
+        timeout(CHECKED_WITHIN, checked)
+            .await
+            .unwrap_or_else(|_| Err(url.unreachable("it does not answer")))
+    }
+}
+
+/// Runs what readiness runs.
+async fn is_read_only(client: &Client) -> Result<bool, tokio_postgres::Error> {
+    let row = client.query_typed_one(query::READY.sql, &[]).await?;
+    row.try_get("read_only")
 }
 
 /// A row without columns. Only its existence matters.
@@ -237,14 +294,4 @@ fn is_stale(error: &tokio_postgres::Error) -> bool {
         ]
         .contains(code)
     })
-}
-
-/// Whether the connection is useless because PostgreSQL has ended it or it is gone.
-fn is_broken(error: &tokio_postgres::Error) -> bool {
-    match error.as_db_error() {
-        Some(error) => error
-            .parsed_severity()
-            .is_some_and(|severity| matches!(severity, Severity::Fatal | Severity::Panic)),
-        None => true,
-    }
 }

@@ -30,11 +30,11 @@ macro_rules! queries {
 queries! {
     READY = "ready" ();
     REGISTER = "register" (TEXT, TEXT, UUID, BYTEA, BYTEA, FLOAT8, FLOAT8, TEXT, INET);
-    FIND_CREDENTIALS = "find_credentials" (TEXT, BYTEA, BYTEA);
+    FIND_CREDENTIALS = "find_credentials" (TEXT, BYTEA, BYTEA, INET);
     RECORD_FAILED_LOGIN = "record_failed_login" (BYTEA, BYTEA, UUID, INET, INT4, FLOAT8);
     OPEN_SIGN_IN = "open_sign_in" (UUID, UUID, BYTEA, BYTEA, FLOAT8, FLOAT8, TEXT, INET, TEXT, TEXT, BYTEA, BYTEA);
-    REFRESH = "refresh" (UUID, BYTEA, BYTEA, INT4, FLOAT8, FLOAT8);
-    REFUSE_REFRESH = "refuse_refresh" (UUID, BYTEA, BYTEA, INT4, FLOAT8);
+    REFRESH = "refresh" (UUID, BYTEA, BYTEA, INT4, FLOAT8, FLOAT8, FLOAT8);
+    REFUSE_REFRESH = "refuse_refresh" (UUID, BYTEA, BYTEA, INT4, FLOAT8, FLOAT8);
     LOGOUT = "logout" (UUID, BYTEA, BYTEA, TEXT);
     LIST_SIGN_INS = "list_sign_ins" (JSONB, INT4, UUID);
     END_SIGN_IN = "end_sign_in" (JSONB, UUID);

@@ -65,6 +65,10 @@ impl Account {
         Ok(account)
     }
 
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "what finds programs is no setting of ours"
+    )]
     pub fn command(&self, program: &Path) -> Command {
         let mut command = if self.has_guard {
             let mut setpriv = Command::new("setpriv");

@@ -101,6 +101,7 @@ fn fetch(_: &Binaries, _: Option<u32>, _: &DataDir) -> Result<PathBuf> {
     anyhow::bail!("this speedcoding was built without the feature `download`")
 }
 
+#[expect(clippy::disallowed_methods, reason = "PATH is no setting of ours")]
 pub(super) fn path_dirs() -> impl Iterator<Item = PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path).collect::<Vec<_>>().into_iter()

@@ -13,7 +13,6 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow, bail};
-use aws_lc_rs::rand;
 use fs_err::{self as fs, os::unix::fs::OpenOptionsExt};
 use nix::{sys::signal::Signal, unistd::Pid};
 use secrecy::{ExposeSecret, SecretString};
@@ -23,9 +22,9 @@ use super::{
     account::{self, Account},
     binaries,
     data_dir::{DataDir, NO_LINK},
-    env_file::{EnvFile, NO_RANDOMNESS},
+    env_file::EnvFile,
 };
-use crate::config::Binaries;
+use crate::{config::Binaries, random::random_bytes};
 
 const READY_WITHIN: Duration = Duration::from_secs(30);
 /// Crash recovery replays the write-ahead log before anybody may connect, and that can take minutes.
@@ -51,7 +50,7 @@ log_min_messages = log
 pub(super) struct Cluster {
     files: DataDir,
     account: Account,
-    bin: PathBuf,
+    pub bin: PathBuf,
     settings: Vec<String>,
     env: EnvFile,
     pub jwt_secret: SecretString,
@@ -334,9 +333,7 @@ fn is_free(port: u16) -> bool {
 /// By chance, so that many that start at once seldom meet.
 fn pick_port() -> Result<u16> {
     for _ in 0..50 {
-        let mut bytes = [0; 2];
-        rand::fill(&mut bytes).ok().context(NO_RANDOMNESS)?;
-        let port = 20_000 + u16::from_ne_bytes(bytes) % 10_000;
+        let port = 20_000 + u16::from_ne_bytes(random_bytes()?) % 10_000;
         if is_free(port) {
             return Ok(port);
         }

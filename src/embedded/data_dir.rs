@@ -192,10 +192,11 @@ impl DataDir {
     /// The last lines since `start`: a failed start shows its own, never what queries wrote before.
     pub fn log_tail(&self, start: u64) -> String {
         let log = fs::read(self.log()).unwrap_or_default();
-        let start = usize::try_from(start).unwrap_or_default().min(log.len());
-        let text = String::from_utf8_lossy(&log[start..]);
+        let start = usize::try_from(start).unwrap_or_default();
+        let text = String::from_utf8_lossy(log.get(start..).unwrap_or_default());
         let lines: Vec<&str> = text.lines().collect();
-        lines[lines.len().saturating_sub(15)..].join("\n")
+        let last = lines.get(lines.len().saturating_sub(15)..);
+        last.unwrap_or_default().join("\n")
     }
 
     /// The content of the server's postmaster.pid. The server may be dead.

@@ -7,15 +7,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result, ensure};
-use aws_lc_rs::rand;
+use anyhow::{Result, ensure};
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use fs_err as fs;
 use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 use secrecy::{ExposeSecret, SecretString};
 use tempfile::NamedTempFile;
 
-pub(super) const NO_RANDOMNESS: &str = "the operating system gave no random numbers; start again";
+use crate::random::random_bytes;
+
 const HEADER: &str = "# Secrets of the private PostgreSQL of speedcoding. Delete a line to have a new secret made.\n";
 
 /// The owner may edit the file. Lines of other programs are kept.
@@ -52,10 +52,8 @@ impl EnvFile {
         if let Some(value) = self.get(name) {
             return Ok(value);
         }
-        let mut bytes = [0; 36];
-        rand::fill(&mut bytes).ok().context(NO_RANDOMNESS)?;
         // This alphabet needs no quotes in SQL, in a URL or in the file.
-        let value = BASE64_URL_SAFE_NO_PAD.encode(bytes);
+        let value = BASE64_URL_SAFE_NO_PAD.encode(random_bytes::<36>()?);
         self.set(name, &value);
         Ok(value.into())
     }

@@ -12,11 +12,19 @@ mod data_dir;
 mod download;
 mod env_file;
 pub mod postgrest;
+mod programs;
 
-use std::{io, path::Path, pin::pin, thread};
+use std::{
+    io,
+    path::Path,
+    pin::pin,
+    process::Child,
+    sync::{Arc, Mutex},
+    thread,
+};
 
 use anyhow::{Context, Result, bail};
-use nix::{sys::signal::Signal, unistd::Pid};
+use nix::sys::signal::Signal;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::{
     sync::{oneshot, watch},
@@ -32,6 +40,7 @@ use crate::{
 use cluster::{Cluster, REMAINS_WITHIN, STOPPED_WITHIN};
 use data_dir::DataDir;
 use env_file::{EnvFile, connection_url};
+use programs::{Programs, Server, State, Wish};
 
 /// A running private PostgreSQL. Dropping it asks the server to stop; [`Embedded::stop`] also waits for that.
 #[derive(Debug)]
@@ -39,7 +48,7 @@ pub struct Embedded {
     url: SecretString,
     socket_url: SecretString,
     jwt_secret: SecretString,
-    pid: Pid,
+    server: Arc<Server>,
     ended: watch::Receiver<bool>,
 }
 
@@ -75,16 +84,22 @@ impl Embedded {
         let embedded = told
             .await
             .context("the thread that starts PostgreSQL ended early; the lines above say why")??;
-        if let Err(error) = create_database(&embedded.url).await {
-            embedded.stop().await;
-            bail!(
-                "PostgreSQL in {} does not let its owner in ({}); if its password was changed, write the new one \
-                 to POSTGRES_PASSWORD in embedded.env there, or delete that line",
-                data_dir.display(),
-                describe(&error)
-            );
+        match create_database(&embedded.url).await {
+            Ok(libraries) => {
+                let programs = Programs::new(&embedded.server.bin, &libraries);
+                tokio::spawn(programs.watch(embedded.server.clone(), embedded.ended.clone()));
+                Ok(embedded)
+            }
+            Err(error) => {
+                embedded.stop().await;
+                bail!(
+                    "PostgreSQL in {} does not let its owner in ({}); if its password was changed, write the new one \
+                     to POSTGRES_PASSWORD in embedded.env there, or delete that line",
+                    data_dir.display(),
+                    describe(&error)
+                );
+            }
         }
-        Ok(embedded)
     }
 
     /// The owner's connection URL of the database `speedcoding`.
@@ -118,7 +133,7 @@ impl Embedded {
             (Signal::SIGINT, STOPPED_WITHIN),
             (Signal::SIGQUIT, REMAINS_WITHIN),
         ] {
-            self.send(signal);
+            self.server.stop(signal);
             if timeout(patience, self.ended()).await.is_ok() {
                 return;
             }
@@ -159,18 +174,11 @@ impl Embedded {
         let url = connection_url(&password, None, postmaster.port);
         Ok((url, env.get("JWT_SECRET")))
     }
-
-    fn send(&self, signal: Signal) {
-        // Once the child is reaped, its number may belong to another process.
-        if !*self.ended.borrow() {
-            account::send(signal, self.pid);
-        }
-    }
 }
 
 impl Drop for Embedded {
     fn drop(&mut self) {
-        self.send(Signal::SIGINT);
+        self.server.stop(Signal::SIGINT);
     }
 }
 
@@ -200,10 +208,10 @@ pub async fn start_unless_stopped(
     Ok(None)
 }
 
-/// The life of the embedded server's thread: start, report, wait for the end.
+/// The life of the embedded server's thread: start, report, wait for the end; and again, where it is to be restarted.
 fn keep(prepared: Result<Cluster>, tell: oneshot::Sender<Result<Embedded>>) {
     let started = prepared.and_then(|mut cluster| Ok((cluster.launch()?, cluster)));
-    let (mut child, cluster) = match started {
+    let (mut child, mut cluster) = match started {
         Ok(started) => started,
         Err(error) => {
             let _ = tell.send(Err(error));
@@ -211,6 +219,13 @@ fn keep(prepared: Result<Cluster>, tell: oneshot::Sender<Result<Embedded>>) {
         }
     };
     let (say_ended, ended) = watch::channel(false);
+    let server = Arc::new(Server {
+        bin: cluster.bin.clone(),
+        state: Mutex::new(State {
+            pid: Some(cluster::pid_of(&child)),
+            wish: Wish::Serve,
+        }),
+    });
     let embedded = Embedded {
         url: connection_url(&cluster.password, None, cluster.port),
         socket_url: connection_url(
@@ -219,28 +234,64 @@ fn keep(prepared: Result<Cluster>, tell: oneshot::Sender<Result<Embedded>>) {
             cluster.port,
         ),
         jwt_secret: cluster.jwt_secret.clone(),
-        pid: cluster::pid_of(&child),
+        server: server.clone(),
         ended,
     };
     // If nobody waits any more, the value comes back and is dropped, which stops the server.
     drop(tell.send(Ok(embedded)));
-    match child.wait() {
-        Ok(status) => info!("PostgreSQL has ended ({status})"),
-        Err(error) => warn!("lost sight of PostgreSQL: {error}"),
+    loop {
+        match child.wait() {
+            Ok(status) => info!("PostgreSQL has ended ({status})"),
+            Err(error) => warn!("lost sight of PostgreSQL: {error}"),
+        }
+        if !server.is_to_restart() {
+            break;
+        }
+        match relaunch(&mut cluster) {
+            Ok(again) => child = again,
+            Err(error) => {
+                warn!("PostgreSQL cannot be started again: {error:#}");
+                break;
+            }
+        }
+        server.has_started(cluster::pid_of(&child));
     }
     // The lock is released first, so that a new start can follow the end at once.
     drop(cluster);
     say_ended.send_replace(true);
 }
 
-/// Creates the database at the first start, and again if the owner dropped it to start over.
-async fn create_database(url: &SecretString) -> Result<(), tokio_postgres::Error> {
-    let mut config: tokio_postgres::Config = url.expose_secret().parse()?;
-    match config.connect(NoTls).await {
-        Err(error) if error.code() == Some(&SqlState::INVALID_CATALOG_NAME) => {}
-        outcome => return outcome.map(drop),
+/// Starts the server where it was before: its clients know its port.
+fn relaunch(cluster: &mut Cluster) -> Result<Child> {
+    let port = cluster.port;
+    let mut child = cluster.launch()?;
+    if cluster.port != port {
+        account::send(Signal::SIGINT, cluster::pid_of(&child));
+        child.wait()?;
+        bail!("its port {port} has been taken");
     }
-    let (client, connection) = config.dbname("postgres").connect(NoTls).await?;
-    tokio::spawn(connection);
-    client.batch_execute("create database speedcoding").await
+    Ok(child)
+}
+
+/// Creates the database at the first start, and again for an owner who dropped it to begin anew. Answers where the
+/// server has its libraries.
+async fn create_database(url: &SecretString) -> Result<String, tokio_postgres::Error> {
+    let mut config: tokio_postgres::Config = url.expose_secret().parse()?;
+    let (client, is_there) = match config.connect(NoTls).await {
+        Err(error) if error.code() == Some(&SqlState::INVALID_CATALOG_NAME) => {
+            let (client, connection) = config.dbname("postgres").connect(NoTls).await?;
+            tokio::spawn(connection);
+            (client, false)
+        }
+        outcome => {
+            let (client, connection) = outcome?;
+            tokio::spawn(connection);
+            (client, true)
+        }
+    };
+    if !is_there {
+        client.batch_execute("create database speedcoding").await?;
+    }
+    let libraries = "select setting from pg_catalog.pg_config where name = 'PKGLIBDIR'";
+    Ok(client.query_typed_one(libraries, &[]).await?.get(0))
 }

@@ -21,12 +21,12 @@ use tokio::{
     net::TcpStream,
     time::{Instant, Sleep, sleep},
 };
-use uuid::Uuid;
 
 use crate::{
     config::TrustedProxies,
     limits::shares::{Held, Shares},
     problem::{Problem, REQUEST_ID},
+    random::request_id,
 };
 
 /// The pause after a failure to accept a connection, such as a lack of file descriptors.
@@ -81,7 +81,7 @@ impl Attended {
 
 /// An answer that ends the connection, for a request that no operation has seen.
 fn refusal(problem: &Problem) -> Bytes {
-    let id = Uuid::new_v4().to_string();
+    let id = request_id();
     let status = problem.http_status();
     let retry = problem.retry_after();
     let retry = retry.map(|seconds| format!("retry-after: {seconds}\r\n"));
@@ -264,7 +264,10 @@ impl AsyncRead for Connection {
             self.scan = HeadScan::default();
             self.prolong();
         }
-        if self.scan.finds_bare_line(&buffer.filled()[before..]) {
+        if self
+            .scan
+            .finds_bare_line(buffer.filled().get(before..).unwrap_or_default())
+        {
             let detail = "Each line of a request's head must end with CR LF.";
             let problem = Problem::new(StatusCode::BAD_REQUEST, "bad_request", detail);
             // Nothing else waits to be sent on this connection, so there is room for it.

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     api::BASE,
-    limits::{client::network, shares::Unread},
+    limits::shares::Unread,
     openapi::Contract,
     problem::{Problem, REQUEST_ID},
     state::State,
@@ -39,7 +39,7 @@ pub async fn limit<E: Endpoint>(endpoint: Arc<E>, mut request: Request) -> Resul
             request.set_data(claims);
         }
         _ if request.uri().path() == REFRESH => {}
-        _ => limits.network.check(&network(limits.client(&request)))?,
+        _ => limits.network.check(limits.client(&request))?,
     }
     Ok(endpoint.call(request).await?.into_response())
 }
@@ -138,13 +138,7 @@ pub async fn limit_time<E: Endpoint>(endpoint: Arc<E>, request: Request) -> Resu
     let limit = Duration::from_secs(State::of(&request)?.config.request_timeout);
     let answer = tokio::time::timeout(limit, endpoint.call(request))
         .await
-        .map_err(|_| {
-            Problem::new(
-                StatusCode::GATEWAY_TIMEOUT,
-                "timeout",
-                "This request took too long and was given up. Try again.",
-            )
-        })?;
+        .map_err(|_| Problem::timeout("This request took too long and was given up. Try again."))?;
     Ok(answer?.into_response())
 }
 

@@ -12,12 +12,12 @@ use poem::{
     http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode},
 };
 use poem_openapi::OperationId;
-use uuid::Uuid;
 
 use crate::{
     context::{self, Context, LimitState},
     error::describe,
     problem::{Problem, REQUEST_ID},
+    random::request_id,
 };
 
 /// How the limits of a request stand (draft-ietf-httpapi-ratelimit-headers-10).
@@ -47,7 +47,7 @@ pub async fn answer_errors<E: Endpoint>(endpoint: Arc<E>, request: Request) -> R
 
 /// Gives the request its id, turns a remaining error into an answer, and logs and counts the answer once.
 pub async fn respond<E: Endpoint>(endpoint: Arc<E>, request: Request) -> Result<Response> {
-    let context = Context::new(Uuid::new_v4().to_string());
+    let context = Context::new(request_id());
     let method = request.method().clone();
     // A path of 60,000 characters does not fill the log.
     let path: String = request.uri().path().chars().take(LOGGED).collect();

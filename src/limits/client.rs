@@ -1,6 +1,6 @@
 //! The address and the network of a client, for limits.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use poem::{Request, web::RemoteAddr};
 
@@ -34,7 +34,28 @@ pub fn address(proxies: &TrustedProxies, request: &Request) -> IpAddr {
             break;
         }
     }
-    client
+    translated(client).map_or(client, IpAddr::V4)
+}
+
+/// The IPv4 host behind an IPv6 address that a translator or a tunnel made of its address. Each of them could take many
+/// IPv6 networks. Only once it is known who counts: what a tunnel carries is no proxy of ours.
+fn translated(address: IpAddr) -> Option<Ipv4Addr> {
+    let IpAddr::V6(address) = address else {
+        return None;
+    };
+    let host = |high: u16, low: u16| {
+        let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
+        Some(Ipv4Addr::new(a, b, c, d))
+    };
+    match address.segments() {
+        // NAT64: RFC 6052, section 2.1; RFC 8215, whose prefixes have 96 bits, too, as a rule.
+        [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x64, 0xff9b, 1, _, 0, 0, high, low] => {
+            host(high, low)
+        }
+        // 6to4: RFC 3056, section 2.
+        [0x2002, high, low, ..] => host(high, low),
+        _ => None,
+    }
 }
 
 /// `192.0.2.7`, `192.0.2.7:443`, `2001:db8::7`, `[2001:db8::7]`, `[2001:db8::7]:443`
@@ -56,5 +77,13 @@ pub fn network(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
         address => address,
+    }
+}
+
+/// What one customer of a provider may hold: the 48 bits of an IPv6 address that name 65,536 networks.
+pub fn site(address: IpAddr) -> Option<IpAddr> {
+    match address {
+        IpAddr::V6(address) => Some(Ipv6Addr::from_bits(address.to_bits() >> 80 << 80).into()),
+        IpAddr::V4(_) => None,
     }
 }

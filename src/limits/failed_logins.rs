@@ -4,7 +4,10 @@ use std::net::IpAddr;
 
 use aws_lc_rs::hmac;
 
-use super::{client::network, rate::count_refusal};
+use super::{
+    client::{network, site},
+    rate::{Limit, count_refusal},
+};
 use crate::{
     config::{FAILED_LOGINS, Rate, RateLimits},
     context::{LimitState, note_limit},
@@ -25,10 +28,15 @@ use crate::{
 /// the user's own network can make the user wait there, a quarter of an hour at a time; the user's devices stay signed
 /// in, and the user gets in from every other network.
 ///
+/// An attacker who holds an IPv6 site has 65,536 networks, each with a first attempt. So an account is tried from one
+/// site forty times an hour at most, by what each replica counts by itself; networks where the account has signed in do
+/// not count, lest a neighbour in the site lock the user out.
+///
 /// A name that nobody has is counted in the same way.
 pub struct FailedLogins {
     rate: Option<Rate>,
     key: hmac::Key,
+    sites: Limit<(String, IpAddr)>,
 }
 
 /// An attempt to log in. Without digests it is not limited.
@@ -45,7 +53,16 @@ impl FailedLogins {
         FailedLogins {
             rate: rates.get(FAILED_LOGINS),
             key,
+            sites: Limit::wider(FAILED_LOGINS, rates, 8, 4),
         }
+    }
+
+    /// Counts an attempt at an account from an IPv6 site, outside of the networks that are usual for it, or refuses it.
+    pub fn check_site(&self, username: &str, address: IpAddr) -> Result<(), Problem> {
+        let Some(site) = site(address) else {
+            return Ok(());
+        };
+        self.sites.check(&(username.to_ascii_lowercase(), site))
     }
 
     /// The digests by which PostgreSQL counts an attempt. Neither the name nor the address can be read from them.

@@ -16,20 +16,20 @@ use crate::{
     config::{Config, FAILED_LOGINS, TrustedProxies},
 };
 use failed_logins::FailedLogins;
-use rate::Limit;
+use rate::{Limit, NetworkLimit};
 use shares::Shares;
 
 /// The limits of this process.
 pub struct Limits {
     proxies: TrustedProxies,
     /// Requests without a token, by network.
-    pub network: Limit<IpAddr>,
+    pub network: NetworkLimit,
     /// Requests with a token, by user.
     pub user: Limit<Uuid>,
     /// Registrations, by network.
-    pub register: Limit<IpAddr>,
+    pub register: NetworkLimit,
     /// Attempts to log in, by network.
-    pub login: Limit<IpAddr>,
+    pub login: NetworkLimit,
     /// Wrong passwords, by account and network.
     pub failed_logins: FailedLogins,
     /// Refreshes, by sign-in.
@@ -49,10 +49,10 @@ impl Limits {
         let rates = &config.rate_limits;
         Ok(Limits {
             proxies: config.trusted_proxies.clone(),
-            network: Limit::new("network", rates),
+            network: NetworkLimit::new("network", rates),
             user: Limit::new("user", rates),
-            register: Limit::new("register", rates),
-            login: Limit::new("login", rates),
+            register: NetworkLimit::new("register", rates),
+            login: NetworkLimit::new("login", rates),
             failed_logins: FailedLogins::new(rates, auth.refresh.key_for(FAILED_LOGINS)?),
             refresh: Limit::new("refresh", rates),
             runs: Limit::new("runs", rates),

@@ -1,6 +1,6 @@
 //! A rate that no client may exceed, counted in this process.
 
-use std::{hash::Hash, num::NonZeroU32, time::Duration};
+use std::{hash::Hash, net::IpAddr, num::NonZeroU32, time::Duration};
 
 use governor::{
     Quota, RateLimiter,
@@ -8,7 +8,10 @@ use governor::{
     middleware::StateInformationMiddleware,
 };
 
-use super::table::States;
+use super::{
+    client::{network, site},
+    table::States,
+};
 use crate::{
     config::{Rate, RateLimits},
     context::{LimitState, note_limit},
@@ -19,6 +22,8 @@ use crate::{
 pub struct Limit<K: Clone + Eq + Hash> {
     name: &'static str,
     limiter: Option<(Rate, Limiter<K>)>,
+    /// Whether clients are told how they stand while they are within it.
+    shown: bool,
 }
 
 type Limiter<K> = RateLimiter<K, States<K>, MonotonicClock, StateInformationMiddleware>;
@@ -41,6 +46,25 @@ impl<K: Clone + Eq + Hash> Limit<K> {
         Limit {
             name,
             limiter: rate.map(|rate| (rate, limiter(&rate))),
+            shown: true,
+        }
+    }
+
+    /// The limit of this name for what holds many clients: so many times as much, over so many times the period. It is
+    /// told only where it refuses.
+    pub fn wider(name: &'static str, rates: &RateLimits, count: u32, period: u32) -> Self {
+        let rate = rates.get(name).map(|rate| Rate {
+            count: rate
+                .count
+                .saturating_mul(NonZeroU32::new(count).unwrap_or(NonZeroU32::MIN)),
+            seconds: rate
+                .seconds
+                .saturating_mul(NonZeroU32::new(period).unwrap_or(NonZeroU32::MIN)),
+        });
+        Limit {
+            name,
+            limiter: rate.map(|rate| (rate, limiter(&rate))),
+            shown: false,
         }
     }
 
@@ -70,14 +94,38 @@ impl<K: Clone + Eq + Hash> Limit<K> {
                 )
             }
         };
-        note_limit(LimitState {
-            name: self.name,
-            count: rate.count.get(),
-            seconds: rate.seconds.get(),
-            remaining,
-            reset,
-        });
+        if self.shown || outcome.is_err() {
+            note_limit(LimitState {
+                name: self.name,
+                count: rate.count.get(),
+                seconds: rate.seconds.get(),
+                remaining,
+                reset,
+            });
+        }
         outcome
+    }
+}
+
+/// A limit by network. An IPv6 site, which holds 65,536 of them, has no more than sixteen of them have.
+pub struct NetworkLimit {
+    networks: Limit<IpAddr>,
+    sites: Limit<IpAddr>,
+}
+
+impl NetworkLimit {
+    /// The limit of this name; none, where it has no rate.
+    pub fn new(name: &'static str, rates: &RateLimits) -> Self {
+        NetworkLimit {
+            networks: Limit::new(name, rates),
+            sites: Limit::wider(name, rates, 16, 1),
+        }
+    }
+
+    /// Counts one request from this address, or refuses it.
+    pub fn check(&self, address: IpAddr) -> Result<(), Problem> {
+        self.networks.check(&network(address))?;
+        site(address).map_or(Ok(()), |site| self.sites.check(&site))
     }
 }
 

@@ -1,4 +1,9 @@
 //! Resources that all clients share: the memory of unread answers, the memory of bodies, and connections.
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::indexing_slicing,
+    reason = "any bits of a hash will do, and an index is taken modulo the length"
+)]
 
 use std::{
     hash::{BuildHasher, RandomState},

@@ -1,4 +1,9 @@
 //! A table of clients that never grows.
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::indexing_slicing,
+    reason = "any bits of a hash will do, and an index is taken modulo the length"
+)]
 
 use std::{
     hash::{BuildHasher, Hash, RandomState},

@@ -1,6 +1,9 @@
 //! Every code that a problem can have: its status and its meaning. The operations that answer with a code name it
 //! beside themselves, in `api`. The document's 4xx and 5xx responses and docs/errors.md are made from both.
 
+/// The id of an operation, and the codes of its refusals beyond those that all operations have in common.
+pub type Refusals = (&'static str, &'static [&'static str]);
+
 /// A problem's code.
 pub struct Code {
     /// The HTTP status that it comes with.
@@ -447,6 +450,12 @@ pub const CODES: &[Code] = &[
     ),
     code(
         501,
+        "verification_unknown",
+        &[],
+        "The service does not know the milestone's kind of verification. Nothing was changed; its operator can help.",
+    ),
+    code(
+        501,
         "postgrest_missing",
         &[],
         "The service has no PostgREST. Install one, or set `POSTGREST_URL` or `SUPABASE_URL`.",
@@ -461,7 +470,7 @@ pub const CODES: &[Code] = &[
         503,
         "database_unavailable",
         &[Every],
-        "The database cannot be reached. Try again after `Retry-After`.",
+        "The database cannot be reached, or cannot serve now: it is read-only, its disk is full, and the like (`detail` says which). Try again after `Retry-After`.",
     ),
     code(
         503,

@@ -1,5 +1,9 @@
 //! Completes the OpenAPI document with facts that poem-openapi cannot express: the refusals of each operation,
 //! examples, members that are always present, and operations that are public.
+#![expect(
+    clippy::indexing_slicing,
+    reason = "the document is our own, and an absent member of a JSON value is null"
+)]
 
 use std::collections::BTreeMap;
 
@@ -7,10 +11,7 @@ use anyhow::{Context, ensure};
 use poem::http::StatusCode;
 use serde_json::{Map, Value, json};
 
-use super::{
-    Refusals,
-    codes::{By, CODES, Code},
-};
+use super::codes::{By, CODES, Code, Refusals};
 use crate::problem::Problem;
 
 /// Examples by schema. Those of requests can be pasted. Linters check them against their schemas.
@@ -96,7 +97,12 @@ fn tidy(value: &mut Value) {
         Value::Number(number) => {
             // `minimum: 1.0` of an integer
             if let Some(float) = number.as_f64().filter(|float| float.fract() == 0.0) {
-                *number = (float as i64).into();
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    reason = "a larger number becomes the largest"
+                )]
+                let whole = float as i64;
+                *number = whole.into();
             }
         }
         _ => {}
@@ -164,6 +170,9 @@ fn complete_schemas(schemas: &mut Value, bodies: &[String]) -> anyhow::Result<()
         };
         let mut always = Vec::new();
         for (property, schema) in properties {
+            if is_body && property.to_lowercase().ends_with("password") {
+                schema["format"] = json!("password");
+            }
             if schema["nullable"] == json!(true) {
                 always.push(property.clone());
             }

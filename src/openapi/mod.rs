@@ -1,4 +1,8 @@
 //! The OpenAPI document, and the checks of requests against it.
+#![expect(
+    clippy::indexing_slicing,
+    reason = "the document is our own, and an absent member of a JSON value is null"
+)]
 
 pub mod body;
 pub mod codes;
@@ -16,10 +20,11 @@ use poem_openapi::{
 use serde_json::{Map, Value, json};
 use url::form_urlencoded;
 
-use crate::problem::{FieldError, Problem};
-
-/// The id of an operation, and the codes of its refusals beyond those that all operations have in common.
-pub type Refusals = (&'static str, &'static [&'static str]);
+use self::codes::Refusals;
+use crate::{
+    auth::password,
+    problem::{FieldError, Problem},
+};
 
 /// The maximum number of mistakes in an answer. The answer must not be larger than the request.
 const MOST_ERRORS: usize = 100;
@@ -256,7 +261,14 @@ impl Contract {
                     let schema = self.resolve(schema);
                     schema["properties"].get(part).unwrap_or(&schema["items"])
                 });
-                vec![fault("", code_of(kind), self.must_be(schema))]
+                let code = code_of(kind);
+                let message = match (schema["format"].as_str(), code) {
+                    // Its length is judged once more when it is composed: in the same words.
+                    (Some("password"), "too_long") => password::too_long(),
+                    (Some("password"), "too_short") => password::too_short(&schema["minLength"]),
+                    _ => self.must_be(schema),
+                };
+                vec![fault("", code, message)]
             }
         }
     }

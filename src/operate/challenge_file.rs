@@ -123,9 +123,9 @@ pub fn open(path: &Path) -> anyhow::Result<Vec<u8>> {
 /// Reads a challenge, or fails with all mistakes in the order of their lines.
 pub fn read(bytes: &[u8]) -> Result<Challenge, Vec<Mistake>> {
     let text = str::from_utf8(bytes).map_err(|error| {
-        let before = &bytes[..error.valid_up_to()];
+        let before = bytes.iter().take(error.valid_up_to());
         vec![Mistake {
-            line: 1 + before.iter().filter(|byte| **byte == b'\n').count(),
+            line: 1 + before.filter(|byte| **byte == b'\n').count(),
             field: String::new(),
             what: "is not UTF-8".to_owned(),
         }]
@@ -355,8 +355,9 @@ impl Page {
 
     fn note_syntax(&self, text: &str, offset: usize, what: &str) {
         let line = self.line(offset);
-        let start = line.checked_sub(2).map_or(0, |before| self.breaks[before]);
-        let words = text[start..].trim_start_matches([' ', '\t', '[']);
+        let before = line.checked_sub(2).and_then(|line| self.breaks.get(line));
+        let words = text.get(before.copied().unwrap_or(0)..).unwrap_or_default();
+        let words = words.trim_start_matches([' ', '\t', '[']);
         let is_field = |name: &&&str| {
             words
                 .strip_prefix(**name)
@@ -386,11 +387,11 @@ impl Page {
                 return text;
             };
             // The error stands behind the key.
-            let start = text[..span.start]
-                .rfind('\n')
-                .map_or(0, |before| before + 1);
-            let first = text[start..].chars().next().map_or(0, char::len_utf8);
-            if first == 0 || text[start..].starts_with('#') {
+            let before = text.get(..span.start).unwrap_or_default();
+            let start = before.rfind('\n').map_or(0, |before| before + 1);
+            let line = text.get(start..).unwrap_or_default();
+            let first = line.chars().next().map_or(0, char::len_utf8);
+            if first == 0 || line.starts_with('#') {
                 return text;
             }
             self.note_syntax(&text, start, "has no value: write name = value");

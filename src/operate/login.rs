@@ -1,11 +1,13 @@
 //! `speedcoding db login`: gives the service a login of its own, so that it need not know an owner's URL.
 
-use aws_lc_rs::rand;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
-use crate::db::connect::{SERVICE_ROLE, logs_in_as_service, set_password};
+use crate::{
+    db::connect::{SERVICE_ROLE, logs_in_as_service, set_password},
+    random::random_bytes,
+};
 
 /// Gives the service's role a new random password, and returns the URL that it logs in with.
 pub async fn give_password(owner_url: &SecretString) -> anyhow::Result<SecretString> {
@@ -13,10 +15,7 @@ pub async fn give_password(owner_url: &SecretString) -> anyhow::Result<SecretStr
         !logs_in_as_service(owner_url)?,
         "{SERVICE_ROLE} cannot give itself a password: set MIGRATION_DATABASE_URL to the owner's URL"
     );
-    let mut bytes = [0; 24];
-    rand::fill(&mut bytes)
-        .map_err(|_| anyhow::anyhow!("the operating system gave no random numbers"))?;
-    let password = SecretString::from(URL_SAFE_NO_PAD.encode(bytes));
+    let password = SecretString::from(URL_SAFE_NO_PAD.encode(random_bytes::<24>()?));
     let mut url = Url::parse(owner_url.expose_secret()).map_err(|_| {
         anyhow::anyhow!(
             "the owner's URL must be of the form postgresql://user:password@host:5432/database"

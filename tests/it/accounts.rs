@@ -2,27 +2,16 @@
 
 use reqwest::{Method, header};
 use serde_json::{Value, json};
+use unicode_normalization::UnicodeNormalization;
 
 use crate::support::{
-    actor::{Actor, Answer, PASSWORD, text},
+    actor::{Answer, PASSWORD, answer, text},
     app::TestApp,
     race::race,
 };
 
 fn credentials(username: &str, password: &str) -> Value {
     json!({ "username": username, "password": password })
-}
-
-async fn register(visitor: &Actor, username: &str, password: &str) -> Answer {
-    visitor
-        .post("/auth/register", credentials(username, password))
-        .await
-}
-
-async fn log_in(visitor: &Actor, username: &str, password: &str) -> Answer {
-    visitor
-        .post("/auth/login", credentials(username, password))
-        .await
 }
 
 async fn execute(app: &TestApp, sql: &str) {
@@ -32,7 +21,9 @@ async fn execute(app: &TestApp, sql: &str) {
 #[tokio::test]
 async fn whoever_registers_is_signed_in_as_a_runner() {
     let app = TestApp::start().await;
-    let tokens = register(&app.visitor(), "Ada_L-1815", PASSWORD)
+    let tokens = app
+        .visitor()
+        .register_with("Ada_L-1815", PASSWORD)
         .await
         .ok(201);
     assert_eq!(tokens["user"]["username"], "Ada_L-1815");
@@ -61,7 +52,7 @@ async fn a_name_logs_in_whatever_its_case_and_shows_as_it_was_registered() {
     let app = TestApp::start().await;
     let registered = app.runner("Grace-Hopper").await;
     for name in ["Grace-Hopper", "grace-hopper", "GRACE-HOPPER"] {
-        let tokens = log_in(&app.visitor(), name, PASSWORD).await.ok(200);
+        let tokens = app.visitor().log_in(name, PASSWORD).await.ok(200);
         assert_eq!(tokens["user"]["id"], registered.id);
         assert_eq!(tokens["user"]["username"], "Grace-Hopper");
     }
@@ -121,11 +112,13 @@ async fn a_name_is_taken_in_every_case() {
     let app = TestApp::start().await;
     app.runner("Linus").await;
     for name in ["Linus", "linus", "LINUS"] {
-        register(&app.visitor(), name, "another good passphrase")
+        app.visitor()
+            .register_with(name, "another good passphrase")
             .await
             .problem(409, "username_taken");
     }
-    log_in(&app.visitor(), "linus", "another good passphrase")
+    app.visitor()
+        .log_in("linus", "another good passphrase")
         .await
         .problem(401, "wrong_credentials");
 }
@@ -142,7 +135,7 @@ async fn of_twenty_parallel_registrations_of_one_name_one_wins() {
         } else {
             "MARGARET"
         };
-        async move { register(&visitor, name, PASSWORD).await }
+        async move { visitor.register_with(name, PASSWORD).await }
     }));
     gate.until_waiting(20).await;
     gate.release().await;
@@ -198,14 +191,14 @@ async fn a_name_that_is_not_plain_is_refused() {
         "../ada",
         "ada'--",
     ] {
-        let faults = register(&visitor, name, PASSWORD).await.faults();
+        let faults = visitor.register_with(name, PASSWORD).await.faults();
         assert!(
             faults.iter().all(|(field, _)| field == "username"),
             "{name:?}: {faults:?}"
         );
     }
     for name in ["a-b", "___", "123", &"a".repeat(32)] {
-        register(&visitor, name, PASSWORD).await.ok(201);
+        visitor.register_with(name, PASSWORD).await.ok(201);
     }
 }
 
@@ -222,19 +215,23 @@ async fn a_password_has_eight_to_128_characters_of_any_kind() {
     let (longest, _) = emoji.split_at(128 * 4);
 
     assert_eq!(
-        code(register(&visitor, "seven", "kT9#vQz").await),
+        code(visitor.register_with("seven", "kT9#vQz").await),
         fault("too_short")
     );
     assert_eq!(
-        code(register(&visitor, "empty", "").await),
+        code(visitor.register_with("empty", "").await),
         fault("too_short")
     );
     assert_eq!(
-        code(register(&visitor, "longest", &"kT9#vQz!".repeat(17)[..129]).await),
+        code(
+            visitor
+                .register_with("longest", &"kT9#vQz!".repeat(17)[..129])
+                .await
+        ),
         fault("too_long")
     );
     assert_eq!(
-        code(register(&visitor, "emoji129", &emoji).await),
+        code(visitor.register_with("emoji129", &emoji).await),
         fault("too_long")
     );
 
@@ -245,21 +242,160 @@ async fn a_password_has_eight_to_128_characters_of_any_kind() {
         ("ascii128", &"kT9#vQz!".repeat(16)),
         ("quotes", "\"';--\\\t\u{1}é"),
     ] {
-        register(&visitor, name, password).await.ok(201);
-        log_in(&visitor, name, password).await.ok(200);
-        log_in(
-            &visitor,
-            name,
-            &format!("{}_", &password[..password.len() - last_length(password)]),
-        )
-        .await
-        .problem(401, "wrong_credentials");
+        visitor.register_with(name, password).await.ok(201);
+        visitor.log_in(name, password).await.ok(200);
+        visitor
+            .log_in(
+                name,
+                &format!("{}_", &password[..password.len() - last_length(password)]),
+            )
+            .await
+            .problem(401, "wrong_credentials");
     }
 }
 
 /// The length of the last character in bytes.
 fn last_length(text: &str) -> usize {
     text.chars().next_back().map_or(0, char::len_utf8)
+}
+
+/// So many characters, each sent as two or as one: a letter with an accent.
+fn accented(count: usize, decomposed: bool) -> String {
+    let letters = ('a'..='z').filter(|letter| !"bdfhjqtvx".contains(*letter));
+    let letters: Vec<_> = letters.collect();
+    let text: String = (0..count)
+        .flat_map(|n| [letters[n * 7 % letters.len()], '\u{301}'])
+        .collect();
+    if decomposed {
+        text
+    } else {
+        text.nfc().collect()
+    }
+}
+
+#[tokio::test]
+async fn a_password_is_measured_as_it_is_composed_wherever_one_is_sent() {
+    let app = TestApp::start().await;
+    let (longest, composed) = (accented(128, true), accented(128, false));
+    assert_eq!(
+        (longest.chars().count(), composed.chars().count()),
+        (256, 128)
+    );
+    let tokens = app.visitor().register_with("ada", &longest).await.ok(201);
+    let ada = app.visitor().with_tokens(&tokens);
+    for typed in [&longest, &composed] {
+        app.visitor().log_in("ada", typed).await.ok(200);
+    }
+    let change = async |current: &str, new: &str| {
+        let body = json!({ "currentPassword": current, "newPassword": new });
+        ada.post("/auth/password", body).await
+    };
+    let erase = async |password: &str| {
+        let request = ada.request(Method::DELETE, "/auth/me");
+        answer(request.json(&json!({ "password": password }))).await
+    };
+    change(&longest, PASSWORD).await.ok(204);
+    change(PASSWORD, &longest).await.ok(204);
+
+    // One too many: composed, decomposed, far beyond what a schema can count; and characters that composition doubles.
+    for too_long in [
+        accented(129, false),
+        accented(129, true),
+        accented(600, false),
+        "\u{958}".repeat(65),
+    ] {
+        for (operation, field, answer) in [
+            (
+                "register",
+                "password",
+                app.visitor().register_with("bob", &too_long).await,
+            ),
+            (
+                "login",
+                "password",
+                app.visitor().log_in("ada", &too_long).await,
+            ),
+            (
+                "change, current",
+                "currentPassword",
+                change(&too_long, PASSWORD).await,
+            ),
+            (
+                "change, new",
+                "newPassword",
+                change(&longest, &too_long).await,
+            ),
+            ("erase", "password", erase(&too_long).await),
+        ] {
+            assert_eq!(
+                answer.problem(400, "invalid_request")["errors"],
+                json!([{
+                    "field": field, "code": "too_long", "message": "must have at most 128 characters"
+                }]),
+                "{operation}: {too_long}"
+            );
+        }
+    }
+    // Four are one when they are composed.
+    let answer = app
+        .visitor()
+        .register_with("bob", &"\u{3b1}\u{313}\u{301}\u{345}".repeat(7))
+        .await;
+    assert_eq!(
+        answer.problem(400, "invalid_request")["errors"][0]["message"],
+        "must have at least 8 characters"
+    );
+    erase(&longest).await.ok(204);
+}
+
+#[tokio::test]
+async fn a_name_that_looks_erased_is_given_to_nobody() {
+    let app = TestApp::start().await;
+    let ada = app.runner("ada").await;
+    let sql = app.sql().await;
+    // From before it was refused.
+    sql.batch_execute(
+        "set session_replication_role = replica;
+         insert into public.users (username) values ('erased-before');
+         set session_replication_role = origin;",
+    )
+    .await
+    .expect("an older account");
+    for name in [
+        "erased-0123456789ab",
+        "ERASED-0123456789ab",
+        "Erased-x",
+        "erased-",
+    ] {
+        let refused = app.visitor().register_with(name, PASSWORD).await;
+        assert_eq!(
+            refused.problem(400, "invalid_request")["errors"],
+            json!([{
+                "field": "username",
+                "code": "reserved",
+                "message": "must not begin with erased-: erased accounts are called so"
+            }]),
+            "{name}"
+        );
+        // In the dashboard.
+        for statement in [
+            "insert into public.users (username) values ($1)",
+            "update public.users set username = $1 where username = 'ada'",
+        ] {
+            let refused = sql.execute(statement, &[&name]).await;
+            let refused = refused.expect_err("no such name");
+            let told = refused.as_db_error().expect("a refusal");
+            assert_eq!(told.code().code(), "PT400", "{name}");
+            assert!(told.message().contains("erased-"), "{}", told.message());
+        }
+    }
+    for name in ["erased", "erased_1", "un-erased-1"] {
+        app.visitor().register_with(name, PASSWORD).await.ok(201);
+    }
+    // Who has one keeps it, and can be banned.
+    let ban = "update public.users set banned_at = now(), username = username where username = 'erased-before'";
+    assert_eq!(sql.execute(ban, &[]).await.expect("a ban"), 1);
+    assert_eq!(ada.get("/auth/me").await.ok(200)["username"], "ada");
 }
 
 #[tokio::test]
@@ -277,7 +413,9 @@ async fn a_common_password_is_refused_with_a_way_out() {
         "letmein1",
         "drowssap",
     ] {
-        let problem = register(&app.visitor(), "ada", password)
+        let problem = app
+            .visitor()
+            .register_with("ada", password)
             .await
             .problem(400, "invalid_request");
         let error = &problem["errors"][0];
@@ -305,7 +443,7 @@ async fn a_password_that_is_the_user_name_is_refused() {
         ("Xk29Vqpz7W", "W7zpqV92kX"),
         ("ada", "speedcoding"),
     ] {
-        let faults = register(&app.visitor(), name, password).await.faults();
+        let faults = app.visitor().register_with(name, password).await.faults();
         assert_eq!(
             faults,
             [("password".to_owned(), "common_password".to_owned())],
@@ -322,11 +460,12 @@ async fn a_password_is_the_same_composed_or_decomposed() {
         "pa\u{302}te\u{301} de campan\u{303}a",
     );
     for (name, registered) in [("composed", composed), ("decomposed", decomposed)] {
-        register(&app.visitor(), name, registered).await.ok(201);
+        app.visitor().register_with(name, registered).await.ok(201);
         for typed in [composed, decomposed] {
-            log_in(&app.visitor(), name, typed).await.ok(200);
+            app.visitor().log_in(name, typed).await.ok(200);
         }
-        log_in(&app.visitor(), name, "pate de campana")
+        app.visitor()
+            .log_in(name, "pate de campana")
             .await
             .problem(401, "wrong_credentials");
     }
@@ -370,20 +509,20 @@ async fn a_banned_user_cannot_log_in_and_a_live_token_ends_at_once() {
     ada.get("/auth/me").await.problem(403, "account_banned");
     ada.verify(&session, 1).await.problem(403, "account_banned");
     ada.end(&session).await.problem(403, "account_banned");
-    ada.get(&format!("/sessions/{session}"))
-        .await
-        .problem(403, "account_banned");
-    log_in(&app.visitor(), "ada", PASSWORD)
+    ada.session(&session).await.problem(403, "account_banned");
+    app.visitor()
+        .log_in("ada", PASSWORD)
         .await
         .problem(403, "account_banned");
     // Only who knows the password learns of the ban.
-    log_in(&app.visitor(), "ada", "not the right passphrase")
+    app.visitor()
+        .log_in("ada", "not the right passphrase")
         .await
         .problem(401, "wrong_credentials");
 
     execute(&app, "update public.users set banned_at = null").await;
     ada.verify(&session, 1).await.ok(200);
-    log_in(&app.visitor(), "ada", PASSWORD).await.ok(200);
+    app.visitor().log_in("ada", PASSWORD).await.ok(200);
 }
 
 #[tokio::test]
@@ -397,10 +536,10 @@ async fn a_revoked_sign_in_ends_at_once_and_alone() {
     .await;
     let laptop = app
         .visitor()
-        .with_tokens(&log_in(&app.visitor(), "ada", PASSWORD).await.ok(200));
+        .with_tokens(&app.visitor().log_in("ada", PASSWORD).await.ok(200));
     phone.get("/auth/me").await.problem(401, "sign_in_ended");
     phone
-        .post("/sessions/start", json!({ "techStack": "Rust" }))
+        .start_with(json!({ "techStack": "Rust" }))
         .await
         .problem(401, "sign_in_ended");
     laptop.get("/auth/me").await.ok(200);
@@ -438,35 +577,89 @@ async fn a_deleted_users_token_says_nothing() {
     let ada = app.runner("ada").await;
     execute(&app, "delete from public.users").await;
     ada.get("/auth/me").await.problem(401, "sign_in_ended");
-    log_in(&app.visitor(), "ada", PASSWORD)
+    app.visitor()
+        .log_in("ada", PASSWORD)
         .await
         .problem(401, "wrong_credentials");
     app.runner("ada").await;
     ada.get("/auth/me").await.problem(401, "sign_in_ended");
 }
 
+/// As many as a thief made who had the password, before there was a bound. The newest of them are nobody's.
+const MANY: &str = "
+    set session_replication_role = replica;
+    insert into private.refresh_tokens (id, user_id, nonce_digest, key_id, idle_expires_at, expires_at)
+    select gen_random_uuid(), account.id, sha256(''), '\\x00000000', private.clock() + interval '10 days',
+           private.clock() + interval '20 days'
+      from public.users as account, generate_series(1, 200000)
+     where account.username = '";
+
 #[tokio::test]
-async fn a_password_is_changed_however_many_sign_ins_it_ends() {
-    let app = TestApp::start().await;
-    let alice = app.runner("alice").await;
-    app.runner("bob").await;
+async fn sign_ins_end_at_once_however_many_there_are() {
+    // No statement may touch them all.
+    let app = TestApp::start_with(|config| config.statement_timeout = 1).await;
     let sql = app.sql().await;
-    // From here on PostgreSQL expects one of each user.
-    sql.batch_execute("analyze private.refresh_tokens")
+    for name in ["password", "others", "global"] {
+        let owner = app.visitor().register_with(name, PASSWORD).await.ok(201);
+        let thief = app.visitor().log_in(name, PASSWORD).await.ok(200);
+        app.travel("1 second").await;
+        sql.batch_execute(&format!(
+            "{MANY}{name}'; set session_replication_role = origin"
+        ))
         .await
-        .expect("statistics");
-    sql.execute(
-        "insert into private.refresh_tokens (id, user_id, nonce_digest, key_id, idle_expires_at, expires_at)
-         select gen_random_uuid(), $1::text::uuid, sha256(''), '\\x00000000', private.clock() + interval '10 days',
-                private.clock() + interval '20 days'
-           from generate_series(1, 20000)",
-        &[&alice.id],
+        .expect("sign-ins");
+        let [owner_actor, thief_actor] = [&owner, &thief].map(|it| app.visitor().with_tokens(it));
+        thief_actor.get("/auth/me").await.ok(200);
+        let body =
+            |tokens: &Value| json!({ "refreshToken": tokens["refreshToken"], "scope": name });
+        if name == "password" {
+            let change = json!({ "currentPassword": PASSWORD, "newPassword": "another horse, another staple" });
+            owner_actor.post("/auth/password", change).await.ok(204);
+        } else {
+            owner_actor.post("/auth/logout", body(&owner)).await.ok(204);
+        }
+        let written = "select count(*) from private.refresh_tokens as token
+                         join public.users as account on account.id = token.user_id
+                        where account.username = $1 and token.revoked_at is not null";
+        let written: i64 = sql.query_one(written, &[&name]).await.expect("it").get(0);
+        assert_eq!(written, 100, "{name}: as many as an account may have");
+
+        // The thief's is not among those that were ended by name, and is over all the same.
+        for path in ["/auth/me", "/auth/sign-ins", "/sessions"] {
+            let answer = thief_actor.get(path).await;
+            answer.problem(401, "sign_in_ended");
+        }
+        let refresh = json!({ "refreshToken": thief["refreshToken"] });
+        let refreshed = app.visitor().post("/auth/refresh", refresh).await;
+        refreshed.problem(401, "invalid_refresh_token");
+        // Nor does it end anybody else's.
+        for scope in ["others", "global"] {
+            let body = json!({ "refreshToken": thief["refreshToken"], "scope": scope });
+            app.visitor().post("/auth/logout", body).await.ok(204);
+        }
+        if name == "global" {
+            owner_actor
+                .get("/auth/me")
+                .await
+                .problem(401, "sign_in_ended");
+            continue;
+        }
+        let left = owner_actor.get("/auth/sign-ins").await.ok(200);
+        assert_eq!(left["items"].as_array().map(Vec::len), Some(1), "{name}");
+        // Who is signed in goes on, and may sign in anew.
+        let refresh = json!({ "refreshToken": owner["refreshToken"] });
+        app.visitor().post("/auth/refresh", refresh).await.ok(200);
+        if name == "others" {
+            app.visitor().log_in(name, PASSWORD).await.ok(200);
+        }
+    }
+    // A bystander's list is as short, and a ban as quick.
+    let sign_ins = app.visitor().log_in("global", PASSWORD).await.ok(200);
+    execute(
+        &app,
+        "update public.users set banned_at = now() where username = 'global'",
     )
-    .await
-    .expect("sign-ins");
-    let change =
-        json!({ "currentPassword": PASSWORD, "newPassword": "another horse, another staple" });
-    alice.post("/auth/password", change).await.ok(204);
-    let left = alice.get("/auth/sign-ins").await.ok(200);
-    assert_eq!(left["items"].as_array().map(Vec::len), Some(1));
+    .await;
+    let banned = app.visitor().with_tokens(&sign_ins).get("/auth/me").await;
+    banned.problem(403, "account_banned");
 }

@@ -2,13 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use reqwest::Method;
 use secrecy::ExposeSecret;
 use serde_json::json;
 use tokio_postgres::Client;
 
 use crate::support::{
-    actor::{PASSWORD, answer, text},
+    actor::{PASSWORD, text},
     app::TestApp,
     cluster::Database,
     program::Scratch,
@@ -102,10 +101,9 @@ async fn the_audit_log_and_the_metrics_tell_the_same_of_accounts() {
     for _ in 0..6 {
         visitor.log_in("bob", WRONG).await;
     }
-    let erase = bob
-        .request(Method::DELETE, "/auth/me")
-        .json(&json!({ "password": PASSWORD }));
-    answer(erase).await.problem(429, "too_many_failed_logins");
+    bob.erase(PASSWORD)
+        .await
+        .problem(429, "too_many_failed_logins");
 
     let expected = [
         ("sign_in.failed", 3 + 5),
@@ -214,16 +212,15 @@ async fn nobody_can_fill_the_audit_log_by_wrong_answers() {
     let mut refused = None;
     // Each session anew has no cooldown yet.
     for _ in 0..130 {
-        let started = ada.post("/sessions/start", start.clone()).await;
+        let started = ada.start_with(start.clone()).await;
         if started.status != 201 {
             refused = Some(started);
             break;
         }
         let session = text(&started.body, "/id");
-        let attempt = json!({ "sessionId": session, "milestoneNumber": 1, "answer": "wrong" });
-        let failed = ada.post("/milestones/verify", attempt.clone()).await;
+        let failed = ada.solve(&session, 1, "wrong").await;
         assert_eq!(failed.ok(200)["passed"], false);
-        ada.post("/milestones/verify", attempt)
+        ada.solve(&session, 1, "wrong")
             .await
             .problem(429, "attempt_cooldown");
         ada.post("/sessions/abandon", json!({ "sessionId": session }))

@@ -16,7 +16,7 @@ use crate::support::{
 /// A whole run of `slack-clone` that takes exactly so long; its session's id.
 async fn run(app: &TestApp, runner: &Actor, tech_stack: &str, time: &str) -> String {
     let start = json!({ "techStack": tech_stack, "challenge": "slack-clone" });
-    let session = runner.post("/sessions/start", start).await.ok(201);
+    let session = runner.start_with(start).await.ok(201);
     let session = text(&session, "/id");
     for number in 1..=7 {
         runner.verify(&session, number).await.ok(200);

@@ -160,7 +160,7 @@ impl Worker {
         let challenge = *self.dice.pick(&CHALLENGES[1..]);
         let stack = *self.dice.pick(&STACKS);
         let start = json!({ "techStack": stack, "challenge": challenge });
-        let started = self.runner.post("/sessions/start", start).await;
+        let started = self.runner.start_with(start).await;
         match started.status.as_u16() {
             201 => {}
             // Deleted, banned.

@@ -145,7 +145,7 @@ async fn administer(app: &TestApp, editor: &Client, name: &str) {
         .problem(404, "session_not_found");
     let rejection = json!({ "status": "REJECTED", "review_reason": "The recording stops." });
     assert_eq!(decide(rejection).await, Ok(1));
-    let seen = alice.get(&format!("/sessions/{session}")).await.ok(200);
+    let seen = alice.session(&session).await.ok(200);
     assert_eq!(seen["submission"]["reviewReason"], "The recording stops.");
 
     // Bans, and lets in again.
@@ -198,7 +198,7 @@ async fn administer(app: &TestApp, editor: &Client, name: &str) {
     );
     assert_eq!(bob.end(&session).await.ok(200)["status"], "completed");
     let start = json!({ "techStack": "Rust", "challenge": slug });
-    bob.post("/sessions/start", start)
+    bob.start_with(start)
         .await
         .problem(404, "challenge_not_found");
 
@@ -301,7 +301,7 @@ async fn no_edit_makes_a_row_that_clients_cannot_read() {
             .await
             .expect_err("a list of lists");
     }
-    alice.get(&format!("/sessions/{session}")).await.ok(200);
+    alice.session(&session).await.ok(200);
     mona.get("/submissions").await.ok(200);
     app.visitor().get("/users/alice").await.ok(200);
 }
@@ -414,7 +414,7 @@ async fn a_milestone_agrees_with_its_session_and_its_challenge() {
         }
         done(editor, &set("start_time = start_time - interval '1 s'")).await;
         done(editor, &set("end_time = end_time + interval '1 s'")).await;
-        let read = alice.get(&format!("/sessions/{session}")).await.ok(200);
+        let read = alice.session(&session).await.ok(200);
         assert_eq!(read["milestones"][0]["splitMs"], 1000, "{number}");
     }
 }

@@ -286,8 +286,8 @@ fn what_is_enforced_is_published() {
         8
     );
     assert_eq!(
-        schemas["Credentials"]["properties"]["password"]["maxLength"],
-        128
+        schemas["Credentials"]["properties"]["password"]["maxLength"], 512,
+        "before it is composed"
     );
     assert_eq!(
         schemas["UpdateSubmission"]["properties"]["packages"]["maxItems"],

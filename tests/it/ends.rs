@@ -1,11 +1,10 @@
 //! The end of a run: nothing that comes with it costs time, verdicts that are pending are waited for, and a clock that went
 //! back leaves a mark.
 
-use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::support::{
-    actor::{Actor, Answer, answer, text},
+    actor::{Actor, PASSWORD, text},
     app::TestApp,
     cluster::{done, first_column, refused},
     race::race,
@@ -24,25 +23,6 @@ async fn judged() -> TestApp {
     let app = TestApp::start().await;
     done(&app.sql().await, JUDGED).await;
     app
-}
-
-async fn end_with(runner: &Actor, session: &str, packages: Value, video_url: Value) -> Answer {
-    let body = json!({ "sessionId": session, "packages": packages, "videoUrl": video_url });
-    runner.post("/sessions/end", body).await
-}
-
-async fn read(actor: &Actor, session: &str) -> Value {
-    actor.get(&format!("/sessions/{session}")).await.ok(200)
-}
-
-async fn attest(verifier: &Actor, session: &str, number: i64, verdict: &str) -> Answer {
-    let body = json!({ "sessionId": session, "milestoneNumber": number, "verdict": verdict });
-    verifier.post("/milestones/attest", body).await
-}
-
-async fn update(actor: &Actor, submission: &str, body: Value) -> Answer {
-    let path = format!("/submissions/{submission}");
-    answer(actor.request(Method::PATCH, &path).json(&body)).await
 }
 
 /// What stays the same while time passes.
@@ -84,7 +64,8 @@ async fn what_cannot_be_handed_in_is_left_out_and_the_end_counts() {
         "🦀"
     ]);
     let video = json!("http://youtube.com/watch?v=abc");
-    let ended = end_with(&runner, &session, packages.clone(), video.clone())
+    let ended = runner
+        .end_with(&session, packages.clone(), video.clone())
         .await
         .ok(200);
     assert_eq!(
@@ -112,33 +93,31 @@ async fn what_cannot_be_handed_in_is_left_out_and_the_end_counts() {
 
     // Again, much later: as the first time. Other data, though nothing else of it would be kept: another end.
     app.travel("25 hours").await;
-    let again = end_with(&runner, &session, packages.clone(), video)
+    let again = runner
+        .end_with(&session, packages.clone(), video)
         .await
         .ok(200);
     assert_eq!(timeless(again), timeless(ended.clone()));
-    end_with(
-        &runner,
-        &session,
-        packages,
-        json!("http://youtube.com/watch?v=other"),
-    )
-    .await
-    .problem(409, "session_already_ended");
+    runner
+        .end_with(
+            &session,
+            packages,
+            json!("http://youtube.com/watch?v=other"),
+        )
+        .await
+        .problem(409, "session_already_ended");
     let strangers = app.user_with_role("mona", "moderator").await;
     assert_eq!(
-        read(&strangers, &session).await["warnings"],
+        strangers.session(&session).await.ok(200)["warnings"],
         json!([]),
         "the runner's own"
     );
 
     let submission = text(&ended, "/submission/id");
-    let brought = update(
-        &runner,
-        &submission,
-        json!({ "revision": 1, "videoUrl": VIDEO }),
-    )
-    .await
-    .ok(200);
+    let brought = runner
+        .edit(&submission, json!({ "revision": 1, "videoUrl": VIDEO }))
+        .await
+        .ok(200);
     assert_eq!(brought["videoUrl"], VIDEO);
 }
 
@@ -181,7 +160,8 @@ async fn what_can_be_put_right_of_a_video_is_and_the_rest_is_told_in_words() {
         (&long, None, "has more than 2048 characters"),
     ] {
         let session = runner.start("freestyle").await;
-        let ended = end_with(&runner, &session, json!([]), json!(sent))
+        let ended = runner
+            .end_with(&session, json!([]), json!(sent))
             .await
             .ok(200);
         assert_eq!(ended["submission"]["videoUrl"], json!(kept), "{sent:?}");
@@ -203,7 +183,8 @@ async fn an_end_takes_any_number_of_packages_or_none_and_keeps_two_hundred() {
     let runner = app.runner("ada").await;
     let end = async |packages: Value| {
         let session = runner.start("freestyle").await;
-        end_with(&runner, &session, packages, json!(null))
+        runner
+            .end_with(&session, packages, json!(null))
             .await
             .ok(200)
     };
@@ -257,7 +238,8 @@ async fn a_run_that_ends_before_its_verdicts_is_handed_in_by_the_last_of_them() 
     }
     app.travel("10 minutes").await;
     let bad_video = json!("http://youtu.be/abc");
-    let ended = end_with(&alice, &session, json!(["poem", ""]), bad_video.clone())
+    let ended = alice
+        .end_with(&session, json!(["poem", ""]), bad_video.clone())
         .await
         .ok(200);
     assert_eq!(
@@ -273,27 +255,28 @@ async fn a_run_that_ends_before_its_verdicts_is_handed_in_by_the_last_of_them() 
 
     // Longer than the run could have lasted: the end stands.
     app.travel("25 hours").await;
-    let again = end_with(&alice, &session, json!(["poem", ""]), bad_video.clone())
+    let again = alice
+        .end_with(&session, json!(["poem", ""]), bad_video.clone())
         .await
         .ok(200);
     assert_eq!(timeless(again), timeless(ended.clone()));
     assert_eq!(
-        attest(&vera, &session, 1, "pass").await.ok(200)["splitMs"],
+        vera.attest(&session, 1, "pass").await.ok(200)["splitMs"],
         600_000
     );
     assert_eq!(
-        attest(&vera, &session, 2, "error").await.ok(200)["pending"],
+        vera.attest(&session, 2, "error").await.ok(200)["pending"],
         true
     );
     assert_eq!(
-        read(&alice, &session).await["status"],
+        alice.session(&session).await.ok(200)["status"],
         "judging",
         "an error decides nothing"
     );
-    let last = attest(&vera, &session, 2, "pass").await.ok(200);
+    let last = vera.attest(&session, 2, "pass").await.ok(200);
     assert_eq!(last["splitMs"], 1_200_000);
 
-    let completed = read(&alice, &session).await;
+    let completed = alice.session(&session).await.ok(200);
     assert_eq!(
         (
             &completed["status"],
@@ -305,14 +288,15 @@ async fn a_run_that_ends_before_its_verdicts_is_handed_in_by_the_last_of_them() 
     assert_eq!(completed["submission"]["packages"], json!(["poem"]));
     assert_eq!(completed["submission"]["status"], "PENDING");
     assert_eq!(
-        attest(&vera, &session, 2, "pass").await.ok(200),
+        vera.attest(&session, 2, "pass").await.ok(200),
         last,
         "a retry"
     );
-    attest(&vera, &session, 2, "fail")
+    vera.attest(&session, 2, "fail")
         .await
         .problem(409, "milestone_passed");
-    let again = end_with(&alice, &session, json!(["poem", ""]), bad_video)
+    let again = alice
+        .end_with(&session, json!(["poem", ""]), bad_video)
         .await
         .ok(200);
     assert_eq!(timeless(again), timeless(completed));
@@ -333,10 +317,10 @@ async fn a_run_whose_last_verdict_leaves_too_few_is_incomplete() {
     );
     let ended = judging(&alice).await;
     let session = text(&ended, "/id");
-    attest(&vera, &session, 2, "fail").await.ok(200);
-    assert_eq!(read(&alice, &session).await["status"], "judging");
-    attest(&vera, &session, 1, "pass").await.ok(200);
-    let incomplete = read(&alice, &session).await;
+    vera.attest(&session, 2, "fail").await.ok(200);
+    assert_eq!(alice.session(&session).await.ok(200)["status"], "judging");
+    vera.attest(&session, 1, "pass").await.ok(200);
+    let incomplete = alice.session(&session).await.ok(200);
     assert_eq!(
         (
             &incomplete["status"],
@@ -345,7 +329,7 @@ async fn a_run_whose_last_verdict_leaves_too_few_is_incomplete() {
         ),
         (&json!("incomplete"), &ended["endTime"], &Value::Null)
     );
-    attest(&vera, &session, 2, "pass")
+    vera.attest(&session, 2, "pass")
         .await
         .problem(409, "session_already_ended");
 }
@@ -368,7 +352,8 @@ async fn while_a_run_is_judged_its_runner_may_run_another_and_change_nothing_of_
         .post("/sessions/abandon", body)
         .await
         .problem(409, "session_already_ended");
-    end_with(&alice, &session, json!([]), json!(null))
+    alice
+        .end_with(&session, json!([]), json!(null))
         .await
         .problem(409, "session_already_ended");
     // What was asked for is asked again by whoever lost the answer; it is neither judged nor forgotten.
@@ -390,20 +375,20 @@ async fn while_a_run_is_judged_its_runner_may_run_another_and_change_nothing_of_
 
     let next = alice.start("judged").await;
     app.travel("25 hours").await;
-    assert_eq!(read(&alice, &next).await["status"], "expired");
+    assert_eq!(alice.session(&next).await.ok(200)["status"], "expired");
     assert_eq!(
-        read(&alice, &session).await["status"],
+        alice.session(&session).await.ok(200)["status"],
         "judging",
         "it has ended long ago"
     );
     let board = app.visitor().get("/leaderboards/judged").await.ok(200);
     assert_eq!(board["items"], json!([]));
     for number in 1..=2 {
-        attest(&vera, &session, number, "pass").await.ok(200);
+        vera.attest(&session, number, "pass").await.ok(200);
     }
-    assert_eq!(read(&alice, &session).await["status"], "completed");
+    assert_eq!(alice.session(&session).await.ok(200)["status"], "completed");
     assert_eq!(
-        timeless(read(&alice, &session).await)["endTime"],
+        timeless(alice.session(&session).await.ok(200))["endTime"],
         ended["endTime"]
     );
 }
@@ -427,9 +412,9 @@ async fn the_dashboard_decides_a_run_that_is_judged_and_leaves_its_rules_alone()
           where session_id = '{session}' and milestone_number"
     );
     done(&dashboard, &format!("{pass} = 1")).await;
-    assert_eq!(read(&alice, &session).await["status"], "judging");
+    assert_eq!(alice.session(&session).await.ok(200)["status"], "judging");
     done(&dashboard, &format!("{pass} = 2")).await;
-    let completed = read(&alice, &session).await;
+    let completed = alice.session(&session).await.ok(200);
     assert_eq!(
         (&completed["status"], &completed["submission"]["videoUrl"]),
         (&json!("completed"), &json!(VIDEO))
@@ -443,14 +428,14 @@ async fn the_dashboard_decides_a_run_that_is_judged_and_leaves_its_rules_alone()
             &format!("update public.sessions set status = '{status}' where id = '{session}'"),
         )
         .await;
-        let decided = read(&alice, &session).await;
+        let decided = alice.session(&session).await.ok(200);
         assert_eq!(decided["status"], status);
         assert_eq!(decided["submission"].is_object(), handed_in);
         assert_eq!(
             decided["milestones"][0]["pending"], false,
             "nobody attests any more"
         );
-        attest(&vera, &session, 1, "pass")
+        vera.attest(&session, 1, "pass")
             .await
             .problem(409, "session_already_ended");
     }
@@ -460,7 +445,10 @@ async fn the_dashboard_decides_a_run_that_is_judged_and_leaves_its_rules_alone()
         &format!("delete from public.milestones where session_id = '{session}'"),
     )
     .await;
-    assert_eq!(read(&alice, &session).await["status"], "incomplete");
+    assert_eq!(
+        alice.session(&session).await.ok(200)["status"],
+        "incomplete"
+    );
     done(&dashboard, rules).await;
 
     // No other way leads there.
@@ -483,11 +471,8 @@ async fn an_account_that_is_erased_takes_its_runs_that_are_judged_along() {
         app.user_with_role("vera", "verifier").await,
     );
     let session = text(&judging(&alice).await, "/id");
-    let erase = alice
-        .request(Method::DELETE, "/auth/me")
-        .json(&json!({ "password": crate::support::actor::PASSWORD }));
-    answer(erase).await.ok(204);
-    attest(&vera, &session, 1, "pass")
+    alice.erase(PASSWORD).await.ok(204);
+    vera.attest(&session, 1, "pass")
         .await
         .problem(404, "session_not_found");
     let left = first_column(
@@ -512,7 +497,7 @@ async fn of_two_last_verdicts_at_once_one_decides_whoever_gives_them() {
         let verdicts = race([(&vera, 1, "pass"), (&wanda, 2, verdict)].map(
             |(verifier, number, verdict)| {
                 let (verifier, session) = (verifier.clone(), session.clone());
-                async move { attest(&verifier, &session, number, verdict).await }
+                async move { verifier.attest(&session, number, verdict).await }
             },
         ));
         gate.until_waiting(2).await;
@@ -520,7 +505,7 @@ async fn of_two_last_verdicts_at_once_one_decides_whoever_gives_them() {
         for answer in verdicts.answers().await {
             answer.ok(200);
         }
-        let decided = read(&alice, &session).await;
+        let decided = alice.session(&session).await.ok(200);
         assert_eq!(
             decided["status"],
             if verdict == "pass" {
@@ -546,7 +531,7 @@ async fn of_two_last_verdicts_at_once_one_decides_whoever_gives_them() {
     gate.until_waiting(1).await;
     gate.release().await;
     second.answers().await.remove(0).expect("a verdict");
-    assert_eq!(read(&alice, &session).await["status"], "completed");
+    assert_eq!(alice.session(&session).await.ok(200)["status"], "completed");
 }
 
 #[tokio::test]
@@ -628,9 +613,9 @@ async fn a_verdict_asked_for_by_a_clock_that_went_back_is_given_all_the_same() {
     );
     for (number, split) in [(1, 0), (2, 240_000)] {
         assert_eq!(
-            attest(&vera, &session, number, "pass").await.ok(200)["splitMs"],
+            vera.attest(&session, number, "pass").await.ok(200)["splitMs"],
             split
         );
     }
-    assert_eq!(read(&alice, &session).await["status"], "completed");
+    assert_eq!(alice.session(&session).await.ok(200)["status"], "completed");
 }

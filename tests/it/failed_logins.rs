@@ -275,6 +275,38 @@ async fn somebody_elsewhere_cannot_lock_a_user_out() {
 }
 
 #[tokio::test]
+async fn a_site_of_many_ipv6_networks_does_not_guess_from_each_of_them() {
+    let app = app().await;
+    register(&app, "ada", HOME).await;
+    register(&app, "bob", "2001:db8:7:1::1").await;
+    for name in ["ada", "bob", "nobody"] {
+        // Each from another network: a first attempt, which is always tried.
+        let mut tried = 0;
+        let refused = loop {
+            let guess = login(&app, name, WRONG, &format!("2001:db8:7:f{tried:03}::1")).await;
+            if guess.status == 429 || tried == 60 {
+                break guess;
+            }
+            guess.problem(401, "wrong_credentials");
+            tried += 1;
+        };
+        refused.problem(429, "rate_limited");
+        // It refills by one in a minute and a half.
+        assert!((40..45).contains(&tried), "{name}: {tried}");
+        // Nor is a right guess told.
+        login(&app, name, PASSWORD, "2001:db8:7:eeee::1")
+            .await
+            .problem(429, "rate_limited");
+    }
+    // Nobody at home is locked out by it, not even by a neighbour in the same site.
+    login(&app, "ada", PASSWORD, HOME).await.ok(200);
+    login(&app, "bob", PASSWORD, "2001:db8:7:1::2")
+        .await
+        .ok(200);
+    login(&app, "ada", PASSWORD, "2001:db8:8::1").await.ok(200);
+}
+
+#[tokio::test]
 async fn a_name_that_nobody_has_is_limited_like_one_that_somebody_has() {
     let app = app().await;
     register(&app, "ada", HOME).await;

@@ -11,6 +11,9 @@ const IMPORTED_HASHES: [&str; 3] = [
     "$2b$05$abcdefghijklmnopqrstuuU/6hSR28FALjuBmCudufQmaaWRLvRZm",
     "$2y$05$abcdefghijklmnopqrstuuU/6hSR28FALjuBmCudufQmaaWRLvRZm",
 ];
+const BCRYPT_DECOMPOSED: &str = "$2b$05$abcdefghijklmnopqrstuuI9WE3b99bMoVjZ2/IWadiT3dkxRKQ22";
+/// By the reference implementation, with the parameters of today.
+const ARGON2_DECOMPOSED: &str = "$argon2id$v=19$m=19456,t=2,p=1$MDEyMzQ1Njc4OWFiY2RlZg$utxFJuBWRTPP8lf3bpZkYmPqVva8eKWmOHdmGaS8ypw";
 const TODAYS: &str = "$argon2id$v=19$m=19456,t=2,p=1$";
 
 /// A user who comes from an older installation, with the hash from there.
@@ -90,6 +93,36 @@ async fn an_imported_password_may_be_shorter_than_a_new_one() {
         visitor.log_in("ada", "").await.faults(),
         [("password".to_owned(), "too_short".to_owned())]
     );
+}
+
+/// An older installation hashed what was typed as it came: here decomposed, the letter and then its dots.
+#[tokio::test]
+async fn an_imported_password_that_was_not_composed_counts_and_is_composed_from_then_on() {
+    const DECOMPOSED: &str = "sehr geheim u\u{308}";
+    let app = TestApp::start().await;
+    let visitor = app.visitor();
+    for (number, hash) in [BCRYPT_DECOMPOSED, ARGON2_DECOMPOSED]
+        .into_iter()
+        .enumerate()
+    {
+        let name = format!("imported{number}");
+        import(&app, &name, hash).await;
+        // Composed it is another one to that hash.
+        for wrong in [IMPORTED, "sehr geheim u", "sehr geheim o\u{308}"] {
+            visitor
+                .log_in(&name, wrong)
+                .await
+                .problem(401, "wrong_credentials");
+        }
+        assert_eq!(hash_of(&app, &name).await, hash);
+        visitor.log_in(&name, DECOMPOSED).await.ok(200);
+        let renewed = hash_of(&app, &name).await;
+        assert!(renewed.starts_with(TODAYS) && renewed != hash, "{renewed}");
+        for typed in [IMPORTED, DECOMPOSED] {
+            visitor.log_in(&name, typed).await.ok(200);
+        }
+        assert_eq!(hash_of(&app, &name).await, renewed, "once is enough");
+    }
 }
 
 /// bcrypt sees 72 bytes. Were the hash replaced, a slip behind them would become the password.

@@ -67,12 +67,8 @@ async fn count(app: &TestApp, table: &str) -> i64 {
 }
 
 async fn start(runner: Actor) -> Answer {
-    runner
-        .post(
-            "/sessions/start",
-            json!({ "techStack": "Rust", "challenge": "slack-clone" }),
-        )
-        .await
+    let body = json!({ "techStack": "Rust", "challenge": "slack-clone" });
+    runner.start_with(body).await
 }
 
 async fn verify(runner: Actor, session: String, number: i64) -> Answer {
@@ -80,12 +76,7 @@ async fn verify(runner: Actor, session: String, number: i64) -> Answer {
 }
 
 async fn end(runner: Actor, session: String, packages: Value) -> Answer {
-    runner
-        .post(
-            "/sessions/end",
-            json!({ "sessionId": session, "packages": packages }),
-        )
-        .await
+    runner.end_with(&session, packages, Value::Null).await
 }
 
 /// The answers with this status, and the others.
@@ -196,7 +187,7 @@ async fn of_twenty_parallel_ends_with_different_data_one_counts() {
     }
     assert_eq!(count(&app, "public.submissions").await, 1);
     let won = won[0].body.clone();
-    let read = runner.get(&format!("/sessions/{session}")).await.ok(200);
+    let read = runner.session(&session).await.ok(200);
     assert_eq!(timeless(read), timeless(won.clone()));
     // Its replay answers the same.
     let packages = won["submission"]["packages"].clone();
@@ -269,7 +260,7 @@ async fn seven_verifications_at_once_pass_consecutive_milestones() {
         for answer in refused {
             answer.problem(409, "milestone_out_of_order");
         }
-        let read = runner.get(&format!("/sessions/{session}")).await.ok(200);
+        let read = runner.session(&session).await.ok(200);
         let milestones = read["milestones"].as_array().expect("milestones");
         assert!(!passed.is_empty(), "the first was in order");
         assert_eq!(milestones.len(), passed.len());

@@ -1,6 +1,5 @@
 //! Recordings in the project's own storage: who may do what in the bucket, and whose a submission may name.
 
-use reqwest::Method;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use speedcoding::db::migrate::migrate;
@@ -8,7 +7,7 @@ use tokio_postgres::Client;
 use url::Url;
 
 use crate::support::{
-    actor::{Actor, Answer, answer, text},
+    actor::{Actor, text},
     app::TestApp,
     cluster::Database,
     program::Scratch,
@@ -95,11 +94,6 @@ fn url(path: &str) -> String {
     format!("{PROJECT}/storage/v1/object/authenticated/recordings/{path}")
 }
 
-async fn end_with(runner: &Actor, session: &str, video_url: &str) -> Answer {
-    let body = json!({ "sessionId": session, "packages": [], "videoUrl": video_url });
-    runner.post("/sessions/end", body).await
-}
-
 #[tokio::test]
 async fn a_recording_is_its_runners_until_it_is_approved_and_nobody_changes_what_was_seen() {
     let app = project().await;
@@ -144,7 +138,10 @@ async fn a_recording_is_its_runners_until_it_is_approved_and_nobody_changes_what
         "insert into storage.objects (bucket_id, name) select null, name from storage.objects";
     assert!(alices.client.execute(elsewhere, &[]).await.is_err());
 
-    end_with(&alice, &session, &url(&take)).await.ok(200);
+    alice
+        .end_with(&session, json!([]), json!(url(&take)))
+        .await
+        .ok(200);
     assert_eq!(
         alices.sees().await,
         ["mistake.mp4", "other.mp4", "take.mp4"]
@@ -203,7 +200,8 @@ async fn a_submission_names_a_recording_of_its_own_or_none_of_storage() {
     let app = project().await;
     let (alice, bob) = (app.runner("alice").await, app.runner("bob").await);
     let earlier = alice.start("freestyle").await;
-    end_with(&alice, &earlier, "https://youtu.be/abc")
+    alice
+        .end_with(&earlier, json!([]), json!("https://youtu.be/abc"))
         .await
         .ok(200);
     let session = alice.start("freestyle").await;
@@ -211,7 +209,10 @@ async fn a_submission_names_a_recording_of_its_own_or_none_of_storage() {
 
     let folder = format!("{}/{session}", alice.id);
     let of_another = url(&format!("{}/{of_bob}/take.mp4", bob.id));
-    let ended = end_with(&alice, &session, &of_another).await.ok(200);
+    let ended = alice
+        .end_with(&session, json!([]), json!(of_another))
+        .await
+        .ok(200);
     assert_eq!(ended["submission"]["videoUrl"], Value::Null);
     assert_eq!(
         (
@@ -282,17 +283,19 @@ async fn a_submission_names_a_recording_of_its_own_or_none_of_storage() {
             "{PROJECT}/storage/v1/object/{kind}/recordings/{}/{session}/take-1_final.mp4{query}",
             runner.id
         );
-        let ended = end_with(&runner, &session, &video_url).await.ok(200);
+        let ended = runner
+            .end_with(&session, json!([]), json!(video_url))
+            .await
+            .ok(200);
         assert_eq!(ended["submission"]["videoUrl"], video_url.as_str());
     }
 
     // So does a correction, be it the runner's or the dashboard's.
-    let submission = alice.get(&format!("/sessions/{earlier}")).await.ok(200);
+    let submission = alice.session(&earlier).await.ok(200);
     let submission = text(&submission, "/submission/id");
-    let path = format!("/submissions/{submission}");
     let patch = async |video_url: String| {
         let body = json!({ "revision": 1, "videoUrl": video_url });
-        answer(alice.request(Method::PATCH, &path).json(&body)).await
+        alice.edit(&submission, body).await
     };
     let refused = patch(url(&format!("{}/{session}/take.mp4", alice.id))).await;
     assert_eq!(

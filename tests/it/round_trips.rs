@@ -1,11 +1,10 @@
 //! How often a request goes to the database: an edge may be far away from it.
 
-use reqwest::Method;
 use serde_json::{Value, json};
 use speedcoding::config::Statements;
 
 use crate::support::{
-    actor::{Actor, Answer, PASSWORD, answer},
+    actor::{Actor, Answer, PASSWORD},
     app::TestApp,
     cluster::Database,
     proxy::Proxy,
@@ -32,18 +31,17 @@ async fn count(proxy: &Proxy, request: impl Future<Output = Answer>) -> (Answer,
 }
 
 async fn log_in(app: &TestApp) -> Answer {
-    let credentials = json!({ "username": "alice", "password": PASSWORD });
-    app.visitor().post("/auth/login", credentials).await
+    app.visitor().log_in("alice", PASSWORD).await
 }
 
 /// A run, with the trips of each request: start, verify, get, get own account, end.
 async fn trips_of_a_run(proxy: &Proxy, runner: &Actor) -> Vec<usize> {
     let stack = json!({ "techStack": "Rust, Postgres" });
-    let (session, start) = count(proxy, runner.post("/sessions/start", stack)).await;
+    let (session, start) = count(proxy, runner.start_with(stack)).await;
     let id = session.ok(201)["id"].as_str().expect("an id").to_owned();
     let (milestone, verify) = count(proxy, runner.verify(&id, 1)).await;
     milestone.ok(200);
-    let (read, get) = count(proxy, runner.get(&format!("/sessions/{id}"))).await;
+    let (read, get) = count(proxy, runner.session(&id)).await;
     read.ok(200);
     let (me, get_me) = count(proxy, runner.get("/auth/me")).await;
     me.ok(200);
@@ -155,24 +153,15 @@ async fn a_refresh_makes_one_round_trip_and_a_logout_too() {
 async fn a_change_of_password_makes_three_round_trips_and_an_erasure_too() {
     for statements in [Statements::Prepared, Statements::Unnamed] {
         let (app, proxy) = counted_app(statements).await;
-        let change = |actor: &Actor, current: &str, new: &str| {
-            let body = json!({ "currentPassword": current, "newPassword": new });
-            let actor = actor.clone();
-            async move { actor.post("/auth/password", body).await }
-        };
-        let erase = |actor: &Actor| {
-            let request = actor.request(Method::DELETE, "/auth/me");
-            answer(request.json(&json!({ "password": PASSWORD })))
-        };
         let other = "another good passphrase";
         for (name, warm) in [("alice", false), ("bob", true)] {
             let runner = app.runner(name).await;
-            let (changed, there) = count(&proxy, change(&runner, PASSWORD, other)).await;
+            let (changed, there) = count(&proxy, runner.change_password(PASSWORD, other)).await;
             changed.ok(204);
-            let (changed, back) = count(&proxy, change(&runner, other, PASSWORD)).await;
+            let (changed, back) = count(&proxy, runner.change_password(other, PASSWORD)).await;
             changed.ok(204);
             assert_eq!(back, 3, "{statements:?}");
-            let (erased, trips) = count(&proxy, erase(&runner)).await;
+            let (erased, trips) = count(&proxy, runner.erase(PASSWORD)).await;
             erased.ok(204);
             if warm {
                 assert_eq!((there, trips), (3, 3), "{statements:?}");

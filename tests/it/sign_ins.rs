@@ -18,6 +18,9 @@ stories! {
     of_two_devices_that_log_the_others_out_at_once_one_is_left
     sign_ins_are_listed_with_their_devices_and_ended_one_by_one
     dead_sign_ins_are_swept_by_one_replica_at_a_time
+    an_account_has_a_hundred_sign_ins_and_the_oldest_ends
+    what_the_account_has_outlived_is_ended_by_name_by_the_sweep
+    a_device_that_is_kept_refreshes_while_the_others_are_ended
     a_password_is_changed_by_who_knows_it_and_ends_the_other_sign_ins
     the_password_that_is_asked_for_again_is_guessed_as_slowly_as_at_login
     a_login_with_the_old_password_does_not_outlive_its_change
@@ -138,10 +141,6 @@ async fn log_in_from(service: &Service, turn: usize, username: &str, device: &st
     visitor.with_tokens(&answer(login).await.ok(200))
 }
 
-async fn delete(actor: &Actor, path: &str) -> Answer {
-    answer(actor.request(Method::DELETE, path)).await
-}
-
 async fn sign_ins_are_listed_with_their_devices_and_ended_one_by_one(replicas: usize) {
     let service = Service::of(replicas, |_| {}).await;
     service.stop_clock().await;
@@ -200,8 +199,10 @@ async fn sign_ins_are_listed_with_their_devices_and_ended_one_by_one(replicas: u
     };
     let before = service.sign_ins().await;
     let (of_phone, of_tablet) = (id_of("Phone/1"), id_of("Tablet/2"));
-    let foreign = delete(&bob, &of_tablet).await;
-    let missing = delete(&bob, "/auth/sign-ins/00000000-0000-4000-8000-000000000000").await;
+    let foreign = bob.delete(&of_tablet).await;
+    let missing = bob
+        .delete("/auth/sign-ins/00000000-0000-4000-8000-000000000000")
+        .await;
     let foreign = foreign.problem(404, "sign_in_not_found");
     let missing = missing.problem(404, "sign_in_not_found");
     assert_eq!(foreign["detail"], missing["detail"]);
@@ -209,11 +210,11 @@ async fn sign_ins_are_listed_with_their_devices_and_ended_one_by_one(replicas: u
 
     tablet.get("/auth/me").await.ok(200);
     for _ in 0..2 {
-        assert_eq!(delete(&phone, &of_tablet).await.ok(204), "");
+        assert_eq!(phone.delete(&of_tablet).await.ok(204), "");
     }
     tablet.get("/auth/me").await.problem(401, "sign_in_ended");
     desk.get("/auth/me").await.ok(200);
-    assert_eq!(delete(&phone, &of_phone).await.ok(204), "");
+    assert_eq!(phone.delete(&of_phone).await.ok(204), "");
     phone.get("/auth/me").await.problem(401, "sign_in_ended");
     let left = desk.get("/auth/sign-ins").await.ok(200);
     assert_eq!(left["items"].as_array().map(Vec::len), Some(1));
@@ -282,22 +283,159 @@ async fn dead_sign_ins_are_swept_by_one_replica_at_a_time(replicas: usize) {
     service.me(0, &tokens).await.problem(401, "sign_in_ended");
 }
 
+/// Sign-ins of a user's that nobody has a token of, each a second younger than the one before.
+fn nobodys(count: usize, username: &str) -> String {
+    format!(
+        "insert into private.refresh_tokens (id, user_id, nonce_digest, key_id, created_at, idle_expires_at, expires_at)
+         select gen_random_uuid(), id, sha256(''), '\\x00000000', private.clock() + n * interval '1 second',
+                private.clock() + interval '10 days', private.clock() + interval '20 days'
+           from public.users, generate_series(1, {count}) as n
+          where username = '{username}'"
+    )
+}
+
+async fn an_account_has_a_hundred_sign_ins_and_the_oldest_ends(replicas: usize) {
+    let service = Service::of(replicas, |config| config.db_connections = Some(16)).await;
+    service.stop_clock().await;
+    let bystander = service.register("bob").await;
+    let mut devices = vec![service.register("ada").await];
+    for _ in 0..2 {
+        service.travel("1 second").await;
+        devices.push(service.log_in("ada").await);
+    }
+    service.execute(&nobodys(96, "ada")).await;
+    service.travel("1 hour").await;
+    // The hundredth; whose tokens count for longest does not matter.
+    devices.push(service.log_in("ada").await);
+    devices[0] = service
+        .refresh(0, &refresh_token(&devices[0]))
+        .await
+        .ok(200);
+    for (turn, device) in devices.iter().enumerate() {
+        service.me(turn, device).await.ok(200);
+    }
+    assert_eq!(service.causes().await, json!({}));
+
+    // Two more, at the same moment.
+    let gate = service.replicas[0]
+        .hold("select from private.credentials for update")
+        .await;
+    let credentials = json!({ "username": "ada", "password": PASSWORD });
+    let logins = race((0..2).map(|turn| {
+        let (visitor, credentials) = (service.visitor(turn), credentials.clone());
+        async move { visitor.post("/auth/login", credentials).await }
+    }));
+    gate.until_waiting(2).await;
+    gate.release().await;
+    devices.extend(
+        logins
+            .answers()
+            .await
+            .into_iter()
+            .map(|login| login.ok(200)),
+    );
+    assert_eq!(service.causes().await, json!({ "too_many": 2 }));
+    for (turn, device) in devices.iter().enumerate() {
+        let me = service.me(turn, device).await;
+        let refreshed = service.refresh(turn, &refresh_token(device)).await;
+        if turn < 2 {
+            me.problem(401, "sign_in_ended");
+            refreshed.problem(401, "invalid_refresh_token");
+        } else {
+            me.ok(200);
+            refreshed.ok(200);
+        }
+    }
+    let by = "select count(*)::text from private.audit_log
+               where action = 'sign_in.revoked' and actor_id = user_id and details ->> 'cause' = 'too_many'";
+    assert_eq!(service.text(by).await, "2");
+    let living = "select count(*)::text from private.refresh_tokens as token
+                    join public.users as account on account.id = user_id
+                   where username = 'ada' and live_until > private.clock()";
+    assert_eq!(service.text(living).await, "100");
+    service.me(0, &bystander).await.ok(200);
+}
+
+async fn what_the_account_has_outlived_is_ended_by_name_by_the_sweep(replicas: usize) {
+    let service = Service::of(replicas, |config| config.sweep_interval = 1).await;
+    let ada = service.register("ada").await;
+    let bob = service.register("bob").await;
+    service.execute(&nobodys(250, "ada")).await;
+    service.execute(&nobodys(250, "bob")).await;
+    service
+        .log_out(0, &refresh_token(&ada), "others")
+        .await
+        .ok(204);
+    let all = json!({ "logout": 100, "outdated": 150 });
+    until("all are ended by name", async || {
+        (service.causes().await == all).then_some(())
+    })
+    .await;
+    service.me(0, &ada).await.ok(200);
+    service.me(1, &bob).await.ok(200);
+    let living =
+        "select count(*)::text from private.refresh_tokens where live_until > private.clock()";
+    assert_eq!(
+        service.text(living).await,
+        "252",
+        "bob's, and the one that was kept"
+    );
+}
+
+/// Whichever of them waits for the other.
+async fn a_device_that_is_kept_refreshes_while_the_others_are_ended(replicas: usize) {
+    let service = Service::of(replicas, |_| {}).await;
+    for (number, (end, refresh_is_first)) in [
+        ("password", true),
+        ("password", false),
+        ("others", true),
+        ("others", false),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let name = format!("ada{number}");
+        let (kept, other) = (service.register(&name).await, service.log_in(&name).await);
+        let actor = service.visitor(0).with_tokens(&kept);
+        let body = json!({ "refreshToken": refresh_token(&kept), "scope": "others" });
+        let ending = async move {
+            match end {
+                "others" => actor.post("/auth/logout", body).await,
+                _ => actor.change_password(PASSWORD, NEW_PASSWORD).await,
+            }
+        };
+        let (visitor, body) = (
+            service.visitor(1),
+            json!({ "refreshToken": refresh_token(&kept) }),
+        );
+        let refresh = async move { visitor.post("/auth/refresh", body).await };
+        let gate = service.replicas[0]
+            .hold("select from private.refresh_tokens for update")
+            .await;
+        let (ending, refresh) = if refresh_is_first {
+            let refresh = race([refresh]);
+            gate.until_waiting(1).await;
+            (race([ending]), refresh)
+        } else {
+            let ending = race([ending]);
+            gate.until_waiting(1).await;
+            (ending, race([refresh]))
+        };
+        gate.until_waiting(2).await;
+        gate.release().await;
+        ending.answers().await.remove(0).ok(204);
+        let next = refresh.answers().await.remove(0).ok(200);
+        service.me(0, &next).await.ok(200);
+        service.refresh(1, &refresh_token(&next)).await.ok(200);
+        service.me(0, &other).await.problem(401, "sign_in_ended");
+    }
+}
+
 const NEW_PASSWORD: &str = "a mare's nest of 7 gerbils";
-
-async fn change_password(actor: &Actor, current: &str, new: &str) -> Answer {
-    let body = json!({ "currentPassword": current, "newPassword": new });
-    actor.post("/auth/password", body).await
-}
-
-async fn erase(actor: &Actor, password: &str) -> Answer {
-    let request = actor.request(Method::DELETE, "/auth/me");
-    answer(request.json(&json!({ "password": password }))).await
-}
 
 /// What logging in with a password is answered with.
 async fn log_in_with(service: &Service, turn: usize, username: &str, password: &str) -> Answer {
-    let credentials = json!({ "username": username, "password": password });
-    service.visitor(turn).post("/auth/login", credentials).await
+    service.visitor(turn).log_in(username, password).await
 }
 
 async fn a_password_is_changed_by_who_knows_it_and_ends_the_other_sign_ins(replicas: usize) {
@@ -312,7 +450,7 @@ async fn a_password_is_changed_by_who_knows_it_and_ends_the_other_sign_ins(repli
     };
     let before = state().await;
     for wrong in ["", "not the right passphrase", NEW_PASSWORD] {
-        change_password(&ada, wrong, NEW_PASSWORD)
+        ada.change_password(wrong, NEW_PASSWORD)
             .await
             .problem(403, "wrong_password");
     }
@@ -322,7 +460,7 @@ async fn a_password_is_changed_by_who_knows_it_and_ends_the_other_sign_ins(repli
         ("password", "common_password"),
         (&"kT9#vQz!".repeat(17), "too_long"),
     ] {
-        let refused = change_password(&ada, PASSWORD, weak).await;
+        let refused = ada.change_password(PASSWORD, weak).await;
         assert_eq!(refused.faults(), fault(code), "{weak}");
     }
     service
@@ -333,7 +471,7 @@ async fn a_password_is_changed_by_who_knows_it_and_ends_the_other_sign_ins(repli
     assert_eq!(state().await, before);
 
     assert_eq!(
-        change_password(&ada, PASSWORD, NEW_PASSWORD).await.ok(204),
+        ada.change_password(PASSWORD, NEW_PASSWORD).await.ok(204),
         ""
     );
     service.me(1, &tokens).await.ok(200);
@@ -362,15 +500,19 @@ async fn the_password_that_is_asked_for_again_is_guessed_as_slowly_as_at_login(r
     // Whoever has copied an access token.
     let thief = |turn| service.visitor(turn).with_tokens(&tokens);
     for turn in 0..5 {
-        let guess = change_password(&thief(turn), "a wrong guess", NEW_PASSWORD).await;
+        let guess = thief(turn)
+            .change_password("a wrong guess", NEW_PASSWORD)
+            .await;
         guess.problem(403, "wrong_password");
     }
     // From now on a right guess is answered like a wrong one, wherever it is made.
     for guess in ["a wrong guess", PASSWORD] {
-        change_password(&thief(0), guess, NEW_PASSWORD)
+        thief(0)
+            .change_password(guess, NEW_PASSWORD)
             .await
             .problem(429, "too_many_failed_logins");
-        erase(&thief(1), guess)
+        thief(1)
+            .erase(guess)
             .await
             .problem(429, "too_many_failed_logins");
         log_in_with(&service, 0, "ada", guess)
@@ -379,10 +521,11 @@ async fn the_password_that_is_asked_for_again_is_guessed_as_slowly_as_at_login(r
     }
     service.me(0, &tokens).await.ok(200);
     service.travel("15 minutes").await;
-    change_password(&thief(0), PASSWORD, NEW_PASSWORD)
+    thief(0)
+        .change_password(PASSWORD, NEW_PASSWORD)
         .await
         .ok(204);
-    erase(&thief(1), NEW_PASSWORD).await.ok(204);
+    thief(1).erase(NEW_PASSWORD).await.ok(204);
 }
 
 async fn a_login_with_the_old_password_does_not_outlive_its_change(replicas: usize) {
@@ -391,7 +534,7 @@ async fn a_login_with_the_old_password_does_not_outlive_its_change(replicas: usi
         let ada = service
             .visitor(0)
             .with_tokens(&service.register(name).await);
-        let change = async move { change_password(&ada, PASSWORD, NEW_PASSWORD).await };
+        let change = async move { ada.change_password(PASSWORD, NEW_PASSWORD).await };
         let credentials = json!({ "username": name, "password": PASSWORD });
         let thief = service.visitor(1);
         let login = async move { thief.post("/auth/login", credentials).await };
@@ -441,7 +584,7 @@ async fn two_changes_of_a_password_at_once_are_one(replicas: usize) {
     let changes = race([0, 1].map(|turn| {
         let device = service.visitor(turn).with_tokens(&devices[turn]);
         let new = format!("{NEW_PASSWORD} {turn}");
-        async move { change_password(&device, PASSWORD, &new).await }
+        async move { device.change_password(PASSWORD, &new).await }
     }));
     gate.until_waiting(2).await;
     gate.release().await;
@@ -457,7 +600,7 @@ async fn two_changes_of_a_password_at_once_are_one(replicas: usize) {
             // It is told to try again, and then learns that it is signed out.
             answer.problem(503, "busy");
             let device = service.visitor(turn).with_tokens(&devices[turn]);
-            let again = change_password(&device, PASSWORD, &new).await;
+            let again = device.change_password(PASSWORD, &new).await;
             again.problem(401, "sign_in_ended");
             log_in_with(&service, turn, "ada", &new)
                 .await
@@ -477,16 +620,14 @@ async fn an_erasure_with_the_old_password_does_not_outlive_its_change(replicas: 
     // The erasure has compared the old password, and waits.
     let gate = service.replicas[0].hold(&lock).await;
     let (thief, owner) = (ada(0), ada(1));
-    let erasure = race([async move { erase(&thief, PASSWORD).await }]);
+    let erasure = race([async move { thief.erase(PASSWORD).await }]);
     gate.until_waiting(1).await;
-    change_password(&owner, PASSWORD, NEW_PASSWORD)
-        .await
-        .ok(204);
+    owner.change_password(PASSWORD, NEW_PASSWORD).await.ok(204);
     gate.release().await;
     erasure.answers().await.remove(0).problem(503, "busy");
     log_in_with(&service, 0, "ada", NEW_PASSWORD).await.ok(200);
-    erase(&owner, PASSWORD).await.problem(403, "wrong_password");
-    erase(&owner, NEW_PASSWORD).await.ok(204);
+    owner.erase(PASSWORD).await.problem(403, "wrong_password");
+    owner.erase(NEW_PASSWORD).await.ok(204);
 }
 
 async fn an_account_without_approved_runs_is_erased_wholly(replicas: usize) {
@@ -500,14 +641,14 @@ async fn an_account_without_approved_runs_is_erased_wholly(replicas: usize) {
         .with_tokens(&service.register("bob").await);
     let bobs = bob.complete_run().await;
 
-    erase(&ada, "not the right passphrase")
+    ada.erase("not the right passphrase")
         .await
         .problem(403, "wrong_password");
-    assert_eq!(erase(&ada, PASSWORD).await.ok(204), "");
+    assert_eq!(ada.erase(PASSWORD).await.ok(204), "");
     // Again: as the first time.
-    assert_eq!(erase(&ada, PASSWORD).await.ok(204), "");
+    assert_eq!(ada.erase(PASSWORD).await.ok(204), "");
     ada.get("/auth/me").await.problem(401, "sign_in_ended");
-    change_password(&ada, PASSWORD, NEW_PASSWORD)
+    ada.change_password(PASSWORD, NEW_PASSWORD)
         .await
         .problem(401, "sign_in_ended");
     service
@@ -531,10 +672,7 @@ async fn an_account_without_approved_runs_is_erased_wholly(replicas: usize) {
 
     // Others keep what is theirs, and the name is free.
     let id = text(&bobs, "/id");
-    assert_eq!(
-        bob.get(&format!("/sessions/{id}")).await.ok(200)["status"],
-        "completed"
-    );
+    assert_eq!(bob.session(&id).await.ok(200)["status"], "completed");
     let anew = service.register("lovelace").await;
     assert_ne!(anew["user"]["id"], ada.id);
     ada.get("/auth/me").await.problem(401, "sign_in_ended");
@@ -557,18 +695,16 @@ async fn approved_runs_stay_under_a_name_that_says_nothing(replicas: usize) {
     let bob = service
         .visitor(0)
         .with_tokens(&service.register("bob").await);
-    let taken = text(&bob.complete_run().await, "/submission/id");
-    ada.post(&format!("/submissions/{taken}/claim"), json!({}))
-        .await
-        .ok(200);
+    let taken = bob.hand_in().await;
+    ada.claim(&taken).await.ok(200);
     let board = async || {
         let board = service.visitor(0).get("/leaderboards/slack-clone").await;
         board.ok(200)["items"].clone()
     };
     let before = board().await;
     assert_eq!(before[0]["user"]["username"], "lovelace");
-    assert_eq!(erase(&ada, PASSWORD).await.ok(204), "");
-    assert_eq!(erase(&ada, PASSWORD).await.ok(204), "");
+    assert_eq!(ada.erase(PASSWORD).await.ok(204), "");
+    assert_eq!(ada.erase(PASSWORD).await.ok(204), "");
 
     let after = board().await;
     let name = text(&after, "/0/user/username");
@@ -581,11 +717,11 @@ async fn approved_runs_stay_under_a_name_that_says_nothing(replicas: usize) {
     assert_eq!(after[0]["sessionId"], approved);
     assert_eq!(after[0]["totalTimeMs"], before[0]["totalTimeMs"]);
     let visitor = service.visitor(1);
-    let run = visitor.get(&format!("/sessions/{approved}")).await.ok(200);
+    let run = visitor.session(&approved).await.ok(200);
     assert_eq!(run["milestones"].as_array().map(Vec::len), Some(7));
     for gone in [&pending, &running] {
         visitor
-            .get(&format!("/sessions/{gone}"))
+            .session(gone)
             .await
             .problem(404, "session_not_found");
     }
@@ -640,7 +776,7 @@ async fn an_erasure_leaves_nothing_of_what_races_it(replicas: usize) {
         let gate = service.replicas[0].hold(&lock).await;
         let erasure = {
             let ada = ada.clone();
-            race([async move { erase(&ada, PASSWORD).await }])
+            race([async move { ada.erase(PASSWORD).await }])
         };
         gate.until_waiting(1).await;
         let others = race((0..12).map(|turn| {
@@ -658,7 +794,7 @@ async fn an_erasure_leaves_nothing_of_what_races_it(replicas: usize) {
                     }
                     _ => {
                         let body = json!({ "techStack": "Rust" });
-                        ada.post("/sessions/start", body).await
+                        ada.start_with(body).await
                     }
                 }
             }

@@ -244,6 +244,30 @@ async fn only_a_token_that_this_service_signed_counts() {
 }
 
 #[tokio::test]
+async fn a_token_with_an_extension_that_must_be_understood_is_refused() {
+    let app = TestApp::start().await;
+    let claims = part(&text(&registered(&app).await, "/accessToken"), 1);
+    for critical in [
+        json!(["b64"]),
+        json!(["exp"]),
+        json!(["https://example.org/extension"]),
+        json!([]),
+        json!("exp"),
+        json!(null),
+    ] {
+        let header = json!({ "alg": "HS256", "typ": "JWT", "b64": true, "crit": critical });
+        let token = sign(&header, &claims, hmac::HMAC_SHA256, JWT_SECRET);
+        let answer = me_with(&app, &token).await;
+        assert_eq!(answer.status, 401, "{header}");
+        answer.problem(401, "invalid_token");
+    }
+    // One that need not be is passed over.
+    let header = json!({ "alg": "HS256", "typ": "JWT", "extension": true });
+    let token = sign(&header, &claims, hmac::HMAC_SHA256, JWT_SECRET);
+    me_with(&app, &token).await.ok(200);
+}
+
+#[tokio::test]
 async fn a_token_counts_for_this_service_and_this_time_only() {
     let app = TestApp::start().await;
     let claims = part(&text(&registered(&app).await, "/accessToken"), 1);
@@ -255,6 +279,11 @@ async fn a_token_counts_for_this_service_and_this_time_only() {
         with(&claims, "iat", json!(seconds() + hour)),
         with(&claims, "exp", json!("tomorrow")),
         with(&claims, "exp", json!(-1)),
+        with(&claims, "nbf", json!(seconds() + hour)),
+        with(&claims, "nbf", json!("yesterday")),
+        with(&claims, "nbf", json!(-1)),
+        with(&claims, "nbf", json!([1])),
+        with(&claims, "nbf", json!(null)),
         with(&claims, "sub", json!("ada")),
         with(&claims, "session_id", json!("")),
         without(&claims, "aud"),
@@ -271,6 +300,10 @@ async fn a_token_counts_for_this_service_and_this_time_only() {
         let answer = me_with(&app, &forge(&wrong)).await;
         assert_eq!(answer.status, 401, "{wrong}");
         answer.problem(401, "invalid_token");
+    }
+    for begun in [json!(1), json!(1.5), json!(seconds() + 20)] {
+        let token = forge(&with(&claims, "nbf", begun));
+        me_with(&app, &token).await.ok(200);
     }
     let expired = with(&claims, "exp", json!(seconds() - hour));
     me_with(&app, &forge(&expired))
@@ -309,7 +342,7 @@ async fn the_role_in_a_token_gives_nothing() {
         .with_token(forge(&with(&claims, "user_role", json!("admin"))));
     assert_eq!(posing.get("/auth/me").await.ok(200)["role"], "runner");
     posing
-        .get(&format!("/sessions/{bobs}"))
+        .session(&bobs)
         .await
         .problem(404, "session_not_found");
 }

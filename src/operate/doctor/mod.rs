@@ -118,9 +118,20 @@ async fn look_at_database(config: &Config, url: &SecretString, report: &mut Repo
     if !is_migrated {
         return false;
     }
-    if let Err(error) = Db::connect(url, config).await {
-        let remedies = ["mend the points above first", CORRECT];
-        report.fail("service", format!("{error:#}"), remedies);
+    match Db::connect(url, config).await {
+        Err(error) => {
+            let remedies = ["mend the points above first", CORRECT];
+            report.fail("service", format!("{error:#}"), remedies);
+        }
+        Ok(db) => {
+            if let Err(problem) = db.ready().await {
+                let remedies = [
+                    "where its program files were upgraded, restart PostgreSQL",
+                    "where it is read-only, let DATABASE_URL lead to the server that takes changes",
+                ];
+                report.fail("service", describe(&problem), remedies);
+            }
+        }
     }
     true
 }

@@ -7,6 +7,7 @@ use std::{
 
 use serde::Serialize;
 use serde_json::json;
+use time::OffsetDateTime;
 
 /// The maximum difference of two clocks. If they differ by more, tokens expire early or come from the future.
 const MOST_SKEW: Duration = Duration::from_secs(30);
@@ -120,8 +121,13 @@ impl Display for Report {
     }
 }
 
-/// Judges the difference of two clocks.
-pub fn judge_skew(check: &'static str, whose: &str, skew: Duration, report: &mut Report) {
+/// Judges the difference between the time that another clock shows and this machine's clock.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this machine's clock is what is judged"
+)]
+pub fn judge_skew(check: &'static str, whose: &str, shown: OffsetDateTime, report: &mut Report) {
+    let skew = (OffsetDateTime::now_utc() - shown).unsigned_abs();
     let found = format!(
         "{whose} clock and this machine's differ by {:.1} s",
         skew.as_secs_f64()

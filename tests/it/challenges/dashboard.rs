@@ -12,7 +12,7 @@ use crate::support::{
     race::race,
 };
 
-use super::{answer, input, loaded, puzzle, variants};
+use super::{loaded, puzzle, variants};
 
 /// Puts a challenge together, row by row, and edits it before, during and after a run.
 async fn administer(app: &TestApp, dashboard: &Client, role: &str) {
@@ -96,8 +96,8 @@ async fn administer(app: &TestApp, dashboard: &Client, role: &str) {
     .await;
     assert_eq!(
         said,
-        "This challenge has 2 of the 3 milestones that it requires. What is passed by an answer needs an input in \
-         private.answer_variants; there is none for milestone 2. Switch active off until all of it is there."
+        "This challenge has 2 of the 3 milestones that it requires. A milestone that is passed by an answer needs \
+         an input in private.answer_variants: there is none for milestone 2. Switch active off until the challenge is complete."
     );
     done(dashboard, &insert(3)).await;
     done(dashboard, &set("active = true, slug = 'quiz-night'")).await;
@@ -135,19 +135,19 @@ async fn administer(app: &TestApp, dashboard: &Client, role: &str) {
     }
     // All that is in the way is named at once.
     let under_way =
-        "Runs of this challenge are under way, and their rules stay as they are: switch active off";
+        "Runs of this challenge are under way, so its rules cannot change now: switch active off";
     for (edit, fixed) in [
         (
             set("id = gen_random_uuid(), slug = 'other', ordered = true"),
-            "A challenge keeps its id. This challenge has been run, so it keeps its slug: links lead to it by that. ",
+            "A challenge keeps its id. This challenge has been run, so it keeps its slug: links contain it. ",
         ),
         (
             set_part(
                 3,
                 "challenge_id = (select id from public.challenges where slug = 'freestyle'), number = 8, verification = 'verifier'",
             ),
-            "A milestone keeps its challenge. This challenge has been run, so its milestones keep their numbers, and \
-             none can be taken away. ",
+            "A milestone keeps its challenge. This challenge has been run, so its milestones keep their numbers and \
+             cannot be deleted. ",
         ),
     ] {
         let said = refused(dashboard, &edit, "challenge_used").await;
@@ -165,7 +165,7 @@ async fn administer(app: &TestApp, dashboard: &Client, role: &str) {
         &set_part(3, "title = 'Last part', description = 'More.'"),
     )
     .await;
-    let seen = runner.get(&format!("/sessions/{session}")).await.ok(200);
+    let seen = runner.session(&session).await.ok(200);
     assert_eq!(seen["status"], "running");
     for number in 1..=3 {
         runner.verify(&session, number).await.ok(200);
@@ -302,7 +302,7 @@ async fn an_input_that_was_given_stays_and_an_active_challenge_has_one_to_give()
 
     let runner = app.runner("alice").await;
     let session = runner.start("puzzle").await;
-    assert_eq!(input(&runner, &session).await, "riddle");
+    assert_eq!(runner.input(&session, 2).await.ok(200)["input"], "riddle");
     for edit in [
         set("input = 'another'"),
         set("answer = 'another'"),
@@ -322,7 +322,10 @@ async fn an_input_that_was_given_stays_and_an_active_challenge_has_one_to_give()
         &format!("{} where input = 'riddle'", set("retired = true")),
     )
     .await;
-    assert_eq!(answer(&runner, &session, "solution").await["passed"], true);
+    assert_eq!(
+        runner.solve(&session, 2, "solution").await.ok(200)["passed"],
+        true
+    );
     let audited = first_column(
         &owner,
         "select concat_ws(' ', action, details) from private.audit_log where action like 'challenge_input.%'

@@ -7,13 +7,14 @@ use serde_json::json;
 use speedcoding::operate::{challenge_file, challenges};
 
 use crate::support::{
+    actor::text,
     app::TestApp,
     cluster::{Database, connect, done, first_column},
     program::Scratch,
     race::race,
 };
 
-use super::{answer, input, load, loaded, puzzle, variants};
+use super::{load, loaded, puzzle, variants};
 
 /// The example that explains the format.
 fn example() -> String {
@@ -41,14 +42,16 @@ async fn the_example_loads_and_can_be_run() {
     let verifier = app.user_with_role("vera", "verifier").await;
     let session = runner.start("word-count").await;
     runner.verify(&session, 1).await.ok(200);
-    let right = match input(&runner, &session).await.as_str() {
+    let right = match text(&runner.input(&session, 2).await.ok(200), "/input").as_str() {
         "the quick brown fox jumps over the lazy dog\n" => "the: 2",
         _ => "to: 3",
     };
-    assert_eq!(answer(&runner, &session, right).await["passed"], true);
+    assert_eq!(
+        runner.solve(&session, 2, right).await.ok(200)["passed"],
+        true
+    );
     runner.verify(&session, 3).await.ok(200);
-    let verdict = json!({ "sessionId": session, "milestoneNumber": 3, "verdict": "pass" });
-    verifier.post("/milestones/attest", verdict).await.ok(200);
+    verifier.attest(&session, 3, "pass").await.ok(200);
     assert_eq!(runner.end(&session).await.ok(200)["status"], "completed");
 
     // Whatever has happened meanwhile.
@@ -320,7 +323,7 @@ async fn an_edited_file_updates_and_takes_nothing_from_runs_under_way() {
     loaded(&app, &scratch, &puzzle("Puzzle", variants(1..=1))).await;
     let (alice, bob) = (app.runner("alice").await, app.runner("bob").await);
     let session = alice.start("puzzle").await;
-    assert_eq!(input(&alice, &session).await, "riddle 1.");
+    assert_eq!(alice.input(&session, 2).await.ok(200)["input"], "riddle 1.");
 
     let told = loaded(&app, &scratch, &puzzle("Riddles", variants(2..=3))).await;
     assert_eq!(
@@ -331,9 +334,9 @@ async fn an_edited_file_updates_and_takes_nothing_from_runs_under_way() {
         app.visitor().get("/challenges/puzzle").await.ok(200)["title"],
         "Riddles"
     );
-    assert_eq!(input(&alice, &session).await, "riddle 1.");
+    assert_eq!(alice.input(&session, 2).await.ok(200)["input"], "riddle 1.");
     let other = bob.start("puzzle").await;
-    assert_ne!(input(&bob, &other).await, "riddle 1.");
+    assert_ne!(bob.input(&other, 2).await.ok(200)["input"], "riddle 1.");
 
     // Another answer to the same input: who has it is judged by the old one.
     let mut edited = variants(1..=3);
@@ -341,7 +344,7 @@ async fn an_edited_file_updates_and_takes_nothing_from_runs_under_way() {
     let told = loaded(&app, &scratch, &puzzle("Riddles", edited.clone())).await;
     assert_eq!(told, "puzzle stays, 1 input added.\n");
     assert_eq!(
-        answer(&alice, &session, "solution 1.").await["passed"],
+        alice.solve(&session, 2, "solution 1.").await.ok(200)["passed"],
         true
     );
 
@@ -364,7 +367,7 @@ async fn an_edited_file_updates_and_takes_nothing_from_runs_under_way() {
     ] {
         load(&app, &scratch, &file)
             .await
-            .told(&["speedcoding: puzzle is not loaded: ", "stay"]);
+            .told(&["speedcoding: puzzle is not loaded: ", "cannot change now"]);
         assert_eq!(app.dump().await, before);
     }
 
@@ -374,7 +377,7 @@ async fn an_edited_file_updates_and_takes_nothing_from_runs_under_way() {
     let fewer = [reduced[0], reduced[1], reduced[3]].join("[[milestones]]");
     load(&app, &scratch, &fewer)
         .await
-        .told(&["puzzle is not loaded: ", "none can be taken away"]);
+        .told(&["puzzle is not loaded: ", "cannot be deleted"]);
     let more = whole.replace("'verifier'", "'manual'");
     let told = loaded(
         &app,

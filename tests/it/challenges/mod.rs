@@ -6,10 +6,8 @@ mod files;
 use std::fs;
 
 use secrecy::ExposeSecret;
-use serde_json::{Value, json};
 
 use crate::support::{
-    actor::{Actor, text},
     app::TestApp,
     program::{Ended, Scratch},
 };
@@ -47,14 +45,4 @@ fn variants(numbers: impl IntoIterator<Item = u32>) -> Vec<(String, String)> {
     numbers
         .map(|n| (format!("riddle {n}."), format!("solution {n}.")))
         .collect()
-}
-
-async fn answer(runner: &Actor, session: &str, answer: &str) -> Value {
-    let body = json!({ "sessionId": session, "milestoneNumber": 2, "answer": answer });
-    runner.post("/milestones/verify", body).await.ok(200)
-}
-
-async fn input(runner: &Actor, session: &str) -> String {
-    let path = format!("/sessions/{session}/milestones/2/input");
-    text(&runner.get(&path).await.ok(200), "/input")
 }

@@ -71,6 +71,54 @@ async fn registrations_are_limited_by_network_and_the_answers_say_how() {
 }
 
 #[tokio::test]
+async fn an_ipv6_site_counts_as_sixteen_networks_whatever_many_it_has() {
+    let app = behind("127.0.0.1", "register=1/d").await;
+    for number in 0..16 {
+        let from = format!("2001:db8:7:{number:x}::1");
+        register_from(&app, &format!("ada{number}"), &[&from])
+            .await
+            .ok(201);
+    }
+    let refused = register_from(&app, "bob", &["2001:db8:7:ffff::1"]).await;
+    let policy = refused.headers["ratelimit-policy"].to_str().expect("text");
+    assert!(policy.ends_with("\"register\";q=16;w=86400"), "{policy}");
+    refused.problem(429, "rate_limited");
+    for elsewhere in ["2001:db8:8::1", "192.0.2.7"] {
+        let name = format!("bob{}", elsewhere.len());
+        register_from(&app, &name, &[elsewhere]).await.ok(201);
+    }
+}
+
+/// A translator and a tunnel make IPv6 networks of an IPv4 address: as many as one likes.
+#[tokio::test]
+async fn an_ipv4_address_is_the_same_through_nat64_and_6to4() {
+    let app = behind("127.0.0.1, 10.0.0.0/8", "register=1/d").await;
+    register_from(&app, "ada", &["192.0.2.7"]).await.ok(201);
+    for same in [
+        "64:ff9b::192.0.2.7",
+        "64:ff9b:1::c000:207",
+        "64:ff9b:1:fffe::c000:207",
+        "2002:c000:207::1",
+        "2002:c000:207:ffff::1",
+    ] {
+        let refused = register_from(&app, "bob", &[same]).await;
+        assert_eq!(refused.status, 429, "{same}");
+    }
+    register_from(&app, "bob", &["64:ff9b::192.0.2.8"])
+        .await
+        .ok(201);
+    register_from(&app, "eve", &["2001:db8:c000:207::1"])
+        .await
+        .ok(201);
+    // Nobody becomes a trusted proxy by it.
+    register_from(&app, "hedy", &["203.0.113.9, 64:ff9b::10.0.0.1"])
+        .await
+        .ok(201);
+    let refused = register_from(&app, "iris", &["203.0.113.10, 2002:0a00:0001::1"]).await;
+    refused.problem(429, "rate_limited");
+}
+
+#[tokio::test]
 async fn logins_are_limited_by_network_whatever_the_name_and_the_password() {
     let app = behind("127.0.0.1", "login=3/h").await;
     app.runner("ada").await;
@@ -178,17 +226,15 @@ async fn starts_and_edits_are_limited_by_user() {
     let (ada, bob) = (app.runner("ada").await, app.runner("bob").await);
     let session = ada.start("freestyle").await;
     let ended = ada.end(&session).await.ok(200);
-    let submission = format!("/submissions/{}", text(&ended, "/submission/id"));
+    let submission = text(&ended, "/submission/id");
     let edit = async |revision: i32| {
         let body = json!({ "revision": revision, "packages": ["axum"] });
-        answer(ada.request(Method::PATCH, &submission).json(&body)).await
+        ada.edit(&submission, body).await
     };
     edit(1).await.ok(200);
     edit(2).await.problem(429, "rate_limited");
     let start = json!({ "techStack": "Rust" });
-    ada.post("/sessions/start", start)
-        .await
-        .problem(429, "rate_limited");
+    ada.start_with(start).await.problem(429, "rate_limited");
     // What is under way goes on.
     ada.end(&session).await.ok(200);
     bob.start("freestyle").await;

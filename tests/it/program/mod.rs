@@ -8,7 +8,6 @@ mod starts;
 mod stops;
 
 use secrecy::ExposeSecret;
-use serde_json::json;
 
 use crate::support::{
     actor::{Actor, PASSWORD},
@@ -39,12 +38,6 @@ fn returning(program: &Program, actor: &Actor) -> Actor {
 
 async fn log_in(program: &Program, username: &str) -> Actor {
     let visitor = program.visitor();
-    let tokens = visitor
-        .post(
-            "/auth/login",
-            json!({ "username": username, "password": PASSWORD }),
-        )
-        .await
-        .ok(200);
+    let tokens = visitor.log_in(username, PASSWORD).await.ok(200);
     visitor.with_tokens(&tokens)
 }

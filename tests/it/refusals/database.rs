@@ -46,7 +46,7 @@ async fn while_the_database_is_away_every_request_is_told_to_come_back() {
             .await
             .problem(503, "database_unavailable");
         runner
-            .post("/sessions/start", json!({ "techStack": "Rust" }))
+            .start_with(json!({ "techStack": "Rust" }))
             .await
             .problem(503, "database_unavailable");
         app.visitor()

@@ -1,14 +1,13 @@
 //! Fields and parameters that are wrong, each refused by its name.
 
-use reqwest::Method;
 use serde_json::json;
 
 use crate::support::{
-    actor::{Answer, PASSWORD, answer, text},
+    actor::{Answer, PASSWORD, text},
     app::TestApp,
 };
 
-use super::{NOBODYS, edit, end_with, fault, hand_in, post_raw};
+use super::{NOBODYS, edit, fault, hand_in, post_raw};
 
 #[tokio::test]
 async fn a_milestone_number_is_a_whole_number_from_one() {
@@ -54,7 +53,7 @@ async fn a_milestone_number_is_a_whole_number_from_one() {
         .verify(&session, 8)
         .await
         .problem(400, "unknown_milestone");
-    let read = runner.get(&format!("/sessions/{session}")).await.ok(200);
+    let read = runner.session(&session).await.ok(200);
     assert_eq!(
         read["milestones"],
         json!([]),
@@ -224,7 +223,7 @@ async fn what_others_read_has_no_characters_that_a_terminal_obeys() {
         assert_eq!(refused.faults(), [fault("packages", "invalid")], "{text:?}");
         let start = json!({ "techStack": text });
         assert_eq!(
-            moderator.post("/sessions/start", start).await.faults(),
+            moderator.start_with(start).await.faults(),
             [fault("techStack", "invalid")],
             "{text:?}"
         );
@@ -237,14 +236,15 @@ async fn what_others_read_has_no_characters_that_a_terminal_obeys() {
         );
     }
     let video = json!("https://youtu.be/abc");
-    let ended = end_with(&runner, &session, json!(["ünïcode", "🦀"]), video)
+    let ended = runner
+        .end_with(&session, json!(["ünïcode", "🦀"]), video)
         .await
         .ok(200);
-    let submission = format!("/submissions/{}", text(&ended, "/submission/id"));
+    let submission = text(&ended, "/submission/id");
     let packages = json!({ "revision": 1, "packages": ["\u{202d}poem"] });
-    let edit = runner.request(Method::PATCH, &submission).json(&packages);
-    assert_eq!(answer(edit).await.faults(), [fault("packages", "invalid")]);
-    let review = format!("{submission}/review");
+    let edited = runner.edit(&submission, packages).await;
+    assert_eq!(edited.faults(), [fault("packages", "invalid")]);
+    let review = format!("/submissions/{submission}/review");
     for hidden in ["\u{1b}[2J", "\u{202e}"] {
         for decision in ["REJECTED", "APPROVED"] {
             let body =
@@ -260,7 +260,9 @@ async fn what_others_read_has_no_characters_that_a_terminal_obeys() {
         json!({ "decision": "REJECTED", "revision": 1, "reason": "First:\n\tthe sound.\r\n" });
     moderator.post(&review, body).await.ok(200);
     let body = json!({ "reason": "\u{7f}again" });
-    let reopened = moderator.post(&format!("{submission}/reopen"), body).await;
+    let reopened = moderator
+        .post(&format!("/submissions/{submission}/reopen"), body)
+        .await;
     assert_eq!(reopened.faults(), [fault("reason", "invalid")]);
 }
 
@@ -404,7 +406,7 @@ async fn a_fault_in_a_field_that_may_be_null_says_what_would_be_right() {
     ] {
         let body = json!({ "techStack": "Rust", "challenge": challenge });
         let problem = runner
-            .post("/sessions/start", body)
+            .start_with(body)
             .await
             .problem(400, "invalid_request");
         let expected = json!([{ "field": "challenge", "code": code, "message": message }]);
@@ -438,7 +440,7 @@ async fn every_fault_says_in_words_what_would_be_right() {
         (
             "/auth/register",
             json!({ "username": "eve", "password": "short" }),
-            "password must be text of 8 to 128 characters.",
+            "password must have at least 8 characters.",
         ),
         (
             "/auth/logout",
@@ -513,7 +515,8 @@ async fn a_refused_end_leaves_the_session_running() {
         (json!([]), json!(1)),
         (json!("poem"), json!(null)),
     ] {
-        end_with(&runner, &session, packages, video_url)
+        runner
+            .end_with(&session, packages, video_url)
             .await
             .faults();
     }

@@ -263,7 +263,7 @@ async fn what_the_server_decides_cannot_be_sent() {
         let mut start = json!({ "techStack": "Rust" });
         start[field] = value.clone();
         assert_eq!(
-            runner.post("/sessions/start", start).await.faults(),
+            runner.start_with(start).await.faults(),
             [fault(field, "unknown_field")]
         );
         let mut verify = json!({ "sessionId": NOBODYS, "milestoneNumber": 1 });

@@ -1,15 +1,14 @@
 //! What a moderator's claim lasts, what a runner can take out or back, and what moderators are pointed to.
 
-use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::support::{
-    actor::{Actor, answer, text},
+    actor::{Actor, text},
     app::TestApp,
     cluster::{done, first_column},
 };
 
-use super::{MISSING, VIDEO, audited, claim, hand_in, page, read, reopen, review, update};
+use super::{MISSING, VIDEO, audited, page};
 
 #[tokio::test]
 async fn a_claim_lasts_thirty_minutes() {
@@ -25,36 +24,36 @@ async fn a_claim_lasts_thirty_minutes() {
         first_column(&dashboard, query).await.remove(0)
     };
     app.stop_clock().await;
-    let id = hand_in(&alice).await;
-    let free = read(&mona, &id).await.ok(200);
+    let id = alice.hand_in().await;
+    let free = mona.submission(&id).await.ok(200);
     assert_eq!(
         (&free["claimedAt"], &free["claimExpiresAt"]),
         (&Value::Null, &Value::Null)
     );
-    let taken = claim(&mona, &id).await.ok(200);
+    let taken = mona.claim(&id).await.ok(200);
     assert_eq!(queued().await, "mona 00:30:00");
     app.travel("29 minutes 59.999 seconds").await;
-    assert_eq!(claim(&mona, &id).await.ok(200), taken, "a retry");
-    let refused = claim(&max, &id).await.problem(409, "submission_claimed");
+    assert_eq!(mona.claim(&id).await.ok(200), taken, "a retry");
+    let refused = max.claim(&id).await.problem(409, "submission_claimed");
     assert_eq!(refused["claimExpiresAt"], taken["claimExpiresAt"]);
 
     // Then it is anybody's: also hers, who may still decide while nobody else has it.
     app.travel("1 millisecond").await;
-    let expired = read(&max, &id).await.ok(200);
+    let expired = max.submission(&id).await.ok(200);
     assert_eq!(
         (&expired["claimedBy"], &expired["claimedAt"]),
         (&Value::Null, &Value::Null)
     );
     assert_eq!(queued().await, "");
-    assert_eq!(claim(&mona, &id).await.ok(200)["claimedBy"], mona.id);
+    assert_eq!(mona.claim(&id).await.ok(200)["claimedBy"], mona.id);
     assert_eq!(queued().await, "mona 00:30:00");
     app.travel("31 minutes").await;
-    assert_eq!(claim(&max, &id).await.ok(200)["claimedBy"], max.id);
-    review(&mona, &id, "REJECTED", 1)
+    assert_eq!(max.claim(&id).await.ok(200)["claimedBy"], max.id);
+    mona.review(&id, "REJECTED", 1)
         .await
         .problem(409, "submission_claimed");
     app.travel("31 minutes").await;
-    let decided = review(&mona, &id, "REJECTED", 1).await.ok(200);
+    let decided = mona.review(&id, "REJECTED", 1).await.ok(200);
     assert_eq!(
         (&decided["status"], &decided["claimedBy"]),
         (&json!("REJECTED"), &Value::Null)
@@ -74,14 +73,14 @@ async fn a_claim_lasts_thirty_minutes() {
     );
 
     // What is taken in the dashboard lasts as long.
-    let id = hand_in(&alice).await;
+    let id = alice.hand_in().await;
     let take = format!(
         "update public.submissions set claimed_by = '{}' where id = '{id}'",
         mona.id
     );
     done(&dashboard, &take).await;
     assert_eq!(queued().await, "mona 00:30:00");
-    claim(&max, &id).await.problem(409, "submission_claimed");
+    max.claim(&id).await.problem(409, "submission_claimed");
     done(
         &dashboard,
         "update public.submissions set claimed_by = null",
@@ -94,8 +93,8 @@ async fn a_claim_lasts_thirty_minutes() {
 async fn an_edit_with_null_takes_out_and_one_without_leaves() {
     let app = TestApp::start().await;
     let alice = app.runner("alice").await;
-    let id = hand_in(&alice).await;
-    let edited = update(&alice, &id, json!({ "revision": 1 })).await.ok(200);
+    let id = alice.hand_in().await;
+    let edited = alice.edit(&id, json!({ "revision": 1 })).await.ok(200);
     assert_eq!(
         (
             &edited["packages"],
@@ -104,20 +103,21 @@ async fn an_edit_with_null_takes_out_and_one_without_leaves() {
         ),
         (&json!(["poem", "tokio"]), &json!(VIDEO), &json!(1))
     );
-    let edited = update(&alice, &id, json!({ "revision": 1, "videoUrl": null }))
+    let edited = alice
+        .edit(&id, json!({ "revision": 1, "videoUrl": null }))
         .await
         .ok(200);
     assert_eq!(
         (&edited["packages"], &edited["videoUrl"]),
         (&json!(["poem", "tokio"]), &Value::Null)
     );
-    let edited = update(
-        &alice,
-        &id,
-        json!({ "revision": 2, "packages": null, "videoUrl": VIDEO }),
-    )
-    .await
-    .ok(200);
+    let edited = alice
+        .edit(
+            &id,
+            json!({ "revision": 2, "packages": null, "videoUrl": VIDEO }),
+        )
+        .await
+        .ok(200);
     assert_eq!(
         (
             &edited["packages"],
@@ -133,39 +133,39 @@ async fn a_submission_is_withdrawn_by_its_runner_until_it_is_approved() {
     let app = TestApp::start().await;
     let (alice, bob) = (app.runner("alice").await, app.runner("bob").await);
     let mona = app.user_with_role("mona", "moderator").await;
-    let withdraw = async |actor: &Actor, id: &str| {
-        answer(actor.request(Method::DELETE, &format!("/submissions/{id}"))).await
-    };
     let run = alice.complete_run().await;
     let (session, id) = (text(&run, "/id"), text(&run, "/submission/id"));
+    let path = format!("/submissions/{id}");
     for somebody in [&bob, &mona] {
-        withdraw(somebody, &id)
+        somebody
+            .delete(&path)
             .await
             .problem(404, "submission_not_found");
     }
-    withdraw(&alice, MISSING)
+    alice
+        .delete(&format!("/submissions/{MISSING}"))
         .await
         .problem(404, "submission_not_found");
-    withdraw(&app.visitor(), &id)
+    app.visitor()
+        .delete(&path)
         .await
         .problem(401, "missing_token");
-    claim(&mona, &id).await.ok(200);
-    review(&mona, &id, "APPROVED", 1).await.ok(200);
-    withdraw(&alice, &id)
+    mona.claim(&id).await.ok(200);
+    mona.review(&id, "APPROVED", 1).await.ok(200);
+    alice
+        .delete(&path)
         .await
         .problem(409, "submission_approved");
-    reopen(&mona, &id).await.ok(200);
-    review(&mona, &id, "REJECTED", 2).await.ok(200);
+    mona.reopen(&id).await.ok(200);
+    mona.review(&id, "REJECTED", 2).await.ok(200);
     for _ in 0..2 {
         assert_eq!(
-            withdraw(&alice, &id).await.ok(204),
+            alice.delete(&path).await.ok(204),
             "",
             "a retry answers as the first time"
         );
     }
-    withdraw(&bob, &id)
-        .await
-        .problem(404, "submission_not_found");
+    bob.delete(&path).await.problem(404, "submission_not_found");
 
     // The run is still there, and will not be handed in again; moderators have nothing to decide.
     let left = alice.get(&format!("/sessions/{session}")).await.ok(200);
@@ -174,10 +174,11 @@ async fn a_submission_is_withdrawn_by_its_runner_until_it_is_approved() {
         (&json!("completed"), &Value::Null)
     );
     assert_eq!(alice.end(&session).await.ok(200)["submission"], Value::Null);
-    update(&alice, &id, json!({ "revision": 2, "packages": [] }))
+    alice
+        .edit(&id, json!({ "revision": 2, "packages": [] }))
         .await
         .problem(404, "submission_not_found");
-    review(&mona, &id, "APPROVED", 2)
+    mona.review(&id, "APPROVED", 2)
         .await
         .problem(404, "submission_not_found");
     assert_eq!(page(&mona, "status=PENDING").await.0, [""; 0]);
@@ -229,17 +230,17 @@ async fn a_video_that_two_runners_hand_in_is_pointed_out_to_moderators() {
         // The same runner may show two runs in one video.
         with(&alice, one).await;
         assert_eq!(
-            read(&mona, &his).await.ok(200)["sameVideo"][0],
+            mona.submission(&his).await.ok(200)["sameVideo"][0],
             hers,
             "{one}"
         );
         assert_eq!(
-            read(&mona, &hers).await.ok(200)["sameVideo"],
+            mona.submission(&hers).await.ok(200)["sameVideo"],
             json!([his]),
             "{one}"
         );
         assert_eq!(
-            read(&alice, &hers).await.ok(200)["sameVideo"],
+            alice.submission(&hers).await.ok(200)["sameVideo"],
             Value::Null,
             "for moderators"
         );
@@ -250,13 +251,14 @@ async fn a_video_that_two_runners_hand_in_is_pointed_out_to_moderators() {
     }
     let alone = with(&alice, "https://youtu.be/ABC").await;
     assert_eq!(
-        read(&mona, &alone).await.ok(200)["sameVideo"],
+        mona.submission(&alone).await.ok(200)["sameVideo"],
         json!([]),
         "letters count"
     );
     let none = text(&alice.complete_run().await, "/submission/id");
-    update(&alice, &none, json!({ "revision": 1, "videoUrl": null }))
+    alice
+        .edit(&none, json!({ "revision": 1, "videoUrl": null }))
         .await
         .ok(200);
-    assert_eq!(read(&mona, &none).await.ok(200)["sameVideo"], json!([]));
+    assert_eq!(mona.submission(&none).await.ok(200)["sameVideo"], json!([]));
 }

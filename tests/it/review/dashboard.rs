@@ -14,7 +14,7 @@ use crate::{
     },
 };
 
-use super::{VIDEO, audited, read};
+use super::{VIDEO, audited};
 
 /// All that an administrator may try in the dashboard, which works as `role`.
 async fn administer(app: &TestApp, dashboard: &Client, role: &str) {
@@ -64,7 +64,7 @@ async fn administer(app: &TestApp, dashboard: &Client, role: &str) {
     )
     .await;
     assert_eq!(audited(app, &id).await, happened("rejected", " mona"));
-    let seen = read(&alice, &id).await.ok(200);
+    let seen = alice.submission(&id).await.ok(200);
     assert_eq!(
         (&seen["status"], &seen["reviewReason"], &seen["claimedBy"]),
         (&json!("REJECTED"), &json!("too fast"), &Value::Null)
@@ -83,7 +83,7 @@ async fn administer(app: &TestApp, dashboard: &Client, role: &str) {
     .await;
     done(dashboard, &set("status = 'PENDING'")).await;
     assert_eq!(audited(app, &id).await, happened("reopened", ""));
-    assert_eq!(read(&alice, &id).await.ok(200)["revision"], 2);
+    assert_eq!(alice.submission(&id).await.ok(200)["revision"], 2);
 
     refused(
         dashboard,
@@ -97,7 +97,7 @@ async fn administer(app: &TestApp, dashboard: &Client, role: &str) {
     )
     .await;
     assert_eq!(audited(app, &id).await, happened("approved", " mona"));
-    let seen = read(&app.visitor(), &id).await.ok(200);
+    let seen = app.visitor().submission(&id).await.ok(200);
     assert_eq!(seen["status"], "APPROVED");
     assert!(seen["reviewedAt"].is_string());
     assert_eq!(
@@ -236,7 +236,7 @@ async fn administer(app: &TestApp, dashboard: &Client, role: &str) {
         .await
         .problem(404, "session_not_found");
     done(dashboard, &again).await;
-    let seen = alice.get(&format!("/sessions/{session}")).await.ok(200);
+    let seen = alice.session(&session).await.ok(200);
     assert_eq!(seen["submission"]["status"], "PENDING");
     let id = text(&seen, "/submission/id");
     done(

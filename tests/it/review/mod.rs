@@ -5,52 +5,13 @@ mod dashboard;
 mod races;
 mod steps;
 
-use reqwest::Method;
-use serde_json::{Value, json};
-
 use crate::support::{
-    actor::{Actor, Answer, answer, text},
+    actor::{Actor, text},
     app::TestApp,
 };
 
 const MISSING: &str = "00000000-0000-7000-8000-000000000000";
 const VIDEO: &str = "https://youtu.be/abc";
-
-/// Hands in a run of slack-clone; the submission's id.
-async fn hand_in(runner: &Actor) -> String {
-    text(&runner.complete_run().await, "/submission/id")
-}
-
-async fn read(actor: &Actor, id: &str) -> Answer {
-    actor.get(&format!("/submissions/{id}")).await
-}
-
-async fn claim(actor: &Actor, id: &str) -> Answer {
-    answer(actor.request(Method::POST, &format!("/submissions/{id}/claim"))).await
-}
-
-async fn release(actor: &Actor, id: &str) -> Answer {
-    answer(actor.request(Method::DELETE, &format!("/submissions/{id}/claim"))).await
-}
-
-async fn review(actor: &Actor, id: &str, decision: &str, revision: i64) -> Answer {
-    let body = json!({ "decision": decision, "revision": revision, "reason": "because" });
-    actor.post(&format!("/submissions/{id}/review"), body).await
-}
-
-async fn reopen(actor: &Actor, id: &str) -> Answer {
-    let body = json!({ "reason": "once more" });
-    actor.post(&format!("/submissions/{id}/reopen"), body).await
-}
-
-async fn update(actor: &Actor, id: &str, body: Value) -> Answer {
-    answer(
-        actor
-            .request(Method::PATCH, &format!("/submissions/{id}"))
-            .json(&body),
-    )
-    .await
-}
 
 /// The ids of a page, and its cursor.
 async fn page(actor: &Actor, query: &str) -> (Vec<String>, Option<String>) {

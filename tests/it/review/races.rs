@@ -8,7 +8,7 @@ use crate::support::{
     race::race,
 };
 
-use super::{audited, claim, hand_in, read, review, update};
+use super::audited;
 
 const LOCK: &str = "select from public.submissions for update";
 
@@ -43,16 +43,16 @@ async fn approve_against_reject_by_two_moderators_leaves_one_decision() {
         ("REJECTED", "APPROVED"),
         ("APPROVED", "APPROVED"),
     ] {
-        let id = hand_in(&alice).await;
+        let id = alice.hand_in().await;
         let decide = |moderator: &Actor, decision: &'static str| {
             let (moderator, id) = (moderator.clone(), id.clone());
-            async move { review(&moderator, &id, decision, 1).await }
+            async move { moderator.review(&id, decision, 1).await }
         };
         let (won, lost) = in_turn(&app, decide(&mona, first), decide(&max, second)).await;
         assert_eq!(won.ok(200)["status"], first);
         let problem = lost.problem(409, "submission_already_reviewed");
         assert_eq!(problem["submissionStatus"], first);
-        assert_eq!(read(&alice, &id).await.ok(200)["status"], first);
+        assert_eq!(alice.submission(&id).await.ok(200)["status"], first);
         let once = format!("{} mona speedcoding_api mona", first.to_lowercase());
         assert_eq!(
             audited(&app, &id).await,
@@ -70,20 +70,24 @@ async fn a_review_against_the_runners_edit_decides_on_what_was_seen() {
     );
     for decision in ["APPROVED", "REJECTED"] {
         for edit_first in [true, false] {
-            let id = hand_in(&alice).await;
+            let id = alice.hand_in().await;
             let edit = {
                 let (alice, id) = (alice.clone(), id.clone());
-                async move { update(&alice, &id, json!({ "revision": 1, "packages": ["other"] })).await }
+                async move {
+                    alice
+                        .edit(&id, json!({ "revision": 1, "packages": ["other"] }))
+                        .await
+                }
             };
             let judge = {
                 let (mona, id) = (mona.clone(), id.clone());
-                async move { review(&mona, &id, decision, 1).await }
+                async move { mona.review(&id, decision, 1).await }
             };
             if edit_first {
                 let (edited, judged) = in_turn(&app, edit, judge).await;
                 assert_eq!(edited.ok(200)["revision"], 2);
                 judged.problem(409, "stale_revision");
-                assert_eq!(read(&alice, &id).await.ok(200)["status"], "PENDING");
+                assert_eq!(alice.submission(&id).await.ok(200)["status"], "PENDING");
             } else {
                 let (judged, edited) = in_turn(&app, judge, edit).await;
                 assert_eq!(judged.ok(200)["status"], decision);
@@ -116,11 +120,11 @@ async fn a_moderator_who_is_demoted_or_banned_while_waiting_decides_nothing() {
     {
         let name = format!("mod-{number}");
         let moderator = app.user_with_role(&name, "moderator").await;
-        let id = hand_in(&alice).await;
+        let id = alice.hand_in().await;
         let gate = app.hold(LOCK).await;
         let decision = race([{
             let (moderator, id) = (moderator.clone(), id.clone());
-            async move { review(&moderator, &id, "APPROVED", 1).await }
+            async move { moderator.review(&id, "APPROVED", 1).await }
         }]);
         gate.until_waiting(1).await;
         app.sql()
@@ -154,11 +158,11 @@ async fn of_many_claims_at_once_one_counts() {
                 .await,
         );
     }
-    let id = hand_in(&alice).await;
+    let id = alice.hand_in().await;
     let gate = app.hold(LOCK).await;
     let claims = race(moderators.iter().map(|moderator| {
         let (moderator, id) = (moderator.clone(), id.clone());
-        async move { claim(&moderator, &id).await }
+        async move { moderator.claim(&id).await }
     }));
     gate.until_waiting(claims.len()).await;
     gate.release().await;

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::support::{actor::text, app::TestApp};
 
-use super::{MISSING, VIDEO, audited, claim, hand_in, page, read, release, reopen, review, update};
+use super::{MISSING, VIDEO, audited, page};
 
 /// A submission without what moderators alone are told.
 fn as_runners_see(mut submission: Value) -> Value {
@@ -20,25 +20,25 @@ async fn a_submission_goes_from_hand_to_hand_and_each_step_is_one_audit_row() {
         app.runner("alice").await,
         app.user_with_role("mona", "moderator").await,
     );
-    let id = hand_in(&alice).await;
-    let pending = read(&alice, &id).await.ok(200);
+    let id = alice.hand_in().await;
+    let pending = alice.submission(&id).await.ok(200);
     assert_eq!(
         (&pending["status"], &pending["revision"]),
         (&json!("PENDING"), &json!(1))
     );
 
-    let taken = claim(&mona, &id).await.ok(200);
+    let taken = mona.claim(&id).await.ok(200);
     assert_eq!(taken["claimedBy"], mona.id);
-    assert_eq!(claim(&mona, &id).await.ok(200), taken, "a retry");
-    assert_eq!(release(&mona, &id).await.ok(200)["claimedBy"], Value::Null);
+    assert_eq!(mona.claim(&id).await.ok(200), taken, "a retry");
+    assert_eq!(mona.release(&id).await.ok(200)["claimedBy"], Value::Null);
     assert_eq!(
-        release(&mona, &id).await.ok(200)["claimedBy"],
+        mona.release(&id).await.ok(200)["claimedBy"],
         Value::Null,
         "a retry"
     );
-    claim(&mona, &id).await.ok(200);
+    mona.claim(&id).await.ok(200);
 
-    let rejected = review(&mona, &id, "REJECTED", 1).await.ok(200);
+    let rejected = mona.review(&id, "REJECTED", 1).await.ok(200);
     assert_eq!(
         (
             &rejected["status"],
@@ -49,13 +49,14 @@ async fn a_submission_goes_from_hand_to_hand_and_each_step_is_one_audit_row() {
     );
     assert!(rejected["reviewedAt"].is_string());
     assert_eq!(
-        read(&alice, &id).await.ok(200),
+        alice.submission(&id).await.ok(200),
         as_runners_see(rejected),
         "its runner may know why"
     );
 
     app.travel("1 hour").await;
-    let again = update(&alice, &id, json!({ "revision": 1, "packages": ["axum"] }))
+    let again = alice
+        .edit(&id, json!({ "revision": 1, "packages": ["axum"] }))
         .await
         .ok(200);
     assert_eq!(
@@ -77,23 +78,24 @@ async fn a_submission_goes_from_hand_to_hand_and_each_step_is_one_audit_row() {
         again["submittedAt"].as_str() > pending["submittedAt"].as_str(),
         "behind the others"
     );
-    let edited = update(
-        &alice,
-        &id,
-        json!({ "revision": 2, "videoUrl": "https://vimeo.com/1" }),
-    )
-    .await
-    .ok(200);
+    let edited = alice
+        .edit(
+            &id,
+            json!({ "revision": 2, "videoUrl": "https://vimeo.com/1" }),
+        )
+        .await
+        .ok(200);
     assert_eq!(
         (&edited["revision"], &edited["submittedAt"]),
         (&json!(3), &again["submittedAt"])
     );
-    let same = update(&alice, &id, json!({ "revision": 3, "packages": ["axum"] }))
+    let same = alice
+        .edit(&id, json!({ "revision": 3, "packages": ["axum"] }))
         .await
         .ok(200);
     assert_eq!(same, edited, "nothing changed");
 
-    let approved = review(&mona, &id, "APPROVED", 3).await.ok(200);
+    let approved = mona.review(&id, "APPROVED", 3).await.ok(200);
     assert_eq!(
         (
             &approved["status"],
@@ -102,18 +104,20 @@ async fn a_submission_goes_from_hand_to_hand_and_each_step_is_one_audit_row() {
         ),
         (&json!("APPROVED"), &json!("because"), &json!(3))
     );
-    update(&alice, &id, json!({ "revision": 3, "packages": [] }))
+    alice
+        .edit(&id, json!({ "revision": 3, "packages": [] }))
         .await
         .problem(409, "submission_approved");
-    let problem = review(&mona, &id, "REJECTED", 3)
+    let problem = mona
+        .review(&id, "REJECTED", 3)
         .await
         .problem(409, "submission_already_reviewed");
     assert_eq!(problem["submissionStatus"], "APPROVED");
-    claim(&mona, &id)
+    mona.claim(&id)
         .await
         .problem(409, "submission_already_reviewed");
 
-    let reopened = reopen(&mona, &id).await.ok(200);
+    let reopened = mona.reopen(&id).await.ok(200);
     assert_eq!(
         (
             &reopened["status"],
@@ -126,7 +130,7 @@ async fn a_submission_goes_from_hand_to_hand_and_each_step_is_one_audit_row() {
         reopened["submittedAt"], again["submittedAt"],
         "it keeps its place in the queue"
     );
-    reopen(&mona, &id).await.problem(409, "submission_pending");
+    mona.reopen(&id).await.problem(409, "submission_pending");
 
     assert_eq!(
         audited(&app, &id).await,
@@ -152,7 +156,7 @@ async fn moderators_work_through_the_queue_from_its_oldest_end() {
     for name in ["alice", "bob", "carol"] {
         let runner = app.runner(name).await;
         for _ in 0..2 {
-            handed_in.push(hand_in(&runner).await);
+            handed_in.push(runner.hand_in().await);
         }
         let free = runner.start("freestyle").await;
         handed_in.push(text(&runner.end(&free).await.ok(200), "/submission/id"));
@@ -166,8 +170,8 @@ async fn moderators_work_through_the_queue_from_its_oldest_end() {
     assert_eq!(page(&mona, "challenge=slack-clone").await.0, clones);
 
     // The first is rejected and handed in again: it is the last then.
-    review(&mona, &handed_in[0], "REJECTED", 1).await.ok(200);
-    review(&mona, &handed_in[1], "APPROVED", 1).await.ok(200);
+    mona.review(&handed_in[0], "REJECTED", 1).await.ok(200);
+    mona.review(&handed_in[1], "APPROVED", 1).await.ok(200);
     for (query, expected) in [
         ("status=REJECTED", &handed_in[..1]),
         ("status=APPROVED", &handed_in[1..2]),
@@ -187,10 +191,11 @@ async fn moderators_work_through_the_queue_from_its_oldest_end() {
         walked.extend(ids);
         if turn == 0 {
             // What happens meanwhile moves nobody else.
-            update(alice, &handed_in[0], json!({ "revision": 1 }))
+            alice
+                .edit(&handed_in[0], json!({ "revision": 1 }))
                 .await
                 .ok(200);
-            review(&mona, &handed_in[2], "APPROVED", 1).await.ok(200);
+            mona.review(&handed_in[2], "APPROVED", 1).await.ok(200);
         }
         let Some(next) = next else { break };
         cursor = format!("&cursor={next}");
@@ -208,7 +213,7 @@ async fn moderators_work_through_the_queue_from_its_oldest_end() {
     let vera = app.user_with_role("vera", "verifier").await;
     assert_eq!(page(&vera, "").await.0, [""; 0]);
     assert_eq!(page(&mona, "mine=true").await.0, [""; 0]);
-    let own = hand_in(&mona).await;
+    let own = mona.hand_in().await;
     assert_eq!(page(&mona, "mine=true").await.0, [own]);
 
     mona.get("/submissions?challenge=chess")
@@ -239,21 +244,22 @@ async fn a_submission_is_its_runners_and_the_moderators_until_it_is_approved() {
         app.runner("alice").await,
         app.user_with_role("mona", "moderator").await,
     );
-    let id = hand_in(&alice).await;
+    let id = alice.hand_in().await;
     let others = [
         app.visitor(),
         app.runner("bob").await,
         app.user_with_role("vera", "verifier").await,
     ];
     for somebody in &others {
-        read(somebody, &id)
+        somebody
+            .submission(&id)
             .await
             .problem(404, "submission_not_found");
     }
-    claim(&mona, &id).await.ok(200);
-    review(&mona, &id, "APPROVED", 1).await.ok(200);
+    mona.claim(&id).await.ok(200);
+    mona.review(&id, "APPROVED", 1).await.ok(200);
     for somebody in &others {
-        let seen = read(somebody, &id).await.ok(200);
+        let seen = somebody.submission(&id).await.ok(200);
         assert_eq!(seen["status"], "APPROVED");
         assert_eq!(
             (&seen["reviewReason"], &seen["claimedBy"]),
@@ -267,7 +273,10 @@ async fn a_submission_is_its_runners_and_the_moderators_until_it_is_approved() {
         assert_eq!(session["submission"], seen);
     }
     for insider in [&alice, &mona] {
-        assert_eq!(read(insider, &id).await.ok(200)["reviewReason"], "because");
+        assert_eq!(
+            insider.submission(&id).await.ok(200)["reviewReason"],
+            "because"
+        );
     }
     // Nor does whoever reads the tables.
     for role in ["anon", "authenticated"] {
@@ -288,11 +297,12 @@ async fn a_submission_is_its_runners_and_the_moderators_until_it_is_approved() {
         (id.as_str(), 404, "submission_not_found"),
         (MISSING, 404, "submission_not_found"),
     ] {
-        update(&others[1], theirs, json!({ "revision": 1, "packages": [] }))
+        others[1]
+            .edit(theirs, json!({ "revision": 1, "packages": [] }))
             .await
             .problem(status, code);
     }
-    review(&mona, MISSING, "APPROVED", 1)
+    mona.review(MISSING, "APPROVED", 1)
         .await
         .problem(404, "submission_not_found");
 }
@@ -306,12 +316,12 @@ async fn what_one_moderator_has_taken_others_leave_alone() {
         app.user_with_role("max", "moderator").await,
     );
     let root = app.user_with_role("root", "admin").await;
-    let id = hand_in(&alice).await;
-    claim(&mona, &id).await.ok(200);
+    let id = alice.hand_in().await;
+    mona.claim(&id).await.ok(200);
     for refused in [
-        claim(&max, &id).await,
-        release(&max, &id).await,
-        review(&max, &id, "APPROVED", 1).await,
+        max.claim(&id).await,
+        max.release(&id).await,
+        max.review(&id, "APPROVED", 1).await,
     ] {
         assert_eq!(
             refused.problem(409, "submission_claimed")["claimedBy"],
@@ -319,10 +329,10 @@ async fn what_one_moderator_has_taken_others_leave_alone() {
         );
     }
     // An admin may take over; and what somebody took who is no moderator any more is free.
-    assert_eq!(claim(&root, &id).await.ok(200)["claimedBy"], root.id);
-    claim(&mona, &id).await.problem(409, "submission_claimed");
-    release(&root, &id).await.ok(200);
-    claim(&mona, &id).await.ok(200);
+    assert_eq!(root.claim(&id).await.ok(200)["claimedBy"], root.id);
+    mona.claim(&id).await.problem(409, "submission_claimed");
+    root.release(&id).await.ok(200);
+    mona.claim(&id).await.ok(200);
     let owner = app.sql().await;
     for change in ["role = 'runner'", "role = 'moderator', banned_at = now()"] {
         owner
@@ -331,7 +341,7 @@ async fn what_one_moderator_has_taken_others_leave_alone() {
             ))
             .await
             .expect("a change");
-        assert_eq!(claim(&max, &id).await.ok(200)["claimedBy"], max.id);
+        assert_eq!(max.claim(&id).await.ok(200)["claimedBy"], max.id);
         owner
             .batch_execute(&format!(
                 "update public.submissions set claimed_by = '{}'",
@@ -347,41 +357,43 @@ async fn what_one_moderator_has_taken_others_leave_alone() {
         )
         .await
         .expect("a promotion");
-    let edited = update(&alice, &id, json!({ "revision": 1, "packages": [] }))
+    let edited = alice
+        .edit(&id, json!({ "revision": 1, "packages": [] }))
         .await
         .ok(200);
     assert_eq!(edited["claimedBy"], mona.id);
     assert_eq!(
-        review(&mona, &id, "REJECTED", 2).await.ok(200)["claimedBy"],
+        mona.review(&id, "REJECTED", 2).await.ok(200)["claimedBy"],
         Value::Null
     );
     owner
         .execute("delete from public.users where username = 'mona'", &[])
         .await
         .expect("a deletion");
-    assert_eq!(read(&alice, &id).await.ok(200)["status"], "REJECTED");
+    assert_eq!(alice.submission(&id).await.ok(200)["status"], "REJECTED");
 }
 
 #[tokio::test]
 async fn only_moderators_judge_and_nobody_their_own() {
     let app = TestApp::start().await;
     let alice = app.runner("alice").await;
-    let id = hand_in(&alice).await;
+    let id = alice.hand_in().await;
     let before = audited(&app, &id).await;
     for (name, role) in [("rudi", "runner"), ("vera", "verifier")] {
         let somebody = app.user_with_role(name, role).await;
         for id in [&id, MISSING] {
             for refused in [
-                claim(&somebody, id).await,
-                release(&somebody, id).await,
-                review(&somebody, id, "APPROVED", 1).await,
-                reopen(&somebody, id).await,
+                somebody.claim(id).await,
+                somebody.release(id).await,
+                somebody.review(id, "APPROVED", 1).await,
+                somebody.reopen(id).await,
             ] {
                 refused.problem(403, "role_required");
             }
         }
     }
-    review(&alice, &id, "APPROVED", 1)
+    alice
+        .review(&id, "APPROVED", 1)
         .await
         .problem(403, "role_required");
     let owner = app.sql().await;
@@ -393,10 +405,10 @@ async fn only_moderators_judge_and_nobody_their_own() {
             .await
             .expect("a promotion");
         for refused in [
-            claim(&alice, &id).await,
-            release(&alice, &id).await,
-            review(&alice, &id, "APPROVED", 1).await,
-            reopen(&alice, &id).await,
+            alice.claim(&id).await,
+            alice.release(&id).await,
+            alice.review(&id, "APPROVED", 1).await,
+            alice.reopen(&id).await,
         ] {
             refused.problem(403, "own_run");
         }
@@ -412,9 +424,10 @@ async fn only_moderators_judge_and_nobody_their_own() {
             ))
             .await
             .expect("a change");
-        review(&mona, &id, "APPROVED", 1).await.problem(403, code);
+        mona.review(&id, "APPROVED", 1).await.problem(403, code);
     }
-    review(&app.visitor(), &id, "APPROVED", 1)
+    app.visitor()
+        .review(&id, "APPROVED", 1)
         .await
         .problem(401, "missing_token");
     assert_eq!(audited(&app, &id).await, before, "nothing came of it");
@@ -436,7 +449,7 @@ async fn a_decision_is_complete_and_about_what_was_seen() {
         .await
         .ok(200);
     let id = text(&ended, "/submission/id");
-    review(&mona, &id, "APPROVED", 1)
+    mona.review(&id, "APPROVED", 1)
         .await
         .problem(409, "video_required");
     for reason in [Value::Null, json!(""), json!("  \n")] {
@@ -492,7 +505,7 @@ async fn a_decision_is_complete_and_about_what_was_seen() {
         ),
     ] {
         assert_eq!(
-            update(&alice, &id, body).await.faults(),
+            alice.edit(&id, body).await.faults(),
             [(field.to_owned(), code.to_owned())]
         );
     }
@@ -505,32 +518,32 @@ async fn a_decision_is_complete_and_about_what_was_seen() {
         .faults();
     assert_eq!(faults, [("reason".to_owned(), "pattern".to_owned())]);
 
-    update(&alice, &id, json!({ "revision": 1, "videoUrl": VIDEO }))
+    alice
+        .edit(&id, json!({ "revision": 1, "videoUrl": VIDEO }))
         .await
         .ok(200);
     for stale in [1, 3] {
         for decision in ["APPROVED", "REJECTED"] {
-            let problem = review(&mona, &id, decision, stale)
+            let problem = mona
+                .review(&id, decision, stale)
                 .await
                 .problem(409, "stale_revision");
             assert_eq!(problem["revision"], 2);
         }
         let body = json!({ "revision": stale, "packages": ["x"] });
         assert_eq!(
-            update(&alice, &id, body)
-                .await
-                .problem(409, "stale_revision")["revision"],
+            alice.edit(&id, body).await.problem(409, "stale_revision")["revision"],
             2
         );
     }
     // A rejection that is repeated when the run is handed in again unchanged does not hit it.
-    review(&mona, &id, "REJECTED", 2).await.ok(200);
-    update(&alice, &id, json!({ "revision": 2 })).await.ok(200);
-    review(&mona, &id, "REJECTED", 2)
+    mona.review(&id, "REJECTED", 2).await.ok(200);
+    alice.edit(&id, json!({ "revision": 2 })).await.ok(200);
+    mona.review(&id, "REJECTED", 2)
         .await
         .problem(409, "stale_revision");
     assert_eq!(
-        review(&mona, &id, "APPROVED", 3).await.ok(200)["status"],
+        mona.review(&id, "APPROVED", 3).await.ok(200)["status"],
         "APPROVED"
     );
 }

@@ -32,7 +32,10 @@ stories! {
     a_sign_in_ends_after_fourteen_idle_days_and_after_thirty_in_any_case
     fifty_refreshes_of_one_token_at_once_are_one_rotation
     an_answer_that_is_lost_is_had_again
+    an_answer_that_was_waited_for_as_long_as_it_may_take_is_had_again
+    an_answer_is_taken_for_lost_once_in_four_generations
     two_tabs_go_on_together
+    a_tab_that_comes_late_goes_on_with_the_newest_token
     a_killed_service_leaves_each_sign_in_with_one_token
 }
 
@@ -80,8 +83,9 @@ async fn a_token_used_again_at_once_has_the_same_successor_and_later_ends_the_si
     let token = refresh_token(&first);
     service.stop_clock().await;
     let next = service.refresh(0, &token).await.ok(200);
-    // However often it is asked: the window is that of the first time.
-    for turn in 1..10 {
+    // However often it is asked, the window is that of the first time. (Ten seconds for tabs. For an answer that nobody
+    // has used, until the client could have given it up twice.)
+    for turn in 1..70 {
         service.travel("1 second").await;
         let again = service.refresh(turn, &token).await.ok(200);
         assert_eq!(refresh_token(&again), refresh_token(&next));
@@ -280,6 +284,96 @@ async fn two_tabs_go_on_together(replicas: usize) {
         service.travel("15 minutes").await;
     }
     assert_eq!(service.causes().await, json!({}));
+}
+
+/// Another sign-in of a user who has just been made.
+async fn anew(service: &Service) -> Value {
+    let name = format!("ada{}", uuid::Uuid::new_v4().simple());
+    service.register(&name[..20]).await
+}
+
+/// The service gives a request up after 30 s. A client that waited so long asks again, and may wait as long.
+async fn an_answer_that_was_waited_for_as_long_as_it_may_take_is_had_again(replicas: usize) {
+    let service = Service::of(replicas, |_| {}).await;
+    service.stop_clock().await;
+    let token = refresh_token(&service.register("ada").await);
+    let lost = service.refresh(0, &token).await.ok(200);
+    service.travel("30 seconds").await;
+    let again = service.refresh(1, &token).await.ok(200);
+    assert_eq!(refresh_token(&again), refresh_token(&lost));
+    // That answer is lost, too.
+    service.travel("30 seconds").await;
+    let again = service.refresh(0, &token).await.ok(200);
+    assert_eq!(refresh_token(&again), refresh_token(&lost));
+    service.me(1, &again).await.ok(200);
+    service.refresh(0, &refresh_token(&again)).await.ok(200);
+    assert_eq!(service.causes().await, json!({}));
+
+    // Where tabs have no time at all, lost answers have none.
+    let service = Service::of(replicas, |config| config.refresh_grace = 0).await;
+    service.stop_clock().await;
+    let token = refresh_token(&service.register("ada").await);
+    service.refresh(0, &token).await.ok(200);
+    service
+        .refresh(1, &token)
+        .await
+        .problem(401, "refresh_token_reused");
+}
+
+/// Or a thief could follow at leisure.
+async fn an_answer_is_taken_for_lost_once_in_four_generations(replicas: usize) {
+    let service = Service::of(replicas, |_| {}).await;
+    service.stop_clock().await;
+    let lose = async |token: &str| {
+        service.refresh(0, token).await.ok(200);
+        service.travel("69.999 seconds").await;
+        service.refresh(1, token).await
+    };
+    for (generations, believed) in [(1, false), (2, false), (3, false), (4, true), (5, true)] {
+        let token = refresh_token(&anew(&service).await);
+        let mut next = lose(&token).await.ok(200);
+        for turn in 1..generations {
+            service.travel("15 minutes").await;
+            next = service.refresh(turn, &refresh_token(&next)).await.ok(200);
+        }
+        let again = lose(&refresh_token(&next)).await;
+        if believed {
+            let next = refresh_token(&again.ok(200));
+            service.refresh(0, &next).await.ok(200);
+        } else {
+            again.problem(401, "refresh_token_reused");
+        }
+    }
+    assert_eq!(service.causes().await, json!({ "reuse": 3 }));
+}
+
+/// Each has its own copy of the first token; one after the other wakes up, and the last one comes when the others have
+/// gone on by themselves.
+async fn a_tab_that_comes_late_goes_on_with_the_newest_token(replicas: usize) {
+    let service = Service::of(replicas, |_| {}).await;
+    service.stop_clock().await;
+    for (late, in_time) in [("9.999 seconds", true), ("10 seconds", false)] {
+        let first = refresh_token(&anew(&service).await);
+        let mut newest = service.refresh(0, &first).await.ok(200);
+        // Seven go on; of no more generations it is remembered when they were redeemed.
+        for turn in 0..7 {
+            newest = service.refresh(turn, &refresh_token(&newest)).await.ok(200);
+        }
+        service.travel(late).await;
+        let tab = service.refresh(1, &first).await;
+        if !in_time {
+            tab.problem(401, "refresh_token_reused");
+            continue;
+        }
+        let tab = tab.ok(200);
+        assert_eq!(refresh_token(&tab), refresh_token(&newest));
+        service.me(0, &tab).await.ok(200);
+        service.travel("15 minutes").await;
+        let next = service.refresh(0, &refresh_token(&tab)).await.ok(200);
+        let again = service.refresh(1, &refresh_token(&newest)).await.ok(200);
+        assert_eq!(refresh_token(&next), refresh_token(&again));
+    }
+    assert_eq!(service.causes().await, json!({ "reuse": 1 }));
 }
 
 async fn a_killed_service_leaves_each_sign_in_with_one_token(replicas: usize) {

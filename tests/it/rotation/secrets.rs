@@ -62,7 +62,7 @@ async fn a_token_that_this_service_did_not_sign_changes_nothing(replicas: usize)
 }
 
 /// The MAC key of a secret, as the source derives it, with its id.
-fn mac_key(secret: &str) -> (Vec<u8>, hmac::Key) {
+pub fn mac_key(secret: &str) -> (Vec<u8>, hmac::Key) {
     struct Length;
     impl hkdf::KeyType for Length {
         fn len(&self) -> usize {

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::support::{actor::text, app::TestApp};
 
-use super::{count, read, stored};
+use super::{count, stored};
 
 /// An answer without what changes by itself.
 fn timeless(mut session: Value) -> Value {
@@ -87,7 +87,7 @@ async fn an_overdue_session_reads_as_expired_before_anything_stored_it() {
     let session = runner.start("slack-clone").await;
     runner.verify(&session, 1).await.ok(200);
     app.travel("3 days").await;
-    let overdue = read(&runner, &session).await.ok(200);
+    let overdue = runner.session(&session).await.ok(200);
     assert_eq!(overdue["status"], "expired");
     assert_eq!(overdue["endTime"], overdue["deadline"]);
     assert_eq!(overdue["totalTimeMs"], 24 * 60 * 60 * 1000);
@@ -99,7 +99,7 @@ async fn an_overdue_session_reads_as_expired_before_anything_stored_it() {
 
     runner.end(&session).await.problem(409, "session_expired");
     assert_eq!(
-        timeless(read(&runner, &session).await.ok(200)),
+        timeless(runner.session(&session).await.ok(200)),
         timeless(overdue)
     );
 }
@@ -160,7 +160,7 @@ async fn ending_again_with_other_data_is_refused() {
         assert_eq!(problem["sessionId"], session);
     }
     assert_eq!(
-        timeless(read(&runner, &session).await.ok(200)),
+        timeless(runner.session(&session).await.ok(200)),
         timeless(ended)
     );
 }

@@ -6,16 +6,7 @@ mod readers;
 mod stacks;
 mod starts;
 
-use serde_json::Value;
-
-use crate::support::{
-    actor::{Actor, Answer},
-    app::TestApp,
-};
-
-async fn read(actor: &Actor, session: &str) -> Answer {
-    actor.get(&format!("/sessions/{session}")).await
-}
+use crate::support::app::TestApp;
 
 /// The row of a session: status, end time = deadline, whether it has an end time.
 async fn stored(app: &TestApp, session: &str) -> (String, bool, bool) {
@@ -39,8 +30,4 @@ async fn count(app: &TestApp, table: &str) -> i64 {
         .await
         .expect("a count")
         .get(0)
-}
-
-async fn start_with(runner: &Actor, body: Value) -> Answer {
-    runner.post("/sessions/start", body).await
 }

@@ -7,7 +7,7 @@ use crate::support::{
     app::TestApp,
 };
 
-use super::{read, stored};
+use super::stored;
 
 /// What a moderator does in the dashboard.
 async fn set_status(app: &TestApp, status: &str) {
@@ -44,12 +44,12 @@ async fn a_strangers_session_is_answered_like_one_that_does_not_exist() {
     }
     alike(mallory.end(&session).await, mallory.end(missing).await);
     alike(
-        read(&mallory, &session).await,
-        read(&mallory, missing).await,
+        mallory.session(&session).await,
+        mallory.session(missing).await,
     );
     alike(
-        read(&app.visitor(), &session).await,
-        read(&app.visitor(), missing).await,
+        app.visitor().session(&session).await,
+        app.visitor().session(missing).await,
     );
     assert_eq!(stored(&app, &session).await.0, "running");
 }
@@ -60,7 +60,10 @@ async fn moderators_and_verifiers_see_every_session_but_cannot_run_it() {
     let session = app.runner("alice").await.start("freestyle").await;
     for role in ["moderator", "verifier", "admin"] {
         let actor = app.user_with_role(role, role).await;
-        assert_eq!(read(&actor, &session).await.ok(200)["id"], session.as_str());
+        assert_eq!(
+            actor.session(&session).await.ok(200)["id"],
+            session.as_str()
+        );
         actor
             .verify(&session, 1)
             .await
@@ -77,7 +80,7 @@ async fn a_pending_submission_is_seen_by_its_runner_and_moderators_only() {
     let session = text(&run, "/id");
     for (role, sees) in [("moderator", true), ("admin", true), ("verifier", false)] {
         let actor = app.user_with_role(role, role).await;
-        let seen = read(&actor, &session).await.ok(200);
+        let seen = actor.session(&session).await.ok(200);
         assert_eq!(
             seen["submission"]["id"] == run["submission"]["id"],
             sees,
@@ -91,13 +94,14 @@ async fn a_demotion_counts_for_a_token_that_is_still_live() {
     let app = TestApp::start().await;
     let session = app.runner("alice").await.start("freestyle").await;
     let moderator = app.user_with_role("mod", "moderator").await;
-    read(&moderator, &session).await.ok(200);
+    moderator.session(&session).await.ok(200);
     app.sql()
         .await
         .batch_execute("update public.users set role = 'runner' where username = 'mod'")
         .await
         .expect("a demotion");
-    read(&moderator, &session)
+    moderator
+        .session(&session)
         .await
         .problem(404, "session_not_found");
 }
@@ -112,7 +116,7 @@ async fn everyone_sees_a_run_while_its_submission_is_approved() {
     for status in ["PENDING", "APPROVED", "PENDING", "APPROVED"] {
         set_status(&app, status).await;
         for somebody in [&visitor, &stranger] {
-            let answer = read(somebody, &session).await;
+            let answer = somebody.session(&session).await;
             if status == "APPROVED" {
                 let seen = answer.ok(200);
                 assert_eq!(seen["milestones"], run["milestones"]);
@@ -123,7 +127,7 @@ async fn everyone_sees_a_run_while_its_submission_is_approved() {
             }
         }
         assert_eq!(
-            read(&alice, &session).await.ok(200)["submission"]["status"],
+            alice.session(&session).await.ok(200)["submission"]["status"],
             status
         );
     }

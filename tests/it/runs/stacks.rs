@@ -4,8 +4,6 @@ use serde_json::json;
 
 use crate::support::{actor::text, app::TestApp};
 
-use super::start_with;
-
 #[tokio::test]
 async fn spellings_of_one_tech_stack_meet_in_its_key() {
     let app = TestApp::start().await;
@@ -34,7 +32,8 @@ async fn spellings_of_one_tech_stack_meet_in_its_key() {
         (",+/&", ",+/&"),
         (&long, &long),
     ] {
-        let session = start_with(&runner, json!({ "techStack": stack }))
+        let session = runner
+            .start_with(json!({ "techStack": stack }))
             .await
             .ok(201);
         assert_eq!(
@@ -71,7 +70,8 @@ async fn a_tech_stack_has_one_to_a_hundred_characters_and_is_not_blank() {
         (json!(null), "type"),
         (json!(["Rust"]), "type"),
     ] {
-        let faults = start_with(&runner, json!({ "techStack": stack }))
+        let faults = runner
+            .start_with(json!({ "techStack": stack }))
             .await
             .faults();
         assert!(
@@ -95,7 +95,7 @@ async fn two_spellings_of_a_stack_share_a_board_and_two_stacks_do_not() {
         ("STRASSE & Straße", "strasse"),
     ] {
         let session = runner
-            .post("/sessions/start", json!({ "techStack": stack }))
+            .start_with(json!({ "techStack": stack }))
             .await
             .ok(201);
         let stored = app
@@ -127,9 +127,7 @@ async fn a_stack_that_nobody_can_see_or_that_deceives_is_refused() {
         "\u{202E}tsuR",
         expands.as_str(),
     ] {
-        let refused = runner
-            .post("/sessions/start", json!({ "techStack": stack }))
-            .await;
+        let refused = runner.start_with(json!({ "techStack": stack })).await;
         assert_eq!(
             refused.faults(),
             [("techStack".to_owned(), "invalid".to_owned())],

@@ -8,7 +8,7 @@ use crate::support::{
     cluster::{done, first_column},
 };
 
-use super::{count, start_with, stored};
+use super::{count, stored};
 
 #[tokio::test]
 async fn a_session_starts_on_freestyle_unless_told_otherwise() {
@@ -18,7 +18,7 @@ async fn a_session_starts_on_freestyle_unless_told_otherwise() {
         ("null", json!({ "techStack": "Rust", "challenge": null })),
     ] {
         let runner = app.runner(name).await;
-        let session = start_with(&runner, body).await.ok(201);
+        let session = runner.start_with(body).await.ok(201);
         assert_eq!(session["challenge"], "freestyle");
         assert_eq!(session["userId"], runner.id);
         assert_eq!(session["status"], "running");
@@ -35,7 +35,7 @@ async fn whoever_names_no_challenge_where_freestyle_is_gone_is_told_to_name_one(
     let app = TestApp::start().await;
     let runner = app.runner("alice").await;
     let unnamed = async || {
-        let refused = start_with(&runner, json!({ "techStack": "Rust" })).await;
+        let refused = runner.start_with(json!({ "techStack": "Rust" })).await;
         let detail = text(&refused.problem(404, "challenge_not_found"), "/detail");
         assert!(
             detail.contains("freestyle") && detail.contains("GET /challenges"),
@@ -52,7 +52,7 @@ async fn whoever_names_no_challenge_where_freestyle_is_gone_is_told_to_name_one(
         unnamed().await;
     }
     let named = json!({ "techStack": "Rust", "challenge": "slack-clone" });
-    start_with(&runner, named).await.ok(201);
+    runner.start_with(named).await.ok(201);
 }
 
 #[tokio::test]
@@ -60,11 +60,9 @@ async fn a_challenge_that_is_unknown_or_withdrawn_cannot_be_started() {
     let app = TestApp::start().await;
     let runner = app.runner("alice").await;
     let start = async |challenge: &str| {
-        start_with(
-            &runner,
-            json!({ "techStack": "Rust", "challenge": challenge }),
-        )
-        .await
+        runner
+            .start_with(json!({ "techStack": "Rust", "challenge": challenge }))
+            .await
     };
     start("flappy-bird")
         .await
@@ -116,12 +114,10 @@ async fn a_second_start_names_the_session_that_is_running() {
     let runner = app.runner("alice").await;
     let session = runner.start("slack-clone").await;
     for challenge in ["slack-clone", "freestyle"] {
-        let problem = start_with(
-            &runner,
-            json!({ "techStack": "Go", "challenge": challenge }),
-        )
-        .await
-        .problem(409, "session_already_running");
+        let problem = runner
+            .start_with(json!({ "techStack": "Go", "challenge": challenge }))
+            .await
+            .problem(409, "session_already_running");
         assert_eq!(problem["sessionId"], session);
     }
     assert_eq!(count(&app, "public.sessions").await, 1);
@@ -135,7 +131,8 @@ async fn the_next_session_starts_once_the_last_has_ended() {
     let runner = app.runner("alice").await;
     let first = runner.start("freestyle").await;
     let ended = runner.end(&first).await.ok(200);
-    let second = start_with(&runner, json!({ "techStack": "Rust" }))
+    let second = runner
+        .start_with(json!({ "techStack": "Rust" }))
         .await
         .ok(201);
     assert_ne!(second["id"], first.as_str());

@@ -47,14 +47,14 @@ impl Actor {
 
     /// Registers, and signs in by that.
     pub async fn register(self, username: &str) -> Self {
-        let tokens = self
-            .post(
-                "/auth/register",
-                json!({ "username": username, "password": PASSWORD }),
-            )
-            .await
-            .ok(201);
+        let tokens = self.register_with(username, PASSWORD).await.ok(201);
         self.with_tokens(&tokens)
+    }
+
+    /// Tries to register.
+    pub async fn register_with(&self, username: &str, password: &str) -> Answer {
+        let credentials = json!({ "username": username, "password": password });
+        self.post("/auth/register", credentials).await
     }
 
     /// Tries to log in.
@@ -88,6 +88,14 @@ impl Actor {
         self.send(Method::POST, path, Some(body)).await
     }
 
+    pub async fn patch(&self, path: &str, body: Value) -> Answer {
+        self.send(Method::PATCH, path, Some(body)).await
+    }
+
+    pub async fn delete(&self, path: &str) -> Answer {
+        self.send(Method::DELETE, path, None).await
+    }
+
     async fn send(&self, method: Method, path: &str, body: Option<Value>) -> Answer {
         let mut request = self.request(method, path);
         if let Some(body) = body {
@@ -116,32 +124,69 @@ impl Actor {
         }
     }
 
+    pub async fn change_password(&self, current: &str, new: &str) -> Answer {
+        let body = json!({ "currentPassword": current, "newPassword": new });
+        self.post("/auth/password", body).await
+    }
+
+    /// Erases the account.
+    pub async fn erase(&self, password: &str) -> Answer {
+        let body = json!({ "password": password });
+        self.send(Method::DELETE, "/auth/me", Some(body)).await
+    }
+
     /// Starts a session and returns its id.
     pub async fn start(&self, challenge: &str) -> String {
-        let session = self
-            .post(
-                "/sessions/start",
-                json!({ "techStack": "Rust, Postgres", "challenge": challenge }),
-            )
-            .await
-            .ok(201);
-        text(&session, "/id")
+        let body = json!({ "techStack": "Rust, Postgres", "challenge": challenge });
+        text(&self.start_with(body).await.ok(201), "/id")
+    }
+
+    pub async fn start_with(&self, body: Value) -> Answer {
+        self.post("/sessions/start", body).await
+    }
+
+    pub async fn session(&self, id: &str) -> Answer {
+        self.get(&format!("/sessions/{id}")).await
     }
 
     pub async fn verify(&self, session: &str, number: i64) -> Answer {
-        self.post(
-            "/milestones/verify",
-            json!({ "sessionId": session, "milestoneNumber": number }),
-        )
-        .await
+        let body = json!({ "sessionId": session, "milestoneNumber": number });
+        self.post("/milestones/verify", body).await
+    }
+
+    /// The input of a milestone that takes an answer.
+    pub async fn input(&self, session: &str, number: i64) -> Answer {
+        self.get(&format!("/sessions/{session}/milestones/{number}/input"))
+            .await
+    }
+
+    /// Verifies a milestone by an answer.
+    pub async fn solve(&self, session: &str, number: i64, answer: &str) -> Answer {
+        let body = json!({ "sessionId": session, "milestoneNumber": number, "answer": answer });
+        self.post("/milestones/verify", body).await
+    }
+
+    /// Gives a verifier's verdict: `pass`, `fail` or `error`.
+    pub async fn attest(&self, session: &str, number: i64, verdict: &str) -> Answer {
+        let body = json!({
+            "sessionId": session,
+            "milestoneNumber": number,
+            "verdict": verdict,
+            "evidence": "log of 2026",
+            "checkerVersion": "1.4.0",
+        });
+        self.post("/milestones/attest", body).await
     }
 
     pub async fn end(&self, session: &str) -> Answer {
-        self.post(
-            "/sessions/end",
-            json!({ "sessionId": session, "packages": ["poem", "tokio"], "videoUrl": "https://youtu.be/abc" }),
-        )
-        .await
+        let video = json!("https://youtu.be/abc");
+        self.end_with(session, json!(["poem", "tokio"]), video)
+            .await
+    }
+
+    pub async fn end_with(&self, session: &str, packages: Value, video_url: Value) -> Answer {
+        let body = json!({ "sessionId": session, "packages": packages, "videoUrl": video_url });
+        self.post("/sessions/end", body).await
     }
 
     /// A whole run of `slack-clone`; the ended session.
@@ -151,6 +196,46 @@ impl Actor {
             self.verify(&session, number).await.ok(200);
         }
         self.end(&session).await.ok(200)
+    }
+
+    /// Hands in a whole run of `slack-clone`; the submission's id.
+    pub async fn hand_in(&self) -> String {
+        text(&self.complete_run().await, "/submission/id")
+    }
+
+    pub async fn submission(&self, id: &str) -> Answer {
+        self.get(&format!("/submissions/{id}")).await
+    }
+
+    /// Changes a submission of one's own.
+    pub async fn edit(&self, submission: &str, body: Value) -> Answer {
+        self.patch(&format!("/submissions/{submission}"), body)
+            .await
+    }
+
+    /// Takes a submission for review.
+    pub async fn claim(&self, submission: &str) -> Answer {
+        let path = format!("/submissions/{submission}/claim");
+        self.send(Method::POST, &path, None).await
+    }
+
+    /// Gives a claim back.
+    pub async fn release(&self, submission: &str) -> Answer {
+        self.delete(&format!("/submissions/{submission}/claim"))
+            .await
+    }
+
+    /// Decides `APPROVED` or `REJECTED` about the revision that was seen.
+    pub async fn review(&self, submission: &str, decision: &str, revision: i64) -> Answer {
+        let body = json!({ "decision": decision, "revision": revision, "reason": "because" });
+        self.post(&format!("/submissions/{submission}/review"), body)
+            .await
+    }
+
+    pub async fn reopen(&self, submission: &str) -> Answer {
+        let body = json!({ "reason": "once more" });
+        self.post(&format!("/submissions/{submission}/reopen"), body)
+            .await
     }
 }
 

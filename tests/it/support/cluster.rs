@@ -50,6 +50,7 @@ pub struct Database(Arc<Owned>);
 
 struct Owned {
     url: SecretString,
+    is_lent: bool,
 }
 
 impl Database {
@@ -100,7 +101,18 @@ impl Database {
 
     /// One that is somewhere else.
     pub fn at(url: SecretString) -> Self {
-        Database(Arc::new(Owned { url }))
+        Database(Arc::new(Owned {
+            url,
+            is_lent: false,
+        }))
+    }
+
+    /// One whose server goes with its test.
+    pub fn lent(url: &SecretString) -> Self {
+        Database(Arc::new(Owned {
+            url: url.clone(),
+            is_lent: true,
+        }))
     }
 
     /// The owner's URL.
@@ -136,6 +148,9 @@ impl Database {
 /// A run makes a hundred databases: what a test has done with goes at once, in the background.
 impl Drop for Owned {
     fn drop(&mut self) {
+        if self.is_lent {
+            return;
+        }
         let name = url::Url::parse(self.url.expose_secret())
             .expect("a URL")
             .path()[1..]

@@ -40,17 +40,26 @@ impl Gate {
     /// Waits until so many requests wait for a lock.
     pub async fn until_waiting(&self, count: usize) {
         let count = i64::try_from(count).expect("a small number");
+        self.until(|waiting| waiting >= count).await;
+    }
+
+    /// Waits until no request waits for a lock.
+    pub async fn until_none_waits(&self) {
+        self.until(|waiting| waiting == 0).await;
+    }
+
+    async fn until(&self, enough: impl Fn(i64) -> bool) {
         let waiting = "select count(*) from pg_stat_activity
                         where datname = current_database() and wait_event_type = 'Lock'";
         let all = async {
             let mut turn = tokio::time::interval(Duration::from_millis(5));
-            while self.number(waiting).await < count {
+            while !enough(self.number(waiting).await) {
                 turn.tick().await;
             }
         };
         timeout(PATIENCE, all)
             .await
-            .expect("all requests wait for the lock");
+            .expect("so many requests wait for the lock");
     }
 
     /// Runs a function such as `pg_cancel_backend` on whoever waits for a lock.

@@ -57,19 +57,12 @@ impl Service {
     }
 
     pub async fn register(&self, username: &str) -> Value {
-        let credentials = json!({ "username": username, "password": PASSWORD });
-        self.visitor(0)
-            .post("/auth/register", credentials)
-            .await
-            .ok(201)
+        let visitor = self.visitor(0);
+        visitor.register_with(username, PASSWORD).await.ok(201)
     }
 
     pub async fn log_in(&self, username: &str) -> Value {
-        let credentials = json!({ "username": username, "password": PASSWORD });
-        self.visitor(1)
-            .post("/auth/login", credentials)
-            .await
-            .ok(200)
+        self.visitor(1).log_in(username, PASSWORD).await.ok(200)
     }
 
     /// What `GET /auth/me` makes of an access token.

@@ -8,7 +8,7 @@ use crate::support::{
     race::race,
 };
 
-use super::{PUZZLES, answer, app, history, input, right_answer};
+use super::{PUZZLES, app, history, right_answer};
 
 #[tokio::test]
 async fn the_right_answer_to_ones_own_input_passes() {
@@ -16,14 +16,14 @@ async fn the_right_answer_to_ones_own_input_passes() {
     let runner = app.runner("alice").await;
     let session = runner.start("puzzle").await;
     let right = right_answer(&runner, &session).await;
-    let passed = answer(&runner, &session, &right).await.ok(200);
+    let passed = runner.solve(&session, 1, &right).await.ok(200);
     assert_eq!(passed["passed"], true);
     assert_eq!(
         (&passed["attempts"], &passed["nextAttemptAt"]),
         (&json!(1), &Value::Null)
     );
     // A retry, with whatever answer, answers as the first time.
-    assert_eq!(answer(&runner, &session, "else").await.ok(200), passed);
+    assert_eq!(runner.solve(&session, 1, "else").await.ok(200), passed);
     assert_eq!(runner.verify(&session, 1).await.ok(200), passed);
 }
 
@@ -38,7 +38,7 @@ async fn white_space_around_an_answer_and_composed_letters_make_no_difference() 
         let session = runner.start("any-order").await;
         let right = right_answer(&runner, &session).await;
         assert_eq!(
-            answer(&runner, &session, &spell(&right)).await.ok(200)["passed"],
+            runner.solve(&session, 1, &spell(&right)).await.ok(200)["passed"],
             true
         );
         runner.end(&session).await.ok(200);
@@ -47,7 +47,7 @@ async fn white_space_around_an_answer_and_composed_letters_make_no_difference() 
         let session = runner.start("any-order").await;
         let right = right_answer(&runner, &session).await;
         assert_eq!(
-            answer(&runner, &session, &spell(&right)).await.ok(200)["passed"],
+            runner.solve(&session, 1, &spell(&right)).await.ok(200)["passed"],
             false
         );
         runner.end(&session).await.ok(200);
@@ -75,7 +75,7 @@ async fn an_answer_is_asked_for_by_name() {
         runner.verify(&session, 1).await.faults(),
         [("answer".to_owned(), "required".to_owned())]
     );
-    let read = runner.get(&format!("/sessions/{session}")).await.ok(200);
+    let read = runner.session(&session).await.ok(200);
     assert_eq!(read["milestones"], json!([]), "none of it was an attempt");
 }
 
@@ -87,7 +87,7 @@ async fn wrong_answers_wait_1_1_1_5_5_5_and_then_10_minutes() {
     let session = runner.start("puzzle").await;
     let right = right_answer(&runner, &session).await;
     for (minutes, attempt) in [1, 1, 1, 5, 5, 5, 10, 10].into_iter().zip(1..) {
-        let wrong = answer(&runner, &session, "42").await.ok(200);
+        let wrong = runner.solve(&session, 1, "42").await.ok(200);
         assert_eq!(
             (&wrong["passed"], &wrong["attempts"]),
             (&json!(false), &json!(attempt))
@@ -96,7 +96,7 @@ async fn wrong_answers_wait_1_1_1_5_5_5_and_then_10_minutes() {
         for (waited, left) in [("0", minutes * 60), ("30 seconds", minutes * 60 - 30)] {
             app.travel(waited).await;
             for given in ["43", &right] {
-                let early = answer(&runner, &session, given).await;
+                let early = runner.solve(&session, 1, given).await;
                 assert_eq!(early.headers["retry-after"], left.to_string());
                 let problem = early.problem(429, "attempt_cooldown");
                 assert_eq!(problem["nextAttemptAt"], wrong["nextAttemptAt"]);
@@ -104,7 +104,7 @@ async fn wrong_answers_wait_1_1_1_5_5_5_and_then_10_minutes() {
         }
         app.travel(&format!("{} seconds", minutes * 60 - 31)).await;
         app.travel("999 milliseconds").await;
-        let early = answer(&runner, &session, &right).await;
+        let early = runner.solve(&session, 1, &right).await;
         assert_eq!(early.headers["retry-after"], "1");
         early.problem(429, "attempt_cooldown");
         assert_eq!(
@@ -114,7 +114,7 @@ async fn wrong_answers_wait_1_1_1_5_5_5_and_then_10_minutes() {
         );
         app.travel("1 millisecond").await;
     }
-    let passed = answer(&runner, &session, &right).await.ok(200);
+    let passed = runner.solve(&session, 1, &right).await.ok(200);
     assert_eq!(
         (&passed["passed"], &passed["attempts"]),
         (&json!(true), &json!(9))
@@ -136,7 +136,7 @@ async fn of_a_hundred_parallel_wrong_answers_one_is_judged() {
     let gate = app.hold("select from public.sessions for update").await;
     let attempts = race((0..100).map(|number| {
         let (runner, session) = (runner.clone(), session.clone());
-        async move { answer(&runner, &session, &format!("guess {number}")).await }
+        async move { runner.solve(&session, 1, &format!("guess {number}")).await }
     }));
     gate.until_waiting(100).await;
     gate.release().await;
@@ -156,7 +156,7 @@ async fn of_a_hundred_parallel_wrong_answers_one_is_judged() {
         }
     }
     assert_eq!(judged, 1);
-    let read = runner.get(&format!("/sessions/{session}")).await.ok(200);
+    let read = runner.session(&session).await.ok(200);
     assert_eq!(read["milestones"][0]["attempts"], 1);
 }
 
@@ -174,11 +174,11 @@ async fn another_sessions_answer_is_wrong_here() {
         bob.end(&session).await.ok(200);
     };
     assert_eq!(
-        answer(&bob, &his, &her_answer).await.ok(200)["passed"],
+        bob.solve(&his, 1, &her_answer).await.ok(200)["passed"],
         false
     );
     assert_eq!(
-        answer(&alice, &hers, &her_answer).await.ok(200)["passed"],
+        alice.solve(&hers, 1, &her_answer).await.ok(200)["passed"],
         true
     );
 }
@@ -199,15 +199,12 @@ async fn an_input_is_shown_to_its_runner_once_its_milestone_is_next() {
         .expect("a second answer");
     let (alice, bob) = (app.runner("alice").await, app.runner("bob").await);
     let session = alice.start("puzzle").await;
-    let shown = input(&alice, &session, 1).await.ok(200);
+    let shown = alice.input(&session, 1).await.ok(200);
     for _ in 0..5 {
-        assert_eq!(
-            input(&alice, &session, 1).await.ok(200),
-            shown,
-            "it is kept"
-        );
+        assert_eq!(alice.input(&session, 1).await.ok(200), shown, "it is kept");
     }
-    let problem = input(&alice, &session, 2)
+    let problem = alice
+        .input(&session, 2)
         .await
         .problem(409, "milestone_out_of_order");
     assert_eq!(problem["nextMilestone"], 1);
@@ -225,44 +222,42 @@ async fn an_input_is_shown_to_its_runner_once_its_milestone_is_next() {
         ),
         (app.visitor(), 401, "missing_token"),
     ] {
-        input(&somebody, &session, 1).await.problem(status, code);
+        somebody.input(&session, 1).await.problem(status, code);
     }
     let right = right_answer(&alice, &session).await;
-    answer(&alice, &session, &right).await.ok(200);
+    alice.solve(&session, 1, &right).await.ok(200);
     assert_eq!(
-        input(&alice, &session, 2).await.ok(200)["input"],
+        alice.input(&session, 2).await.ok(200)["input"],
         "second input"
     );
     assert_eq!(
-        input(&alice, &session, 1).await.ok(200),
+        alice.input(&session, 1).await.ok(200),
         shown,
         "looking back"
     );
     alice.end(&session).await.ok(200);
-    input(&alice, &session, 1)
+    alice
+        .input(&session, 1)
         .await
         .problem(409, "session_already_ended");
 
     // In any order means: at once, but in the run.
     let free = alice.start("any-order").await;
-    assert_eq!(
-        input(&alice, &free, 2).await.ok(200)["input"],
-        "second input"
-    );
+    assert_eq!(alice.input(&free, 2).await.ok(200)["input"], "second input");
     for number in [3, 4, 0, -1, i64::from(i32::MAX)] {
-        input(&alice, &free, number)
+        alice
+            .input(&free, number)
             .await
             .problem(404, "input_not_found");
     }
     assert_eq!(
-        input(&alice, &free, 1 << 40).await.faults(),
+        alice.input(&free, 1 << 40).await.faults(),
         [("number".to_owned(), "format".to_owned())]
     );
     app.travel("25 hours").await;
-    input(&alice, &free, 2)
-        .await
-        .problem(409, "session_expired");
-    input(&alice, "00000000-0000-7000-8000-000000000000", 1)
+    alice.input(&free, 2).await.problem(409, "session_expired");
+    alice
+        .input("00000000-0000-7000-8000-000000000000", 1)
         .await
         .problem(404, "session_not_found");
 }
@@ -282,7 +277,7 @@ async fn an_input_that_is_first_asked_for_by_many_at_once_is_one() {
         .await;
     let asked = race((0..30).map(|_| {
         let (runner, session) = (runner.clone(), session.clone());
-        async move { input(&runner, &session, 1).await }
+        async move { runner.input(&session, 1).await }
     }));
     gate.until_waiting(30).await;
     gate.release().await;
@@ -319,12 +314,12 @@ async fn what_is_refused_has_a_stable_code_and_changes_nothing() {
     )
     .await;
     nothing(
-        answer(&mallory, &session, &right).await,
+        mallory.solve(&session, 1, &right).await,
         404,
         "session_not_found",
     )
     .await;
-    answer(&alice, &session, &right).await.ok(200);
+    alice.solve(&session, 1, &right).await.ok(200);
     nothing(
         alice.verify(&session, 3).await,
         409,
@@ -342,8 +337,9 @@ async fn what_is_refused_has_a_stable_code_and_changes_nothing() {
 
     let late = alice.start("puzzle").await;
     app.travel("24 hours").await;
-    answer(&alice, &late, "42")
+    alice
+        .solve(&late, 1, "42")
         .await
         .problem(409, "session_expired");
-    nothing(answer(&alice, &late, "42").await, 409, "session_expired").await;
+    nothing(alice.solve(&late, 1, "42").await, 409, "session_expired").await;
 }

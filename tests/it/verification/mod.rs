@@ -7,7 +7,7 @@ mod verdicts;
 use serde_json::json;
 
 use crate::support::{
-    actor::{Actor, Answer, text},
+    actor::{Actor, text},
     app::TestApp,
 };
 
@@ -34,31 +34,9 @@ async fn app() -> TestApp {
     app
 }
 
-async fn answer(runner: &Actor, session: &str, answer: &str) -> Answer {
-    let body = json!({ "sessionId": session, "milestoneNumber": 1, "answer": answer });
-    runner.post("/milestones/verify", body).await
-}
-
-async fn attest(verifier: &Actor, session: &str, verdict: &str) -> Answer {
-    let body = json!({
-        "sessionId": session,
-        "milestoneNumber": 2,
-        "verdict": verdict,
-        "evidence": "log of 2026",
-        "checkerVersion": "1.4.0",
-    });
-    verifier.post("/milestones/attest", body).await
-}
-
-async fn input(runner: &Actor, session: &str, number: i64) -> Answer {
-    runner
-        .get(&format!("/sessions/{session}/milestones/{number}/input"))
-        .await
-}
-
 /// What the input of a session is answered by.
 async fn right_answer(runner: &Actor, session: &str) -> String {
-    let input = text(&input(runner, session, 1).await.ok(200), "/input");
+    let input = text(&runner.input(session, 1).await.ok(200), "/input");
     input.replace("input", "Señor")
 }
 
@@ -66,7 +44,7 @@ async fn right_answer(runner: &Actor, session: &str) -> String {
 async fn pending(runner: &Actor) -> String {
     let session = runner.start("puzzle").await;
     let right = right_answer(runner, &session).await;
-    answer(runner, &session, &right).await.ok(200);
+    runner.solve(&session, 1, &right).await.ok(200);
     let asked = runner.verify(&session, 2).await.ok(200);
     assert_eq!(
         (&asked["passed"], &asked["pending"]),

@@ -2,7 +2,7 @@
 
 use speedcoding::db::query;
 
-use super::{app, attest, pending};
+use super::{app, pending};
 
 #[tokio::test]
 async fn of_an_answer_nothing_but_a_salted_digest_is_kept() {
@@ -34,7 +34,7 @@ async fn nobody_but_the_owner_reads_answers_inputs_and_evidence() {
         app.user_with_role("vera", "verifier").await,
     );
     let session = pending(&alice).await;
-    attest(&vera, &session, "error").await.ok(200);
+    vera.attest(&session, 2, "error").await.ok(200);
     assert!(
         query::ALL
             .iter()
@@ -54,10 +54,6 @@ async fn nobody_but_the_owner_reads_answers_inputs_and_evidence() {
             );
         }
     }
-    let seen = alice
-        .get(&format!("/sessions/{session}"))
-        .await
-        .ok(200)
-        .to_string();
+    let seen = alice.session(&session).await.ok(200).to_string();
     assert!(!seen.contains("log of 2026") && !seen.contains(&vera.id));
 }

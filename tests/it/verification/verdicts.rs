@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::support::race::race;
 
-use super::{app, attest, history, pending};
+use super::{app, history, pending};
 
 #[tokio::test]
 async fn a_verifier_passes_a_milestone_as_of_when_its_runner_asked() {
@@ -26,7 +26,7 @@ async fn a_verifier_passes_a_milestone_as_of_when_its_runner_asked() {
         .await
         .problem(409, "milestone_out_of_order");
     app.travel("10 minutes").await;
-    let passed = attest(&vera, &session, "pass").await.ok(200);
+    let passed = vera.attest(&session, 2, "pass").await.ok(200);
     assert_eq!(
         (
             &passed["passed"],
@@ -39,13 +39,13 @@ async fn a_verifier_passes_a_milestone_as_of_when_its_runner_asked() {
     let before = history(&app).await;
     app.travel("10 minutes").await;
     assert_eq!(
-        attest(&vera, &session, "pass").await.ok(200),
+        vera.attest(&session, 2, "pass").await.ok(200),
         passed,
         "a retry"
     );
     assert_eq!(alice.verify(&session, 2).await.ok(200), passed);
     for verdict in ["fail", "error"] {
-        attest(&vera, &session, verdict)
+        vera.attest(&session, 2, verdict)
             .await
             .problem(409, "milestone_passed");
     }
@@ -54,7 +54,7 @@ async fn a_verifier_passes_a_milestone_as_of_when_its_runner_asked() {
     let ended = alice.end(&session).await.ok(200);
     assert_eq!(ended["status"], "completed");
     assert_eq!(
-        attest(&vera, &session, "pass").await.ok(200),
+        vera.attest(&session, 2, "pass").await.ok(200),
         passed,
         "also after the end"
     );
@@ -79,7 +79,7 @@ async fn a_failed_verdict_counts_and_waits_and_an_error_costs_nothing() {
         [("checkerVersion".to_owned(), "invalid".to_owned())]
     );
     for _ in 0..2 {
-        let error = attest(&vera, &session, "error").await.ok(200);
+        let error = vera.attest(&session, 2, "error").await.ok(200);
         assert_eq!(
             (
                 &error["passed"],
@@ -91,19 +91,20 @@ async fn a_failed_verdict_counts_and_waits_and_an_error_costs_nothing() {
         );
     }
     app.travel("1 minute").await;
-    let failed = attest(&vera, &session, "fail").await.ok(200);
+    let failed = vera.attest(&session, 2, "fail").await.ok(200);
     assert_eq!(
         (&failed["pending"], &failed["attempts"]),
         (&json!(false), &json!(1))
     );
     let before = history(&app).await;
     assert_eq!(
-        attest(&vera, &session, "fail").await.ok(200),
+        vera.attest(&session, 2, "fail").await.ok(200),
         failed,
         "a retry"
     );
     for (verifier, verdict) in [(&vera, "pass"), (&vera, "error"), (&wanda, "fail")] {
-        attest(verifier, &session, verdict)
+        verifier
+            .attest(&session, 2, verdict)
             .await
             .problem(409, "milestone_not_pending");
     }
@@ -116,7 +117,7 @@ async fn a_failed_verdict_counts_and_waits_and_an_error_costs_nothing() {
 
     app.travel("1 minute").await;
     assert_eq!(alice.verify(&session, 2).await.ok(200)["pending"], true);
-    let passed = attest(&wanda, &session, "pass").await.ok(200);
+    let passed = wanda.attest(&session, 2, "pass").await.ok(200);
     assert_eq!(
         (
             &passed["splitMs"],
@@ -172,25 +173,29 @@ async fn verdicts_come_from_verifiers_on_others_runs_that_wait_for_one() {
     let alice = app.user_with_role("alice", "verifier").await;
     let session = pending(&alice).await;
     let before = history(&app).await;
-    attest(&alice, &session, "pass")
+    alice
+        .attest(&session, 2, "pass")
         .await
         .problem(403, "own_run");
     for (name, role) in [("rudi", "runner"), ("mona", "moderator")] {
         let somebody = app.user_with_role(name, role).await;
-        attest(&somebody, &session, "pass")
+        somebody
+            .attest(&session, 2, "pass")
             .await
             .problem(403, "role_required");
         // Nor does the answer tell whether there is such a session.
         let missing = "00000000-0000-7000-8000-000000000000";
-        attest(&somebody, missing, "pass")
+        somebody
+            .attest(missing, 2, "pass")
             .await
             .problem(403, "role_required");
     }
-    attest(&app.visitor(), &session, "pass")
+    app.visitor()
+        .attest(&session, 2, "pass")
         .await
         .problem(401, "missing_token");
     let vera = app.user_with_role("vera", "verifier").await;
-    attest(&vera, "00000000-0000-7000-8000-000000000000", "pass")
+    vera.attest("00000000-0000-7000-8000-000000000000", 2, "pass")
         .await
         .problem(404, "session_not_found");
     for (number, status, code) in [
@@ -203,7 +208,7 @@ async fn verdicts_come_from_verifiers_on_others_runs_that_wait_for_one() {
             .await
             .problem(status, code);
     }
-    let faults = attest(&vera, &session, "maybe").await.faults();
+    let faults = vera.attest(&session, 2, "maybe").await.faults();
     assert_eq!(faults, [("verdict".to_owned(), "choice".to_owned())]);
 
     let owner = app.sql().await;
@@ -213,12 +218,12 @@ async fn verdicts_come_from_verifiers_on_others_runs_that_wait_for_one() {
     ] {
         let update = format!("update public.users set {change} where username = 'vera'");
         owner.batch_execute(&update).await.expect("a change");
-        attest(&vera, &session, "pass").await.problem(403, code);
+        vera.attest(&session, 2, "pass").await.problem(403, code);
     }
     assert_eq!(history(&app).await, before, "nothing came of it");
     let admin = app.user_with_role("root", "admin").await;
     assert_eq!(
-        attest(&admin, &session, "pass").await.ok(200)["passed"],
+        admin.attest(&session, 2, "pass").await.ok(200)["passed"],
         true
     );
 }
@@ -232,10 +237,10 @@ async fn what_is_attested_after_the_deadline_changes_nothing() {
     );
     let late = pending(&alice).await;
     app.travel("24 hours").await;
-    attest(&vera, &late, "pass")
+    vera.attest(&late, 2, "pass")
         .await
         .problem(409, "session_expired");
-    let read = alice.get(&format!("/sessions/{late}")).await.ok(200);
+    let read = alice.session(&late).await.ok(200);
     assert_eq!(read["status"], "expired");
     assert_eq!(read["milestones"][1]["passed"], false);
     assert_eq!(
@@ -257,9 +262,9 @@ async fn pass_against_fail_by_two_verifiers_leaves_one_verdict() {
         let mut verdicts = Vec::new();
         for (verifier, verdict) in [(&vera, first), (&wanda, second)] {
             let (verifier, session) = (verifier.clone(), session.clone());
-            verdicts.push(race([
-                async move { attest(&verifier, &session, verdict).await },
-            ]));
+            verdicts.push(race([async move {
+                verifier.attest(&session, 2, verdict).await
+            }]));
             gate.until_waiting(verdicts.len()).await;
         }
         gate.release().await;
@@ -291,7 +296,7 @@ async fn a_verifier_who_is_demoted_while_waiting_decides_nothing() {
     let gate = app.hold("select from public.sessions for update").await;
     let verdict = race([{
         let (vera, session) = (vera.clone(), session.clone());
-        async move { attest(&vera, &session, "pass").await }
+        async move { vera.attest(&session, 2, "pass").await }
     }]);
     gate.until_waiting(1).await;
     app.sql()

@@ -1,0 +1,336 @@
+//! Who gets a connection to PostgreSQL, for how long, and when a connection is thrown away.
+
+use std::{
+    future::Future,
+    pin::pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use deadpool_postgres::{
+    Client, ClientWrapper, Hook, HookError, Manager, ManagerConfig, Metrics, Object, Pool,
+    PoolError, QueueMode, RecyclingMethod, Runtime, TimeoutType,
+};
+use tokio::{runtime::Handle, time::timeout};
+use tokio_postgres::{
+    Error,
+    error::{Severity, SqlState},
+};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::connect::PostgresUrl;
+use crate::problem::Problem;
+
+/// Nobody waits longer for a connection.
+const MOST_WAIT: Duration = Duration::from_secs(1);
+/// A request that would have to wait longer is refused at once.
+const MOST_EXPECTED_WAIT: Duration = Duration::from_millis(500);
+/// How much of the average one request makes: one in so many.
+const AVERAGED: u32 = 32;
+
+/// One host has so long to accept a connection; the next one of the URL is tried then.
+const ACCEPTED_WITHIN: Duration = Duration::from_secs(2);
+/// TLS and the log-in together may take so much longer.
+const LOGGED_IN_WITHIN: Duration = Duration::from_secs(3);
+
+/// PostgreSQL ends a statement by itself at its timeout. The connection on which it says nothing of that for so much
+/// longer is dead.
+const GRACE: Duration = Duration::from_secs(2);
+/// A statement that has been silent for so long makes other connections doubtful.
+const DOUBTED_AFTER: Duration = Duration::from_secs(1);
+/// Firewalls forget connections on which nothing is said: one that was not used for so long is doubtful.
+const IDLE: Duration = Duration::from_secs(30);
+/// A doubtful connection answers within so long, or is dead.
+pub const ANSWERED_WITHIN: Duration = Duration::from_secs(1);
+/// The statement of a request that was given up may go on for so long before it is cancelled.
+const GIVEN_UP_WITHIN: Duration = Duration::from_millis(250);
+/// A connection that is younger and read-only is so because the database is.
+const DEMOTED_AFTER: Duration = Duration::from_secs(5);
+
+/// The connections to PostgreSQL. A request that would have to wait long for one is refused at once.
+#[derive(Clone)]
+pub struct Connections {
+    pool: Pool,
+    watch: Arc<Watch>,
+    /// A statement that takes longer has lost its connection.
+    deadline: Duration,
+    tls: MakeRustlsConnect,
+}
+
+impl Connections {
+    /// At most `most` of them. `statement_timeout` is what PostgreSQL ends a statement by.
+    pub fn new(
+        url: &PostgresUrl,
+        most: usize,
+        statement_timeout: Duration,
+    ) -> anyhow::Result<Self> {
+        let mut postgres = url.postgres.clone();
+        postgres.connect_timeout(ACCEPTED_WITHIN);
+        let hosts = postgres.get_hosts().len().try_into().unwrap_or(u32::MAX);
+        let watch = Arc::new(Watch::default());
+        let manager = ManagerConfig {
+            recycling_method: RecyclingMethod::Fast,
+        };
+        let asking = watch.clone();
+        let pool = Pool::builder(Manager::from_config(postgres, url.tls.clone(), manager))
+            .max_size(most)
+            // What was used last is still in the processor's caches, PostgreSQL's side of it too.
+            .queue_mode(QueueMode::Lifo)
+            .wait_timeout(Some(MOST_WAIT))
+            .create_timeout(Some(
+                ACCEPTED_WITHIN.saturating_mul(hosts) + LOGGED_IN_WITHIN,
+            ))
+            .runtime(Runtime::Tokio1)
+            .pre_recycle(Hook::async_fn(move |client, metrics| {
+                let watch = asking.clone();
+                Box::pin(async move { watch.check(client, metrics).await })
+            }))
+            .build()?;
+        Ok(Connections {
+            pool,
+            watch,
+            deadline: statement_timeout + GRACE,
+            tls: url.tls.clone(),
+        })
+    }
+
+    /// Runs a statement to its end on a connection of its own. A connection on which it does not end is thrown away.
+    pub async fn run<T>(
+        &self,
+        work: impl AsyncFnOnce(&ClientWrapper) -> Result<T, Error>,
+    ) -> Result<T, Problem> {
+        let lease = self.lease().await?;
+        let sent = Instant::now();
+        match self.until_deadline(sent, work(&lease)).await {
+            Some(Ok(done)) => {
+                lease.end(true);
+                Ok(done)
+            }
+            Some(Err(error)) => {
+                let is_demoted = error.code() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION)
+                    && lease.age() > DEMOTED_AFTER;
+                if is_demoted {
+                    // The others lead to the same server, which is no longer the one that takes changes.
+                    self.watch.condemn(sent);
+                }
+                lease.end(!is_demoted && !is_broken(&error));
+                Err(error.into())
+            }
+            None => {
+                // Those that have not been heard since have probably died of the same.
+                self.watch.condemn(sent);
+                lease.end(false);
+                Err(Problem::timeout(
+                    "The database did not answer in time, and the request was given up: try again.",
+                ))
+            }
+        }
+    }
+
+    /// What the statement came to; nothing where the connection said nothing.
+    async fn until_deadline<T>(&self, sent: Instant, work: impl Future<Output = T>) -> Option<T> {
+        let mut work = pin!(work);
+        if let Ok(done) = timeout(DOUBTED_AFTER, &mut work).await {
+            return Some(done);
+        }
+        self.watch.state().doubt(sent);
+        timeout(self.deadline.saturating_sub(DOUBTED_AFTER), work)
+            .await
+            .ok()
+    }
+
+    async fn lease(&self) -> Result<Lease, Problem> {
+        let status = self.pool.status();
+        let users = status.size - status.available + status.waiting;
+        if users >= status.max_size {
+            let state = self.watch.state();
+            let ahead = users - status.max_size + 1;
+            let ahead = u32::try_from(ahead).unwrap_or(u32::MAX);
+            let most = u32::try_from(status.max_size).unwrap_or(u32::MAX);
+            // Both are the least that it would wait: at the pace of before, and at that of now.
+            let expected = state.held.saturating_mul(ahead) / most.max(1);
+            if expected.max(state.moved.elapsed()) > MOST_EXPECTED_WAIT {
+                return Err(state.refusal("no connection would have been free in time"));
+            }
+        }
+        let got = self.pool.get().await;
+        let mut state = self.watch.state();
+        let client = match got {
+            Ok(client) => client,
+            Err(error @ PoolError::Timeout(TimeoutType::Wait)) => return Err(state.refusal(error)),
+            Err(error) => {
+                state.is_away = true;
+                return Err(error.into());
+            }
+        };
+        state.is_away = false;
+        state.moved = Instant::now();
+        Ok(Lease {
+            client: Some(client),
+            since: state.moved,
+            watch: self.watch.clone(),
+            tls: self.tls.clone(),
+        })
+    }
+}
+
+/// A connection in use. Where it is dropped before its end, its request was given up with a statement under way.
+struct Lease {
+    client: Option<Client>,
+    since: Instant,
+    watch: Arc<Watch>,
+    tls: MakeRustlsConnect,
+}
+
+impl std::ops::Deref for Lease {
+    type Target = ClientWrapper;
+
+    #[expect(
+        clippy::expect_used,
+        reason = "the client is taken where the lease ends, and nowhere else"
+    )]
+    fn deref(&self) -> &ClientWrapper {
+        self.client.as_ref().expect("a lease that has not ended")
+    }
+}
+
+impl Lease {
+    /// How long there has been this connection.
+    fn age(&self) -> Duration {
+        self.client
+            .as_ref()
+            .map_or(Duration::ZERO, |client| Object::metrics(client).age())
+    }
+
+    /// Gives the connection back, or throws it away.
+    fn end(mut self, is_sound: bool) {
+        if let Some(client) = self.client.take() {
+            if !is_sound {
+                drop(Client::take(client));
+            }
+            self.watch.state().note_end(self.since);
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let (Some(client), Ok(runtime)) = (self.client.take(), Handle::try_current()) else {
+            return;
+        };
+        self.watch.state().note_end(self.since);
+        let tls = self.tls.clone();
+        runtime.spawn(async move {
+            // Mostly the statement ends in a moment, and the connection is as good as before: a client that leaves
+            // again and again costs no connections.
+            let answered = timeout(GIVEN_UP_WITHIN, client.simple_query("")).await;
+            if !matches!(answered, Ok(Ok(_))) {
+                let client = Client::take(client);
+                // PostgreSQL would go on without anybody to tell.
+                let token = client.cancel_token();
+                let _ = timeout(ANSWERED_WITHIN, token.cancel_query(tls)).await;
+            }
+        });
+    }
+}
+
+/// What is known of all connections.
+#[derive(Default)]
+struct Watch(Mutex<State>);
+
+struct State {
+    /// Connections that were last taken before are asked before they are used.
+    doubted: Option<Instant>,
+    /// Connections that were last taken before are thrown away unasked.
+    condemned: Option<Instant>,
+    /// When a connection was last taken or given back.
+    moved: Instant,
+    /// How long a request keeps a connection, on average.
+    held: Duration,
+    /// Whether the last connection could not be made.
+    is_away: bool,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        State {
+            doubted: None,
+            condemned: None,
+            moved: Instant::now(),
+            held: Duration::ZERO,
+            is_away: false,
+        }
+    }
+}
+
+impl State {
+    fn doubt(&mut self, since: Instant) {
+        self.doubted = self.doubted.max(Some(since));
+    }
+
+    fn note_end(&mut self, since: Instant) {
+        self.moved = Instant::now();
+        self.held = (self.held * (AVERAGED - 1) + since.elapsed()) / AVERAGED;
+    }
+
+    /// What a request is told that gets no connection.
+    fn refusal(&self, why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Problem {
+        if self.is_away {
+            Problem::away("").because(why)
+        } else {
+            Problem::overloaded().because(why)
+        }
+    }
+}
+
+impl Watch {
+    fn state(&self) -> MutexGuard<'_, State> {
+        // What another thread left when it panicked is as good as before.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn condemn(&self, since: Instant) {
+        let mut state = self.state();
+        state.condemned = state.condemned.max(Some(since));
+    }
+
+    /// Before a connection is used again: whether it can be.
+    async fn check(&self, client: &mut ClientWrapper, metrics: &Metrics) -> Result<(), HookError> {
+        let taken = metrics.recycled.unwrap_or(metrics.created);
+        let (is_condemned, is_doubted) = {
+            let state = self.state();
+            (
+                state.condemned.is_some_and(|since| taken < since),
+                state.doubted.is_some_and(|since| taken < since) || taken.elapsed() > IDLE,
+            )
+        };
+        if is_condemned {
+            return Err(HookError::message("others of its time are dead"));
+        }
+        if is_doubted {
+            let asked = Instant::now();
+            match timeout(ANSWERED_WITHIN, client.simple_query("")).await {
+                Ok(answered) => drop(answered.map_err(HookError::Backend)?),
+                Err(_) => {
+                    self.condemn(asked);
+                    return Err(HookError::message("it does not answer"));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether the connection is of no more use: PostgreSQL has ended it, it is gone, or PostgreSQL's program files have
+/// changed so that its process cannot load them any more.
+fn is_broken(error: &Error) -> bool {
+    match error.as_db_error() {
+        Some(error) => {
+            error
+                .parsed_severity()
+                .is_some_and(|severity| matches!(severity, Severity::Fatal | Severity::Panic))
+                || Problem::is_of_program_files(error)
+        }
+        None => true,
+    }
+}

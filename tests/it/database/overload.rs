@@ -1,0 +1,51 @@
+//! More is asked of the database than it can do.
+
+use super::within;
+use crate::support::{actor::Actor, app::TestApp, race::race};
+
+#[tokio::test]
+async fn what_would_wait_too_long_is_refused_at_once_and_health_answers() {
+    let app = TestApp::start_with(|config| {
+        config.db_connections = Some(2);
+        config.statement_timeout = 600;
+        config.rate_limits = "off".parse().expect("limits");
+    })
+    .await;
+    let runner = app.runner("alice").await;
+    let session = runner.start("slack-clone").await;
+    let gate = app
+        .hold(&format!(
+            "select from public.sessions where id = '{session}' for update"
+        ))
+        .await;
+    let end = |runner: &Actor| {
+        let (runner, session) = (runner.clone(), session.clone());
+        async move { runner.end(&session).await }
+    };
+    let held = race([end(&runner), end(&runner)]);
+    gate.until_waiting(2).await;
+    // The first surplus finds out how long it takes.
+    within(runner.get("/auth/me"))
+        .await
+        .problem(503, "overloaded");
+    // All others are refused without waiting: one after the other, a hundred take less than two would by waiting.
+    let surplus = async {
+        for _ in 0..100 {
+            let refused = runner.get("/auth/me").await;
+            assert_eq!(refused.headers["retry-after"], "1");
+            refused.problem(503, "overloaded");
+        }
+    };
+    within(surplus).await;
+    for path in ["/health/live", "/health/ready"] {
+        within(app.visitor().get(path)).await.ok(200);
+    }
+    gate.release().await;
+    for ended in held.answers().await {
+        ended.ok(200);
+    }
+    // And at once it is as before.
+    for _ in 0..20 {
+        runner.get("/auth/me").await.ok(200);
+    }
+}
