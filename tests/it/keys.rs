@@ -574,7 +574,7 @@ async fn keys_that_will_not_do_are_told_before_anything_is_started() {
         (with("kid", json!(7)), &["key 1", "`kid`"]),
         (without("x"), &["key 1", "`x`"]),
         (with("y", json!("AQAB")), &["key 1", "32 bytes"]),
-        (with("y", key["x"].clone()), &["key 1", "no point"]),
+        (with("y", key["x"].clone()), &["key 1", "not a point"]),
         (with("d", json!(17)), &["key 1", "`d`"]),
         (with("d", json!("AQAB")), &["key 1", "`d`"]),
         (

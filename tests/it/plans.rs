@@ -72,7 +72,7 @@ const CALLS: &[(&str, &str)] = &[
     ("find_live_sign_in", "{sign_in}, {user}"),
     (
         "find_credentials",
-        "'RUNNER_77', sha256('account'), sha256('network')",
+        "'RUNNER_77', sha256('account'), sha256('network'), '127.0.0.1'",
     ),
     ("find_own_credentials", "{caller}"),
     ("login_delay", "sha256('account'), sha256('network')"),
@@ -120,10 +120,13 @@ const CALLS: &[(&str, &str)] = &[
         "reopen_submission",
         "{moderator}, {approved}, 'Looked again.'",
     ),
-    ("refresh", "{sign_in}, '\\x00000000', {digest}, 1, 10, 60"),
+    (
+        "refresh",
+        "{sign_in}, '\\x00000000', {digest}, 1, 10, 60, 70",
+    ),
     (
         "refuse_refresh",
-        "{sign_in}, '\\x00000000', {digest}, 2, 10",
+        "{sign_in}, '\\x00000000', {digest}, 2, 10, 70",
     ),
     ("logout", "{sign_in}, '\\x00000000', {digest}, 'global'"),
     ("list_sign_ins", "{caller}, 21, null"),
