@@ -30,8 +30,8 @@ users as (
 ),
 sessions as (
   insert into public.sessions
-    (id, user_id, challenge_id, tech_stack, start_time, end_time, deadline, status, published)
-  select id, id, challenge_id, tech_stack, start_time, end_time, start_time + interval '24 hours', 'completed', true
+    (id, user_id, challenge_id, tech_stack, tech_stack_key, start_time, end_time, deadline, status, published)
+  select id, id, challenge_id, tech_stack, tech_stack_key, start_time, end_time, start_time + interval '24 hours', 'completed', true
     from results
 )
 insert into public.submissions

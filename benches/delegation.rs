@@ -163,8 +163,8 @@ async fn fill(url: &SecretString) -> Result<()> {
         .batch_execute(&format!(
             "set session_replication_role = replica;
              {users}
-             insert into public.sessions (user_id, challenge_id, tech_stack, start_time, end_time, deadline, status)
-             select ('{USER}' || n)::uuid, id, 'Rust, PostgreSQL', now() - interval '2 days',
+             insert into public.sessions (user_id, challenge_id, tech_stack, tech_stack_key, start_time, end_time, deadline, status)
+             select ('{USER}' || n)::uuid, id, 'Rust, PostgreSQL', 'postgresql,rust', now() - interval '2 days',
                     now() - interval '47 hours', now() - interval '1 day', 'completed'
                from {numbers}, public.challenges where slug = 'slack-clone';
              insert into public.milestones (session_id, user_id, milestone_number, passed, completed_at, attempts)

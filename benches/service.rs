@@ -138,9 +138,9 @@ impl Operation {
         };
         let last = FIRST + self.users(users) - 1;
         format!(
-            "insert into public.sessions (id, user_id, challenge_id, tech_stack, start_time, deadline)
-             select ('{STOCK}' || n)::uuid, ('{USER}' || n)::uuid, id, 'Rust, PostgreSQL', now() - interval '1 hour',
-                    now() + interval '23 hours'
+            "insert into public.sessions (id, user_id, challenge_id, tech_stack, tech_stack_key, start_time, deadline)
+             select ('{STOCK}' || n)::uuid, ('{USER}' || n)::uuid, id, 'Rust, PostgreSQL', 'postgresql,rust',
+                    now() - interval '1 hour', now() + interval '23 hours'
                from generate_series({FIRST}, {last}) as n, public.challenges where slug = '{challenge}';
              insert into public.milestones (session_id, user_id, milestone_number, passed, completed_at, attempts)
              select ('{STOCK}' || n)::uuid, ('{USER}' || n)::uuid, number, true,
@@ -434,8 +434,9 @@ impl<'a> Bench<'a> {
              {users}
              alter role authenticator password '{PASSWORD}';
              insert into public.sessions
-               (id, user_id, challenge_id, tech_stack, start_time, end_time, deadline, status)
-             select ('{ARCHIVED}' || n)::uuid, ('{USER}' || n)::uuid, id, 'Rust, PostgreSQL', now() - interval '2 days',
+               (id, user_id, challenge_id, tech_stack, tech_stack_key, start_time, end_time, deadline, status)
+             select ('{ARCHIVED}' || n)::uuid, ('{USER}' || n)::uuid, id, 'Rust, PostgreSQL', 'postgresql,rust',
+                    now() - interval '2 days',
                     now() - interval '47 hours', now() - interval '1 day', 'completed'
                from {numbers}, public.challenges where slug = 'slack-clone';
              insert into public.milestones (session_id, user_id, milestone_number, passed, completed_at, attempts)

@@ -12,7 +12,7 @@ use poem_openapi::{
     registry::{MetaMediaType, MetaResponse, MetaResponses, Registry},
     types::{self, ToJSON},
 };
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tokio_postgres::error::{DbError, SqlState};
 
@@ -98,7 +98,7 @@ struct Parts {
 }
 
 /// A mistake in one field of a request.
-#[derive(Debug, Clone, Object, Deserialize)]
+#[derive(Debug, Clone, Object, Serialize, Deserialize)]
 pub struct FieldError {
     /// The field: a name, or a path such as `packages[3]`.
     pub field: String,

@@ -162,8 +162,8 @@ export type Database = {
       sessions: {
         Row: {
           challenge_id: string;
+          clock_went_back_ms: number | null;
           deadline: string;
-          end_digest: string | null;
           end_time: string | null;
           id: string;
           published: boolean;
@@ -178,30 +178,30 @@ export type Database = {
         ComputedFields: never;
         Insert: {
           challenge_id: string;
+          clock_went_back_ms?: number | null;
           deadline: string;
-          end_digest?: string | null;
           end_time?: string | null;
           id?: string;
           published?: boolean;
           start_time?: string;
           status?: Database["public"]["Enums"]["session_status"];
           tech_stack: string;
-          tech_stack_key?: never;
+          tech_stack_key?: string;
           total_ms?: never;
           total_time?: never;
           user_id: string;
         };
         Update: {
           challenge_id?: string;
+          clock_went_back_ms?: number | null;
           deadline?: string;
-          end_digest?: string | null;
           end_time?: string | null;
           id?: string;
           published?: boolean;
           start_time?: string;
           status?: Database["public"]["Enums"]["session_status"];
           tech_stack?: string;
-          tech_stack_key?: never;
+          tech_stack_key?: string;
           total_ms?: never;
           total_time?: never;
           user_id?: string;
@@ -226,6 +226,7 @@ export type Database = {
       submissions: {
         Row: {
           challenge_id: string;
+          claimed_at: string | null;
           claimed_by: string | null;
           end_time: string;
           id: string;
@@ -242,11 +243,13 @@ export type Database = {
           total_ms: number;
           total_time: string | null;
           user_id: string;
+          video_key: string | null;
           video_url: string | null;
         };
         ComputedFields: never;
         Insert: {
           challenge_id: string;
+          claimed_at?: string | null;
           claimed_by?: string | null;
           end_time: string;
           id?: string;
@@ -263,10 +266,12 @@ export type Database = {
           total_ms: number;
           total_time?: never;
           user_id: string;
+          video_key?: never;
           video_url?: string | null;
         };
         Update: {
           challenge_id?: string;
+          claimed_at?: string | null;
           claimed_by?: string | null;
           end_time?: string;
           id?: string;
@@ -283,6 +288,7 @@ export type Database = {
           total_ms?: number;
           total_time?: never;
           user_id?: string;
+          video_key?: never;
           video_url?: string | null;
         };
         Relationships: [
@@ -322,6 +328,25 @@ export type Database = {
             referencedColumns: ["user_id", "id"];
           },
         ];
+      };
+      tech_stack_synonyms: {
+        Row: {
+          id: string;
+          name: string;
+          spelling: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          id?: string;
+          name: string;
+          spelling: string;
+        };
+        Update: {
+          id?: string;
+          name?: string;
+          spelling?: string;
+        };
+        Relationships: [];
       };
       users: {
         Row: {
@@ -390,6 +415,7 @@ export type Database = {
       live_sessions: {
         Row: {
           challenge_id: string;
+          clock_went_back_ms: number | null;
           deadline: string;
           end_time: string | null;
           id: string;
@@ -423,11 +449,14 @@ export type Database = {
       review_queue: {
         Row: {
           challenge: string | null;
+          claim_expires_at: string | null;
           claimed_by: string | null;
+          clock_went_back_ms: number | null;
           id: string;
           packages: string[];
           revision: number;
           runner: string;
+          same_video: string[] | null;
           session_id: string;
           submitted_at: string;
           tech_stack: string;
@@ -460,7 +489,7 @@ export type Database = {
     };
     Enums: {
       milestone_verification: "manual" | "answer" | "verifier";
-      session_status: "running" | "completed" | "incomplete" | "abandoned" | "expired";
+      session_status: "running" | "judging" | "completed" | "incomplete" | "abandoned" | "expired";
       submission_status: "PENDING" | "APPROVED" | "REJECTED";
       user_role: "runner" | "moderator" | "verifier" | "admin";
     };
@@ -579,7 +608,7 @@ export const Constants = {
   public: {
     Enums: {
       milestone_verification: ["manual", "answer", "verifier"],
-      session_status: ["running", "completed", "incomplete", "abandoned", "expired"],
+      session_status: ["running", "judging", "completed", "incomplete", "abandoned", "expired"],
       submission_status: ["PENDING", "APPROVED", "REJECTED"],
       user_role: ["runner", "moderator", "verifier", "admin"],
     },

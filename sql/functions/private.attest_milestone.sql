@@ -1,5 +1,6 @@
--- The session must still run: what is attested after its end would change a result that is handed in. The split is
--- the moment when the runner asked, so that how long a verifier takes costs no split.
+-- The session must still run, or have ended while this verdict was pending: it is `judging`, and the last verdict
+-- completes it or not (private.settle_session). The split is the moment when the runner asked, so that how long a
+-- verifier takes costs no split.
 create or replace function private.attest_milestone(
   caller jsonb, session_id uuid, milestone_number integer, verdict text,
   evidence text default null, checker_version text default null
@@ -56,9 +57,12 @@ begin
     perform private.refuse(409, 'milestone_passed', 'This milestone is passed, and stays passed.');
   end if;
   judged_at := private.clock();
-  over := private.find_over(session.id, session.status, session.deadline, judged_at);
-  if over is not null then
-    return jsonb_populate_record(null::private.milestone_result, jsonb_build_object('refusal', over));
+  -- A session that is judging waits for this.
+  if session.status <> 'judging' then
+    over := private.find_over(session.id, session.status, session.deadline, judged_at);
+    if over is not null then
+      return jsonb_populate_record(null::private.milestone_result, jsonb_build_object('refusal', over));
+    end if;
   end if;
   case judged_by
     when 'verifier' then

@@ -26,6 +26,9 @@ begin
   if new.status <> 'PENDING' then
     new.reviewed_at := coalesce(new.reviewed_at, private.clock());
   end if;
+  if new.claimed_by is not null then
+    new.claimed_at := coalesce(new.claimed_at, private.clock());
+  end if;
   return new;
 end
 $$;

@@ -6,17 +6,21 @@ as $$
 declare
   reasons text := fixed;
   last_deadline timestamptz;
+  is_judging boolean;
 begin
   if touches_rules then
-    select max(s.deadline)
-      into last_deadline
+    select max(s.deadline) filter (where s.status = 'running'), coalesce(bool_or(s.status = 'judging'), false)
+      into last_deadline, is_judging
       from public.sessions as s
      where s.challenge_id = challenge
-       and s.status = 'running'
-       and s.deadline > private.clock();
+       and (s.status = 'running' and s.deadline > private.clock() or s.status = 'judging');
+  end if;
+  if is_judging then
+    reasons := concat_ws(' ', nullif(reasons, ''),
+      'Runs of this challenge wait for verdicts, and their rules stay as they are until the last one.');
   end if;
   if last_deadline is not null then
-    reasons := concat_ws(' ', nullif(fixed, ''), format(
+    reasons := concat_ws(' ', nullif(reasons, ''), format(
       'Runs of this challenge are under way, so its rules cannot change now: switch active off, and change them when the last run is over, on %s at the latest.',
       to_char(last_deadline at time zone 'UTC', 'YYYY-MM-DD HH24:MI "UTC"')));
   end if;

@@ -19,8 +19,9 @@ begin
   if judged.user_id = moderator then
     perform private.refuse(403, 'own_run', 'Nobody judges their own run.');
   end if;
-  -- Who is no moderator any more has nothing taken.
+  -- Who is no moderator any more has nothing taken, nor who has taken it too long ago.
   if judged.claimed_by <> moderator
+    and private.claim_expiry(judged, private.clock()) is not null
     and private.caller_role() <> 'admin'
     and exists (
       select from public.users as u
@@ -30,7 +31,8 @@ begin
     )
   then
     perform private.refuse(409, 'submission_claimed', 'Another moderator has taken this submission.',
-      jsonb_build_object('claimedBy', judged.claimed_by));
+      jsonb_build_object('claimedBy', judged.claimed_by,
+        'claimExpiresAt', private.moment(private.claim_expiry(judged, private.clock()))));
   end if;
   return judged;
 end

@@ -6,7 +6,7 @@ begin
   return (
     select row(
       c.slug, c.title, c.description, c.required_milestones, c.ordered, c.ranked,
-      (extract(epoch from c.max_duration) * 1000)::bigint,
+      private.duration_ms(c.max_duration),
       coalesce((
         select jsonb_agg(jsonb_build_object(
                  'number', m.number,

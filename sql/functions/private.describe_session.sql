@@ -16,8 +16,8 @@ begin
                  'milestoneNumber', m.milestone_number,
                  'title', definition.title,
                  'passed', m.passed,
-                 -- Once the session is over nobody attests any more.
-                 'pending', m.pending and s.status = 'running',
+                 -- In a session that is over otherwise nobody attests any more.
+                 'pending', m.pending and s.status in ('running', 'judging'),
                  'completedAt', m.completed_at,
                  'splitMs', private.elapsed_ms(s.start_time, m.completed_at),
                  'attempts', m.attempts,
@@ -33,7 +33,15 @@ begin
           from public.submissions as handed_in
          where handed_in.session_id = s.id
       ),
-      private.clock()
+      private.clock(),
+      -- The runner's own alone.
+      coalesce((
+        select e.warnings
+          from private.session_ends as e
+         where e.user_id = s.user_id
+           and e.session_id = s.id
+      ), '[]'),
+      s.clock_went_back_ms
     )::private.session_result
       from public.live_sessions as s
       join public.challenges as challenge on challenge.id = s.challenge_id

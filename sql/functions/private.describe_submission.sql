@@ -2,6 +2,9 @@ create or replace function private.describe_submission(handed_in public.submissi
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+  claim_expires_at timestamptz := private.claim_expiry(handed_in, private.clock());
+  for_moderators boolean := coalesce(private.caller_role(), '') in ('moderator', 'admin');
 begin
   return jsonb_build_object(
     'id', handed_in.id,
@@ -11,7 +14,9 @@ begin
     'submittedAt', handed_in.submitted_at,
     'status', handed_in.status,
     'revision', handed_in.revision,
-    'claimedBy', handed_in.claimed_by,
+    'claimedBy', case when claim_expires_at is not null then handed_in.claimed_by end,
+    'claimedAt', case when claim_expires_at is not null then handed_in.claimed_at end,
+    'claimExpiresAt', claim_expires_at,
     'reviewReason', case
       when handed_in.status = 'APPROVED' then (
         select r.reason
@@ -22,12 +27,20 @@ begin
       )
       else handed_in.review_reason
     end,
-    'reviewedAt', handed_in.reviewed_at
+    'reviewedAt', handed_in.reviewed_at,
+    'clockWentBackMs', case
+      when for_moderators then (
+        select s.clock_went_back_ms
+          from public.sessions as s
+         where s.id = handed_in.session_id
+      )
+    end,
+    'sameVideo', case when for_moderators then private.same_video(handed_in) end
   );
 end
 $$;
 
 comment on function private.describe_submission(public.submissions) is
-  'A submission, with the reason of its last review as far as the caller may see it.';
+  'A submission, with the reason of its last review as far as the caller may see it; for moderators also what to look at twice.';
 revoke all on function private.describe_submission(public.submissions) from public, anon, authenticated, service_role;
 alter function private.describe_submission(public.submissions) owner to speedcoding_writer;

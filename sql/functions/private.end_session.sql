@@ -1,5 +1,9 @@
+-- The end counts whatever comes with it: what of the packages and the video cannot be taken is left out, and told in
+-- `warnings`. The digest is of what the runner sent, so that a retry is told from another end. Verdicts that are pending
+-- are waited for: until the last one the session is `judging`, with its end time fixed.
 create or replace function private.end_session(
-  caller jsonb, session_id uuid, packages text[], video_url text default null
+  caller jsonb, session_id uuid, packages text[], video_url text default null,
+  kept_packages text[] default null, kept_video_url text default null, warnings jsonb default null
 ) returns private.session_result
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
@@ -10,13 +14,13 @@ declare
   session record;
   payload_digest bytea := sha256(convert_to(
     jsonb_build_array(to_jsonb(end_session.packages), end_session.video_url)::text, 'UTF8'));
-  last_split timestamptz;
+  video_fault jsonb;
   passed_count bigint;
+  is_pending boolean;
+  latest timestamptz;
   ended_at timestamptz;
-  completed boolean;
 begin
-  select s.id, s.challenge_id, s.status, s.start_time, s.deadline, s.end_digest, s.tech_stack, s.tech_stack_key,
-         c.required_milestones
+  select s.id, s.status, s.start_time, s.deadline, c.required_milestones
     into session
     from public.sessions as s
     join public.challenges as c on c.id = s.challenge_id
@@ -38,42 +42,54 @@ begin
   end if;
   if session.status <> 'running' then
     -- A retry answers as the first time.
-    if session.end_digest = payload_digest then
+    if exists (
+      select from private.session_ends as e
+       where e.user_id = runner
+         and e.session_id = session.id
+         and e.digest = payload_digest
+    ) then
       return private.describe_session(session.id);
     end if;
     perform private.refuse(409, 'session_already_ended', 'This session has already ended; an end that is repeated must send the same data.',
       jsonb_build_object('sessionId', session.id));
   end if;
 
-  select max(m.completed_at), count(*)
-    into last_split, passed_count
+  -- A replica of an older version has sifted nothing.
+  if warnings is null then
+    kept_packages := end_session.packages;
+    kept_video_url := end_session.video_url;
+  end if;
+  video_fault := private.video_fault(kept_video_url, runner, session.id);
+  insert into private.session_ends (user_id, session_id, digest, packages, video_url, warnings)
+  values (runner, session.id, payload_digest, coalesce(kept_packages, '{}'),
+          case when video_fault is null then kept_video_url end,
+          coalesce(warnings, '[]') || coalesce(video_fault, '[]'));
+
+  select count(*) filter (where m.passed), coalesce(bool_or(m.pending), false)
+    into passed_count, is_pending
     from public.milestones as m
-   where m.session_id = session.id
-     and m.passed;
-  ended_at := greatest(ended_at, session.start_time, last_split);
-  completed := passed_count >= session.required_milestones;
-  update public.sessions
-     set status = case when completed then 'completed' else 'incomplete' end::public.session_status,
-         end_time = ended_at,
-         end_digest = payload_digest
-   where id = session.id;
+   where m.session_id = session.id;
+  latest := private.last_time(session.id);
+  -- Where the session is completed, triggers hand in what was kept.
+  update public.sessions as s
+     set status = case
+           when is_pending then 'judging'
+           when passed_count >= session.required_milestones then 'completed'
+           else 'incomplete'
+         end::public.session_status,
+         end_time = greatest(ended_at, latest),
+         clock_went_back_ms = private.went_back(s.clock_went_back_ms, ended_at, latest)
+   where s.id = session.id;
   if not found then
     raise exception 'session % was locked and could not be ended', session.id;
-  end if;
-  if completed then
-    insert into public.submissions
-      (session_id, user_id, challenge_id, tech_stack, tech_stack_key, total_ms, end_time, packages, video_url)
-    values (session.id, runner, session.challenge_id, session.tech_stack, session.tech_stack_key,
-            private.elapsed_ms(session.start_time, ended_at), ended_at,
-            end_session.packages, end_session.video_url);
   end if;
   return private.describe_session(session.id);
 end
 $$;
 
-comment on function private.end_session(jsonb, uuid, text[], text) is
-  'Stops the caller''s clock once; with enough milestones passed it hands in a submission.';
-revoke all on function private.end_session(jsonb, uuid, text[], text) from
+comment on function private.end_session(jsonb, uuid, text[], text, text[], text, jsonb) is
+  'Stops the caller''s clock once. With enough milestones passed the run is handed in, with those packages and that video that were kept; while a verdict is pending, the session waits for it.';
+revoke all on function private.end_session(jsonb, uuid, text[], text, text[], text, jsonb) from
   public, anon, authenticated, service_role;
-grant execute on function private.end_session(jsonb, uuid, text[], text) to speedcoding_api;
-alter function private.end_session(jsonb, uuid, text[], text) owner to speedcoding_writer;
+grant execute on function private.end_session(jsonb, uuid, text[], text, text[], text, jsonb) to speedcoding_api;
+alter function private.end_session(jsonb, uuid, text[], text, text[], text, jsonb) owner to speedcoding_writer;

@@ -14,7 +14,8 @@ begin
   end if;
   return private.refusal(409,
     case when status = 'expired' then 'session_expired' else 'session_already_ended' end,
-    format('This session is %s: no milestone can be passed any more.', status),
+    format('This session %s: no milestone can be passed any more.',
+      case status when 'judging' then 'has ended and waits for its verdicts' else 'is ' || status end),
     jsonb_build_object('sessionId', session));
 end
 $$;

@@ -18,6 +18,12 @@ begin
   if old.status <> 'running' and new.status = 'running' then
     perform private.refuse(409, 'session_already_ended', 'A session that is over cannot run again.');
   end if;
+  if old.status <> 'judging' and new.status = 'judging' and (
+    old.status <> 'running' or not exists (select from public.milestones where session_id = new.id and pending)
+  ) then
+    perform private.refuse(409, 'session_fixed',
+      'A session is judging when it has ended while a verdict was pending; this one waits for none.');
+  end if;
   if (new.status = 'running') <> (new.end_time is null) then
     perform private.refuse(409, 'session_times', 'A session that is over has an end_time, one that is running has none.');
   end if;

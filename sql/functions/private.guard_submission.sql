@@ -61,6 +61,11 @@ begin
     new.reviewed_by := coalesce(new.reviewed_by, private.caller_id());
     new.reviewed_at := private.clock();
   end if;
+  if new.claimed_by is null then
+    new.claimed_at := null;
+  elsif new.claimed_by is distinct from old.claimed_by then
+    new.claimed_at := private.clock();
+  end if;
   return new;
 end
 $$;

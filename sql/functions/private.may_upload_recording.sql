@@ -10,13 +10,13 @@ begin
        where s.id = private.recording_session(path)
          and s.user_id = private.caller_id()
          and starts_with(path, s.user_id::text || '/')
-         and (s.status = 'running' or handed_in.status in ('PENDING', 'REJECTED'))
+         and (s.status in ('running', 'judging') or handed_in.status in ('PENDING', 'REJECTED'))
     );
 end
 $$;
 
 comment on function private.may_upload_recording(text) is
-  'Whether a path lies in the folder of a session of the caller that runs, or whose submission can still be changed.';
+  'Whether a path lies in the folder of a session of the caller that runs or is being judged, or whose submission can still be changed.';
 revoke all on function private.may_upload_recording(text) from public, anon, authenticated, service_role;
 grant execute on function private.may_upload_recording(text) to authenticated;
 alter function private.may_upload_recording(text) owner to speedcoding_writer;

@@ -15,9 +15,10 @@ begin
       when new.status <> old.status then 'reopened'
       when new.revision <> old.revision then 'edited'
       when new.claimed_by is distinct from old.claimed_by and new.claimed_by is null then 'released'
-      when new.claimed_by is distinct from old.claimed_by then 'claimed'
-      -- What is generated is not there yet.
-      when to_jsonb(new) - 'total_time' is distinct from to_jsonb(old) - 'total_time' then 'corrected'
+      when new.claimed_by is distinct from old.claimed_by or new.claimed_at <> old.claimed_at then 'claimed'
+      -- What is generated is not there yet; when it was taken says nothing that the log does not.
+      when to_jsonb(new) - '{total_time,video_key,claimed_at}'::text[]
+        is distinct from to_jsonb(old) - '{total_time,video_key,claimed_at}'::text[] then 'corrected'
     end;
     if happened in ('approved', 'rejected', 'reopened') then
       insert into private.reviews (submission_id, user_id, revision, decision, reason, reviewed_by)

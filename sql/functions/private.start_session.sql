@@ -47,7 +47,8 @@ begin
     -- Whoever starts one without this function (the dashboard) meets the partial unique index.
     started_at := private.clock();
     insert into public.sessions as s (user_id, challenge_id, tech_stack, start_time, deadline)
-    values (runner, chosen.id, start_session.tech_stack, started_at, started_at + chosen.max_duration)
+    values (runner, chosen.id, start_session.tech_stack, started_at,
+            started_at + private.duration_ms(chosen.max_duration) * interval '1 millisecond')
         on conflict (user_id) where status = 'running' do nothing
     returning s.id into started;
     exit when found;

@@ -1,37 +1,50 @@
--- Boards group runs by this key, so "Rust + Postgres" and "postgres, rust" must meet in it. NFKC folds
--- look-alikes; lower, upper, lower is Unicode case folding as far as it can be had before PostgreSQL 18: the
--- first meets ẞ, the second ß and ς. The collation is ICU's, which every build has that Supabase runs.
--- White space counts once, what cannot be seen (soft hyphen, zero-width characters) not at all. A plus sign beside
--- another belongs to a name: C++ is not C. A stack of separators alone keeps itself as its key.
+-- Boards group runs by this key, so "Rust + Postgres" and "postgresql, rust" must meet in it. Names are separated by
+-- , ; / | & + 、 and the word "and". A separator belongs to a name where it must: a plus sign beside another (C++), one
+-- that ends a name (A+), and whatever a name has that the table of synonyms knows (PL/SQL). Of a synonym the key has the
+-- name that it stands for. A stack of separators alone keeps itself as its key.
 create or replace function private.tech_stack_key(tech_stack text) returns text
-language plpgsql immutable parallel safe
+language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+  separators constant text := ',;/|&+、';
+  -- What stands for them, and for " and ", inside a name: nobody can type these.
+  stand_ins constant text := U&'\E000\E001\E002\E003\E004\E005\E006';
+  stand_in_and constant text := U&'\E007';
+  folded text := private.fold_stack(translate(tech_stack, stand_ins || stand_in_and, ''));
+  known text;
 begin
-  return (
-    select coalesce(
-      (
-        select string_agg(distinct name, ',' order by name)
-          from (
-            select btrim(part) collate "C" as name
-              from regexp_split_to_table(
-                lower(upper(lower(normalize(visible, nfkc) collate "und-x-icu"))),
-                '[,/&]|(?<!\+)\+(?!\+)'
-              ) as part
-          ) as parts
-         where name <> ''
-      ),
-      btrim(visible)
-    )
-      from regexp_replace(
-        regexp_replace(tech_stack, '[\u00AD\u200B-\u200F\u2060\u3164\uFEFF]', '', 'g'), '\s+', ' ', 'g'
-      ) as visible
+  folded := regexp_replace(folded, '(?<=[^\s,;/|&+、])\+(?=\s*(?:$|[,;/|&、]| and ))', substr(stand_ins, 6, 1), 'g');
+  for known in
+    select spelling
+      from public.tech_stack_synonyms
+     where (spelling ~ '[,;/|&+、]' or spelling like '% and %')
+       and strpos(folded, spelling) > 0
+     order by length(spelling) desc, spelling
+  loop
+    folded := regexp_replace(
+      folded,
+      '(^|[\s,;/|&+、])' || regexp_replace(known, '([^[:alnum:][:space:]])', '\\\1', 'g') || '(?=$|[\s,;/|&+、])',
+      '\1' || replace(translate(replace(known, ' and ', stand_in_and), separators, stand_ins), '\', '\\'),
+      'g');
+  end loop;
+  return coalesce(
+    (
+      select string_agg(distinct meant.name, ',' order by meant.name)
+        from regexp_split_to_table(folded, '[,;/|&、]|(?<!\+)\+(?!\+)| and ') as part
+       cross join lateral (
+         select btrim(replace(translate(part, stand_ins, separators), stand_in_and, ' and ')) as spelling
+       ) as written
+        left join public.tech_stack_synonyms as s using (spelling)
+       cross join lateral (select coalesce(s.name, spelling) collate "C" as name) as meant
+       where spelling <> ''
+    ),
+    folded
   );
 end
 $$;
 
 comment on function private.tech_stack_key(text) is
-  'What two spellings of one tech stack have in common: "postgres,rust".';
+  'What spellings of one tech stack have in common: "postgresql,rust".';
 revoke all on function private.tech_stack_key(text) from public, anon, authenticated, service_role;
-grant execute on function private.tech_stack_key(text) to
-  service_role, speedcoding_writer, speedcoding_keeper;
+grant execute on function private.tech_stack_key(text) to speedcoding_writer, speedcoding_keeper;

@@ -1,5 +1,6 @@
 create or replace function private.update_submission(
-  caller jsonb, submission_id uuid, revision integer, packages text[] default null, video_url text default null
+  caller jsonb, submission_id uuid, revision integer, packages text[] default null, video_url text default null,
+  clear_video_url boolean default false
 ) returns jsonb
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
@@ -8,6 +9,7 @@ as $$
 declare
   runner uuid := private.enter(caller);
   handed_in public.submissions;
+  video_fault jsonb;
 begin
   select s.*
     into handed_in
@@ -22,9 +24,16 @@ begin
     perform private.refuse(409, 'submission_approved', 'An approved submission cannot be edited.');
   end if;
   perform private.demand_revision(handed_in, update_submission.revision);
+  video_fault := private.video_fault(update_submission.video_url, runner, handed_in.session_id);
+  if video_fault is not null then
+    perform private.refuse(400, 'invalid_request', format('videoUrl %s.', video_fault ->> 'message'),
+      jsonb_build_object('errors', jsonb_build_array(video_fault)));
+  end if;
   update public.submissions as s
      set packages = coalesce(update_submission.packages, s.packages),
-         video_url = coalesce(update_submission.video_url, s.video_url),
+         video_url = case
+           when not clear_video_url then coalesce(update_submission.video_url, s.video_url)
+         end,
          status = 'PENDING'
    where s.id = handed_in.id
   returning s.* into handed_in;
@@ -35,9 +44,9 @@ begin
 end
 $$;
 
-comment on function private.update_submission(jsonb, uuid, integer, text[], text) is
+comment on function private.update_submission(jsonb, uuid, integer, text[], text, boolean) is
   'Edits the caller''s own submission until it is approved; one that was rejected is handed in again.';
-revoke all on function private.update_submission(jsonb, uuid, integer, text[], text) from
+revoke all on function private.update_submission(jsonb, uuid, integer, text[], text, boolean) from
   public, anon, authenticated, service_role;
-grant execute on function private.update_submission(jsonb, uuid, integer, text[], text) to speedcoding_api;
-alter function private.update_submission(jsonb, uuid, integer, text[], text) owner to speedcoding_writer;
+grant execute on function private.update_submission(jsonb, uuid, integer, text[], text, boolean) to speedcoding_api;
+alter function private.update_submission(jsonb, uuid, integer, text[], text, boolean) owner to speedcoding_writer;

@@ -13,9 +13,9 @@ declare
   checked_at timestamptz;
   over jsonb;
   passes boolean;
-  last_split timestamptz;
+  latest timestamptz;
 begin
-  select s.id, s.challenge_id, s.status, s.start_time, s.deadline, c.ordered
+  select s.id, s.challenge_id, s.status, s.deadline, c.ordered
     into session
     from public.sessions as s
     join public.challenges as c on c.id = s.challenge_id
@@ -42,6 +42,13 @@ begin
   over := private.find_over(session.id, session.status, session.deadline, checked_at);
   if over is not null then
     return jsonb_populate_record(null::private.milestone_result, jsonb_build_object('refusal', over));
+  end if;
+  latest := private.last_time(session.id);
+  if checked_at < latest then
+    update public.sessions as s
+       set clock_went_back_ms = private.went_back(s.clock_went_back_ms, checked_at, latest)
+     where s.id = session.id;
+    checked_at := latest;
   end if;
   if session.ordered then
     perform private.demand_turn(session.id, session.challenge_id, verify_milestone.milestone_number);
@@ -78,20 +85,13 @@ begin
     values ('milestone.failed', runner, session.id,
             jsonb_build_object('milestoneNumber', verify_milestone.milestone_number));
   end if;
-  if passes then
-    select max(m.completed_at)
-      into last_split
-      from public.milestones as m
-     where m.session_id = session.id
-       and m.passed;
-  end if;
   insert into public.milestones as m
     (session_id, user_id, milestone_number, passed, pending, completed_at, attempts, requested_at, next_attempt_at)
   values (
     session.id, runner, verify_milestone.milestone_number,
     coalesce(passes, false),
     passes is null,
-    case when passes then greatest(checked_at, session.start_time, last_split) end,
+    case when passes then checked_at end,
     coalesce(tried.attempts, 0) + case when passes is null then 0 else 1 end,
     case when passes is null then checked_at end,
     case when not passes then checked_at + private.attempt_cooldown(coalesce(tried.attempts, 0) + 1) end

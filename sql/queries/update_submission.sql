@@ -1,1 +1,1 @@
-select private.update_submission($1, $2, $3, $4, $5) as submission
+select private.update_submission($1, $2, $3, $4, $5, $6) as submission

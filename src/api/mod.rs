@@ -14,6 +14,7 @@ pub mod submissions;
 pub mod tag;
 pub mod types;
 pub mod users;
+mod video;
 
 use poem_openapi::{ContactObject, LicenseObject, OpenApi, OpenApiService};
 

@@ -9,13 +9,15 @@ use poem_openapi::{
 };
 use postgres_from_row::FromRow;
 use serde::{Deserialize, Serialize};
+use tokio_postgres::types::Json as SqlJson;
 use uuid::Uuid;
 
 use super::{
     milestones::Milestone,
-    submissions::{Submission, check_video_url},
+    submissions::Submission,
     tag::Tag,
     types::{Created, List, Page, Timestamp, page_size},
+    video::plain_video_url,
 };
 use crate::{
     db::{
@@ -27,8 +29,9 @@ use crate::{
         body::{Body, Json},
         codes::Refusals,
     },
-    problem::Problem,
+    problem::{FieldError, Problem},
     state::State,
+    text::is_hidden,
 };
 
 /// Operations under `/sessions`.
@@ -57,12 +60,14 @@ pub struct StartSession {
 pub struct EndSession {
     /// Your running session.
     pub session_id: Uuid,
-    /// The packages that you used: at most 200 names of 1 to 214 characters.
-    #[oai(validator(max_items = 200, min_length = 1, max_length = 214))]
-    pub packages: Vec<String>,
+    /// The packages that you used: at most 200 names of 1 to 214 characters. Others are left out, and `warnings` tells
+    /// why.
+    #[oai(nullable)]
+    pub packages: Option<Vec<String>>,
     /// The URL of the recording: https, on a host that this service allows (YouTube, Twitch and Vimeo by default), or
-    /// of your own upload in the project's storage. It can be added until the review.
-    #[oai(nullable, validator(max_length = 2048))]
+    /// of your own upload in the project's storage; at most 2048 characters. Another is left out, and `warnings` tells
+    /// why. It can be added until the review.
+    #[oai(nullable)]
     pub video_url: Option<String>,
 }
 
@@ -75,14 +80,17 @@ pub struct AbandonSession {
     pub session_id: Uuid,
 }
 
-/// The state of a session. `running`: the clock runs. `completed`: it ended with enough milestones passed.
-/// `incomplete`: it ended with too few. `abandoned`: its runner gave it up. `expired`: it ran past its deadline.
+/// The state of a session. `running`: the clock runs. `judging`: it ended while a verdict was pending, and waits for the
+/// verdict. `completed`: it ended with enough milestones passed. `incomplete`: it ended with too few. `abandoned`: its
+/// runner gave it up. `expired`: it ran past its deadline.
 #[derive(Debug, Enum, Serialize, Deserialize)]
 #[oai(rename_all = "lowercase")]
 #[serde(rename_all = "lowercase")]
 pub enum SessionStatus {
     /// The clock runs.
     Running,
+    /// It ended while a verdict was pending. The last verdict makes it completed or incomplete; its end time stays.
+    Judging,
     /// It ended with enough milestones passed.
     Completed,
     /// It ended with too few milestones passed.
@@ -129,12 +137,20 @@ pub struct Session {
     /// The milestones that were passed or tried, by number.
     #[from_row(from = "JsonColumn<Vec<Milestone>>")]
     pub milestones: Vec<Milestone>,
-    /// The submission of a completed session.
+    /// The submission of a completed session, unless its runner has withdrawn it.
     #[oai(nullable)]
     #[from_row(from = "JsonColumn<Option<Submission>>")]
     pub submission: Option<Submission>,
     /// The server's time now. Use it to show the clock of a running session.
     pub server_time: Timestamp,
+    /// The packages or the video that the end left out, and why. `PATCH /submissions/{id}` adds them. Only the session's
+    /// runner sees this.
+    #[from_row(from = "JsonColumn<Vec<FieldError>>")]
+    pub warnings: Vec<FieldError>,
+    /// During the run the server's clock went back by at least this many milliseconds, so the run's time is too short.
+    /// Null if it did not.
+    #[oai(nullable)]
+    pub clock_went_back_ms: Option<i64>,
 }
 
 /// The refusals of each operation, beyond those that all operations have in common.
@@ -174,6 +190,13 @@ pub const REFUSALS: &[Refusals] = &[
     ),
 ];
 
+/// No more packages are handed in.
+const MOST_PACKAGES: usize = 200;
+/// Nor longer ones, in characters.
+const LONGEST_PACKAGE: usize = 214;
+/// More packages that are left out are not listed.
+const MOST_WARNINGS: usize = 100;
+
 #[OpenApi(prefix_path = "/sessions", tag = "Tag::Sessions")]
 impl SessionsApi {
     /// Start a session
@@ -205,7 +228,9 @@ impl SessionsApi {
     /// End a session
     ///
     /// Stops your clock. If enough milestones are passed, the session is `completed` and its submission is PENDING.
-    /// With fewer it is `incomplete`, and nothing is handed in. Retrying with the same data is safe.
+    /// With fewer it is `incomplete`, and nothing is handed in. If a verifier has yet to judge a milestone, the session is
+    /// `judging` until the last verdict. Packages and videos that cannot be taken never refuse the end: they are left
+    /// out, and `warnings` tells why. Retrying with the same data is safe.
     #[oai(path = "/end", method = "post", operation_id = "end_session")]
     async fn end_session(
         &self,
@@ -218,15 +243,29 @@ impl SessionsApi {
             packages,
             video_url,
         } = body.0;
-        if let Some(video_url) = &video_url {
-            check_video_url(video_url, &state.config)?;
+        let packages = packages.unwrap_or_default();
+        let (kept_packages, mut warnings) = sift(&packages);
+        let kept_video_url = video_url
+            .as_ref()
+            .map(|sent| plain_video_url(sent, &state.config));
+        if let Some(Err(fault)) = &kept_video_url {
+            warnings.push(warning("videoUrl", "video_url", fault.clone()));
         }
+        // What tells a retry from another end: as it was sent, as far as PostgreSQL's text can hold it.
+        let sent = |text: &String| text.replace('\0', "\u{fffd}");
         state
             .db
             .call(
                 Some(&caller.0),
                 &query::END_SESSION,
-                &[&session_id, &packages, &video_url],
+                &[
+                    &session_id,
+                    &packages.iter().map(sent).collect::<Vec<_>>(),
+                    &video_url.as_ref().map(sent),
+                    &kept_packages,
+                    &kept_video_url.and_then(Result::ok),
+                    &SqlJson(&warnings),
+                ],
             )
             .await
             .map(Json)
@@ -347,6 +386,44 @@ impl SessionsApi {
             )
             .await
             .map(Json)
+    }
+}
+
+/// The packages that can be handed in, without white space around them; and what is left out.
+fn sift(packages: &[String]) -> (Vec<&str>, Vec<FieldError>) {
+    let mut warnings = Vec::new();
+    let mut kept = Vec::new();
+    for (index, package) in packages.iter().enumerate() {
+        let package = package.trim();
+        let (code, message) = if package.is_empty() {
+            ("blank", "is blank".to_owned())
+        } else if package.chars().count() > LONGEST_PACKAGE {
+            let message = format!("has more than {LONGEST_PACKAGE} characters");
+            ("too_long", message)
+        } else if package.contains(is_hidden) {
+            let message = "has a control character, or one that turns the direction of text";
+            ("invalid", message.to_owned())
+        } else {
+            kept.push(package);
+            continue;
+        };
+        if warnings.len() < MOST_WARNINGS {
+            warnings.push(warning(&format!("packages[{index}]"), code, message));
+        }
+    }
+    if kept.len() > MOST_PACKAGES {
+        let message = format!("has more than {MOST_PACKAGES} items: the first of them are kept");
+        warnings.push(warning("packages", "too_long", message));
+        kept.truncate(MOST_PACKAGES);
+    }
+    (kept, warnings)
+}
+
+fn warning(field: &str, code: &str, message: String) -> FieldError {
+    FieldError {
+        field: field.to_owned(),
+        code: code.to_owned(),
+        message,
     }
 }
 

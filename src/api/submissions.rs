@@ -6,21 +6,21 @@ use poem::web::Data;
 use poem_openapi::{
     Enum, Object, OpenApi,
     param::{Path, Query},
+    types::MaybeUndefined,
 };
 use postgres_from_row::FromRow;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use tokio_postgres::{Row, types::ToSql};
-use url::Url;
 use uuid::Uuid;
 
 use super::{
     tag::Tag,
-    types::{List, Page, Timestamp, page_size},
+    types::{Done, List, Page, Timestamp, page_size},
+    video::plain_video_url,
 };
 use crate::{
     auth::token::Claims,
-    config::Config,
     db::{
         columns::{JsonColumn, TextColumn},
         query::{self, Statement},
@@ -32,7 +32,6 @@ use crate::{
     },
     problem::Problem,
     state::State,
-    text::is_hidden,
 };
 
 /// Operations under `/submissions`.
@@ -64,14 +63,27 @@ pub struct Submission {
     /// The number of the revision. Changes of packages or video, and returns to PENDING, raise it. A review names the
     /// revision that the moderator saw.
     pub revision: i32,
-    /// The moderator who reviews it, while it is PENDING.
+    /// The moderator who reviews it, while it is PENDING, until `claimExpiresAt`.
     #[oai(nullable)]
     pub claimed_by: Option<Uuid>,
+    /// The time of the claim.
+    #[oai(nullable)]
+    pub claimed_at: Option<Timestamp>,
+    /// The end of the claim, 30 minutes after `claimedAt`. From then on any moderator can claim the submission.
+    #[oai(nullable)]
+    pub claim_expires_at: Option<Timestamp>,
     /// The reason for the last rejection, reopening or approval. Only its runner and moderators see it.
     #[oai(nullable)]
     pub review_reason: Option<String>,
     #[oai(nullable)]
     pub reviewed_at: Option<Timestamp>,
+    /// For moderators: during the run the server's clock went back by at least this many milliseconds, so the run's time
+    /// is too short. Null if it did not, and for everybody else.
+    #[oai(nullable)]
+    pub clock_went_back_ms: Option<i64>,
+    /// For moderators: up to 20 submissions of other runners with the same video. Null for everybody else.
+    #[oai(nullable)]
+    pub same_video: Option<Vec<Uuid>>,
 }
 
 /// The changes to a submission. Fields that are left out stay as they are.
@@ -82,13 +94,18 @@ pub struct UpdateSubmission {
     /// The revision that you saw. If it has changed since, the edit is refused.
     #[oai(validator(minimum(value = "1"), maximum(value = "2147483647")))]
     pub revision: i32,
-    /// The packages that you used: at most 200 names of 1 to 214 characters.
-    #[oai(nullable, validator(max_items = 200, min_length = 1, max_length = 214))]
-    pub packages: Option<Vec<String>>,
+    /// The packages that you used: at most 200 names of 1 to 214 characters. Null removes all.
+    #[oai(
+        nullable,
+        validator(max_items = 200, max_length = 214, pattern = "\\S")
+    )]
+    #[serde(default)]
+    pub packages: MaybeUndefined<Vec<String>>,
     /// The URL of the recording: https, on a host that this service allows (YouTube, Twitch and Vimeo by default), or
-    /// of your own upload in the project's storage.
+    /// of your own upload in the project's storage. Null removes it.
     #[oai(nullable, validator(max_length = 2048))]
-    pub video_url: Option<String>,
+    #[serde(default)]
+    pub video_url: MaybeUndefined<String>,
 }
 
 /// The decision of a moderator.
@@ -137,6 +154,10 @@ pub const REFUSALS: &[Refusals] = &[
             "submission_approved",
             "stale_revision",
         ],
+    ),
+    (
+        "withdraw_submission",
+        &["submission_not_found", "submission_approved"],
     ),
     (
         "claim_submission",
@@ -271,23 +292,49 @@ impl SubmissionsApi {
             packages,
             video_url,
         } = body.0;
-        if let Some(video_url) = &video_url {
-            check_video_url(video_url, &state.config)?;
-        }
+        let packages = match packages {
+            MaybeUndefined::Null => Some(Vec::new()),
+            packages => packages.take(),
+        };
+        let without_video = video_url.is_null();
+        let video_url = video_url
+            .take()
+            .map(|sent| plain_video_url(&sent, &state.config))
+            .transpose()
+            .map_err(|fault| Problem::invalid_field("videoUrl", "video_url", fault))?;
         state.limits.runs.check(&caller.0.sub)?;
         answer(
             &state,
             Some(&caller.0),
             &query::UPDATE_SUBMISSION,
-            &[&id.0, &revision, &packages, &video_url],
+            &[&id.0, &revision, &packages, &video_url, &without_video],
         )
         .await
     }
 
+    /// Withdraw your submission
+    ///
+    /// Takes your submission back while it is not approved. The session stays `completed`; it cannot be handed in again.
+    /// Retrying is safe.
+    #[oai(path = "/:id", method = "delete", operation_id = "withdraw_submission")]
+    async fn withdraw_submission(
+        &self,
+        state: Data<&Arc<State>>,
+        caller: SignedIn,
+        /// The submission's id.
+        id: Path<Uuid>,
+    ) -> Result<Done, Problem> {
+        state
+            .db
+            .call::<Withdrawn>(Some(&caller.0), &query::WITHDRAW_SUBMISSION, &[&id.0])
+            .await?;
+        Ok(Done::Done)
+    }
+
     /// Claim a submission
     ///
-    /// For moderators: says that you are reviewing the submission. Until you release it or decide, no other moderator
-    /// can claim it or decide on it. An admin can.
+    /// For moderators: says that you are reviewing the submission. For 30 minutes, or until you release it or decide, no
+    /// other moderator can claim it or decide on it. An admin can.
     #[oai(
         path = "/:id/claim",
         method = "post",
@@ -392,6 +439,19 @@ async fn answer(
     state.db.call(caller, statement, params).await.map(Json)
 }
 
+/// Nothing is left to tell of it.
+struct Withdrawn;
+
+impl FromRow for Withdrawn {
+    fn from_row(_: &Row) -> Self {
+        Withdrawn
+    }
+
+    fn try_from_row(_: &Row) -> Result<Self, tokio_postgres::Error> {
+        Ok(Withdrawn)
+    }
+}
+
 /// A cursor of the queue: the last submission's place in it.
 struct QueueCursor {
     submitted_at: OffsetDateTime,
@@ -419,60 +479,6 @@ impl FromStr for QueueCursor {
             submitted_at: OffsetDateTime::from_unix_timestamp_nanos(nanos).map_err(drop)?,
             id: id.parse().map_err(drop)?,
         })
-    }
-}
-
-/// Refuses a URL that is not https, that has credentials or a port, or whose host is not allowed. An allowed host
-/// stands for its subdomains too, and the project's own storage is allowed; the database checks that the recording
-/// there is the runner's own. The parser follows the browsers' standard (WHATWG URL), so that the URL that is checked
-/// is the URL that a browser opens.
-pub(super) fn check_video_url(video_url: &str, config: &Config) -> Result<(), Problem> {
-    let refuse = |message: String| Err(Problem::invalid_field("videoUrl", "video_url", message));
-    let Ok(url) = Url::parse(video_url) else {
-        return refuse("must be a URL such as https://www.youtube.com/watch?v=…".into());
-    };
-    if url.scheme() != "https" {
-        return refuse("must begin with https://".into());
-    }
-    // The parser forgives white space, backslashes, other numbers of slashes, an empty user, the default port, and
-    // look-alikes of letters. Other programs that read the text may not.
-    let host = url.host_str().unwrap_or_default();
-    let written = video_url
-        .strip_prefix("https://")
-        .and_then(|rest| rest.split(['/', '?', '#']).next())
-        .unwrap_or_default();
-    if written.contains(['@', ':']) {
-        return refuse("must name neither a user nor a port".into());
-    }
-    if !written.eq_ignore_ascii_case(host)
-        || host.split('.').any(str::is_empty)
-        || video_url.contains(|c: char| c.is_whitespace() || c == '\\' || is_hidden(c))
-    {
-        return refuse("must be a plain URL".into());
-    }
-    let hosts = &config.video_hosts;
-    let is_allowed = hosts.iter().any(|allowed| {
-        host == allowed
-            || host
-                .strip_suffix(allowed.as_str())
-                .is_some_and(|sub| sub.ends_with('.'))
-    });
-    let project = config.supabase_url.as_ref().and_then(Url::host_str);
-    let path = video_url.get("https://".len() + written.len()..);
-    let is_recording = project == Some(host)
-        && ["public", "sign", "authenticated"].iter().any(|kind| {
-            let recordings = format!("/storage/v1/object/{kind}/recordings/");
-            path.is_some_and(|path| path.starts_with(&recordings))
-        });
-    if is_allowed || is_recording {
-        Ok(())
-    } else {
-        let storage = project.map(|host| format!(", or in the bucket recordings of {host}"));
-        refuse(format!(
-            "must be on one of {}{}",
-            hosts.join(", "),
-            storage.unwrap_or_default()
-        ))
     }
 }
 

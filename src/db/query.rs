@@ -50,13 +50,14 @@ queries! {
     VERIFY_MILESTONE = "verify_milestone" (JSONB, UUID, INT4, TEXT);
     ATTEST_MILESTONE = "attest_milestone" (JSONB, UUID, INT4, TEXT, TEXT, TEXT);
     GET_MILESTONE_INPUT = "get_milestone_input" (JSONB, UUID, INT4);
-    END_SESSION = "end_session" (JSONB, UUID, TEXT_ARRAY, TEXT);
+    END_SESSION = "end_session" (JSONB, UUID, TEXT_ARRAY, TEXT, TEXT_ARRAY, TEXT, JSONB);
     ABANDON_SESSION = "abandon_session" (JSONB, UUID);
     GET_CURRENT_SESSION = "get_current_session" (JSONB);
     LIST_SESSIONS = "list_sessions" (JSONB, INT4, UUID);
     LIST_SUBMISSIONS = "list_submissions" (JSONB, INT4, BOOL, TEXT, TEXT, TIMESTAMPTZ, UUID);
     GET_SUBMISSION = "get_submission" (JSONB, UUID);
-    UPDATE_SUBMISSION = "update_submission" (JSONB, UUID, INT4, TEXT_ARRAY, TEXT);
+    UPDATE_SUBMISSION = "update_submission" (JSONB, UUID, INT4, TEXT_ARRAY, TEXT, BOOL);
+    WITHDRAW_SUBMISSION = "withdraw_submission" (JSONB, UUID);
     CLAIM_SUBMISSION = "claim_submission" (JSONB, UUID);
     RELEASE_SUBMISSION = "release_submission" (JSONB, UUID);
     REVIEW_SUBMISSION = "review_submission" (JSONB, UUID, TEXT, INT4, TEXT);

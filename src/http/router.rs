@@ -29,6 +29,7 @@
 //! | GET | /submissions | list_submissions | src/api/submissions.rs |
 //! | GET | /submissions/{id} | get_submission | src/api/submissions.rs |
 //! | PATCH | /submissions/{id} | update_submission | src/api/submissions.rs |
+//! | DELETE | /submissions/{id} | withdraw_submission | src/api/submissions.rs |
 //! | POST | /submissions/{id}/claim | claim_submission | src/api/submissions.rs |
 //! | DELETE | /submissions/{id}/claim | release_submission | src/api/submissions.rs |
 //! | POST | /submissions/{id}/review | review_submission | src/api/submissions.rs |

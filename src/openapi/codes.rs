@@ -56,12 +56,20 @@ const SUBMISSION_STATUS: &[Member] = &[Member {
     description: "The decision: APPROVED or REJECTED.",
     example: r#""APPROVED""#,
 }];
-const CLAIMED_BY: &[Member] = &[Member {
-    name: "claimedBy",
-    schema: ("string", "uuid"),
-    description: "The moderator who has claimed it.",
-    example: r#""019aafd0-7c00-7000-8000-000000000005""#,
-}];
+const CLAIM: &[Member] = &[
+    Member {
+        name: "claimedBy",
+        schema: ("string", "uuid"),
+        description: "The moderator who has claimed it.",
+        example: r#""019aafd0-7c00-7000-8000-000000000005""#,
+    },
+    Member {
+        name: "claimExpiresAt",
+        schema: ("string", "date-time"),
+        description: "The end of the claim. From then on any moderator can claim the submission.",
+        example: r#""2026-01-31T12:30:00.000Z""#,
+    },
+];
 const REVISION: &[Member] = &[Member {
     name: "revision",
     schema: ("integer", "int32"),
@@ -285,7 +293,7 @@ pub const CODES: &[Code] = &[
         409,
         "submission_approved",
         &[],
-        "An approved submission cannot be edited.",
+        "An approved submission can be neither edited nor withdrawn.",
     ),
     code(
         409,
@@ -293,7 +301,7 @@ pub const CODES: &[Code] = &[
         &[],
         "Another moderator, `claimedBy`, has claimed the submission.",
     )
-    .with(CLAIMED_BY),
+    .with(CLAIM),
     code(
         409,
         "stale_revision",
@@ -330,6 +338,12 @@ pub const CODES: &[Code] = &[
         "submission_fixed",
         &[],
         "In the dashboard: a submission keeps its session. Its stack and its times are those of the session.",
+    ),
+    code(
+        409,
+        "synonym_chain",
+        &[],
+        "In the dashboard: the name of a tech-stack synonym cannot be a synonym of another name.",
     ),
     code(
         409,

@@ -196,6 +196,7 @@ impl Contract {
                 "no schema {schema} in the document"
             )));
         };
+        let is_sifted = schema == complete::SIFTED;
         let schema = &self.document["components"]["schemas"][schema];
         let fields = &schema["properties"];
         for (name, value) in body.as_object().into_iter().flatten() {
@@ -212,7 +213,9 @@ impl Contract {
             .flat_map(|error| self.field_errors(schema, error))
             .take(MOST_ERRORS)
             .collect();
-        find_nul(body, &String::new, &mut errors);
+        if !is_sifted {
+            find_nul(body, &String::new, &mut errors);
+        }
         for error in &mut errors {
             if let Some((end, _)) = error.field.char_indices().nth(LONGEST_NAME) {
                 error.field.truncate(end);

@@ -9,6 +9,7 @@ use tokio_postgres::Client;
 use crate::support::{
     actor::{Actor, Answer, answer, text},
     app::TestApp,
+    cluster::{first_column, refused},
     race::race,
 };
 
@@ -655,4 +656,84 @@ async fn a_statement_on_a_thousand_runs_is_as_good_as_a_thousand_statements() {
     }
     assert_eq!(board(&app, "").await, [""; 0]);
     assert_eq!(records(&app, "").await, [""; 0]);
+}
+
+#[tokio::test]
+async fn boards_follow_synonyms_that_are_added_changed_and_removed() {
+    let app = TestApp::start().await;
+    let dashboard = app.sql().await;
+    let (alice, bob) = (app.runner("alice").await, app.runner("bob").await);
+    let hers = run(&app, &alice, "ReactJS / PL/SQL", "10 minutes").await;
+    let his = run(&app, &bob, "react and pl/sql", "20 minutes").await;
+    for session in [&hers, &his] {
+        decide(&dashboard, session, "APPROVED").await;
+    }
+    let names = async |stack: &str| {
+        let lines = board(&app, &format!("?techStack={stack}")).await;
+        let names = lines
+            .iter()
+            .map(|line| line.split(' ').nth(1).expect("a name").to_owned());
+        names.collect::<Vec<_>>()
+    };
+    assert_eq!(names("react,pl/sql").await, ["bob"]);
+    edit(
+        &dashboard,
+        "insert into public.tech_stack_synonyms (spelling, name) values (' ReactJS ', 'React')",
+    )
+    .await;
+    for spelling in ["react,pl/sql", "REACTJS,PL/SQL"] {
+        assert_eq!(names(spelling).await, ["alice", "bob"], "{spelling}");
+    }
+    edit(
+        &dashboard,
+        "update public.tech_stack_synonyms set spelling = 'react.js' where spelling = 'reactjs'",
+    )
+    .await;
+    assert_eq!(names("react,pl/sql").await, ["bob"]);
+    assert_eq!(names("reactjs,pl/sql").await, ["alice"]);
+    edit(
+        &dashboard,
+        "delete from public.tech_stack_synonyms where spelling = 'pl/sql'",
+    )
+    .await;
+    assert_eq!(
+        names("react,pl/sql").await,
+        ["bob"],
+        "as it is written now: three names"
+    );
+    let keys = first_column(
+        &dashboard,
+        "select tech_stack_key from public.submissions order by total_ms",
+    )
+    .await;
+    assert_eq!(keys, ["pl,reactjs,sql", "pl,react,sql"]);
+    let wrong = first_column(&dashboard, "select private.check_boards()::text").await;
+    assert_eq!(wrong, [""; 0], "nothing is wrong");
+
+    // What is written in the cell itself does not stay, and no name is a spelling of another.
+    edit(
+        &dashboard,
+        "update public.sessions set tech_stack_key = 'zig'",
+    )
+    .await;
+    let keys = first_column(
+        &dashboard,
+        "select tech_stack_key from public.sessions order by total_ms",
+    )
+    .await;
+    assert_eq!(keys, ["pl,reactjs,sql", "pl,react,sql"]);
+    for chain in [("golang 2", "golang"), ("node.js", "node")] {
+        let insert = format!(
+            "insert into public.tech_stack_synonyms (spelling, name) values ('{}', '{}')",
+            chain.0, chain.1
+        );
+        refused(&dashboard, &insert, "synonym_chain").await;
+    }
+    let audited = first_column(
+        &dashboard,
+        "select action from private.audit_log where action like 'tech_stack_synonym.%' order by id",
+    )
+    .await;
+    let expected = ["added", "changed", "deleted"].map(|verb| format!("tech_stack_synonym.{verb}"));
+    assert_eq!(audited, expected);
 }

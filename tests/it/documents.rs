@@ -290,17 +290,14 @@ fn what_is_enforced_is_published() {
         "before it is composed"
     );
     assert_eq!(
-        schemas["EndSession"]["properties"]["packages"]["maxItems"],
+        schemas["UpdateSubmission"]["properties"]["packages"]["maxItems"],
         200
     );
     assert_eq!(
-        schemas["EndSession"]["properties"]["packages"]["items"]["maxLength"],
+        schemas["UpdateSubmission"]["properties"]["packages"]["items"]["maxLength"],
         214
     );
-    assert_eq!(
-        schemas["EndSession"]["required"],
-        json!(["sessionId", "packages"])
-    );
+    assert_eq!(schemas["EndSession"]["required"], json!(["sessionId"]));
 }
 
 #[tokio::test]

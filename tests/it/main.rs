@@ -18,6 +18,7 @@ mod doctor;
 mod documents;
 #[cfg(feature = "download")]
 mod download;
+mod ends;
 mod failed_logins;
 mod floors;
 mod generated;

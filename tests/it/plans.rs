@@ -25,8 +25,8 @@ const FILL_MORE: &str = "
       from public.challenges, generate_series(1, 3) as number where slug like 'puzzle-%';
     insert into private.answer_variants (challenge_id, milestone_number, input, salt, digest)
     select id, 1, 'input', '', sha256('') from public.challenges, generate_series(1, 20) where slug like 'puzzle-%';
-    insert into public.sessions (user_id, challenge_id, tech_stack, start_time, deadline)
-    select u.id, c.id, 'Rust', now() - interval '1 hour', now() + interval '23 hours'
+    insert into public.sessions (user_id, challenge_id, tech_stack, tech_stack_key, start_time, deadline)
+    select u.id, c.id, 'Rust', 'rust', now() - interval '1 hour', now() + interval '23 hours'
       from public.users as u, public.challenges as c where c.slug = 'puzzle-1';
     insert into private.session_inputs (session_id, milestone_number, user_id, variant_id)
     select s.id, 1, s.user_id, v.id
@@ -57,7 +57,7 @@ const FILL_BOARDS: &str = "
      where tech_stack_key like 'stack-%';";
 
 /// Tables of a handful of rows, which somebody has written by hand: reading all of them is the best plan.
-const SMALL: &[&str] = &["challenges", "challenge_milestones"];
+const SMALL: &[&str] = &["challenges", "challenge_milestones", "tech_stack_synonyms"];
 
 /// How each statement is called: its arguments. A runner's claims are `{caller}`, the runner's running session is
 /// `{session}`, the sign-in `{sign_in}` and its digest `{digest}`; `{idler}`, `{verifier}`, `{moderator}` and
@@ -108,8 +108,9 @@ const CALLS: &[(&str, &str)] = &[
     ("get_submission", "{caller}, {approved}"),
     (
         "update_submission",
-        "{hander}, {pending}, 1, '{tokio}', null",
+        "{hander}, {pending}, 1, '{tokio}', 'https://youtu.be/abc', false",
     ),
+    ("withdraw_submission", "{hander}, {pending}"),
     ("claim_submission", "{moderator}, {pending}"),
     ("release_submission", "{moderator}, {pending}"),
     (
@@ -144,7 +145,7 @@ const CALLS: &[(&str, &str)] = &[
     ("get_milestone_input", "{caller}, {session}, 1"),
     (
         "end_session",
-        "{caller}, {session}, '{tokio}', 'https://youtu.be/abc'",
+        "{caller}, {session}, '{tokio}', 'https://youtu.be/abc', '{tokio}', 'https://youtu.be/abc', '[]'",
     ),
     ("abandon_session", "{caller}, {session}"),
     ("get_current_session", "{caller}"),

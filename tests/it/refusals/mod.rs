@@ -5,8 +5,9 @@ mod fields;
 mod requests;
 
 use reqwest::{Method, header};
+use serde_json::{Value, json};
 
-use crate::support::actor::{Actor, Answer, answer};
+use crate::support::actor::{Actor, Answer, answer, text};
 
 const NOBODYS: &str = "00000000-0000-7000-8000-000000000000";
 
@@ -21,4 +22,17 @@ async fn post_raw(actor: &Actor, path: &str, body: impl Into<reqwest::Body>) -> 
         .header(header::CONTENT_TYPE, "application/json")
         .body(body);
     answer(request).await
+}
+
+/// Hands in a run, with nothing; the path of the submission.
+async fn hand_in(runner: &Actor) -> String {
+    let session = runner.start("freestyle").await;
+    let ended = runner.end_with(&session, json!([]), json!(null)).await;
+    format!("/submissions/{}", text(&ended.ok(200), "/submission/id"))
+}
+
+/// Edits it while it is at its first revision.
+async fn edit(runner: &Actor, submission: &str, field: &str, value: Value) -> Answer {
+    let body = json!({ "revision": 1, field: value });
+    answer(runner.request(Method::PATCH, submission).json(&body)).await
 }

@@ -1,12 +1,27 @@
 //! What runners hand in and what moderators make of it, through the API and in the dashboard.
 
+mod claims;
 mod dashboard;
 mod races;
 mod steps;
 
-use crate::support::app::TestApp;
+use crate::support::{
+    actor::{Actor, text},
+    app::TestApp,
+};
 
+const MISSING: &str = "00000000-0000-7000-8000-000000000000";
 const VIDEO: &str = "https://youtu.be/abc";
+
+/// The ids of a page, and its cursor.
+async fn page(actor: &Actor, query: &str) -> (Vec<String>, Option<String>) {
+    let page = actor.get(&format!("/submissions?{query}")).await.ok(200);
+    let items = page["items"].as_array().expect("items");
+    (
+        items.iter().map(|item| text(item, "/id")).collect(),
+        page["nextCursor"].as_str().map(str::to_owned),
+    )
+}
 
 /// What the audit log says of a submission: what happened, who did it as which role, what else is known.
 async fn audited(app: &TestApp, id: &str) -> Vec<String> {

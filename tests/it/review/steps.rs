@@ -2,23 +2,15 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{
-    actor::{Actor, text},
-    app::TestApp,
-};
+use crate::support::{actor::text, app::TestApp};
 
-use super::{VIDEO, audited};
+use super::{MISSING, VIDEO, audited, page};
 
-const MISSING: &str = "00000000-0000-7000-8000-000000000000";
-
-/// The ids of a page, and its cursor.
-async fn page(actor: &Actor, query: &str) -> (Vec<String>, Option<String>) {
-    let page = actor.get(&format!("/submissions?{query}")).await.ok(200);
-    let items = page["items"].as_array().expect("items");
-    (
-        items.iter().map(|item| text(item, "/id")).collect(),
-        page["nextCursor"].as_str().map(str::to_owned),
-    )
+/// A submission without what moderators alone are told.
+fn as_runners_see(mut submission: Value) -> Value {
+    submission["clockWentBackMs"] = Value::Null;
+    submission["sameVideo"] = Value::Null;
+    submission
 }
 
 #[tokio::test]
@@ -58,7 +50,7 @@ async fn a_submission_goes_from_hand_to_hand_and_each_step_is_one_audit_row() {
     assert!(rejected["reviewedAt"].is_string());
     assert_eq!(
         alice.submission(&id).await.ok(200),
-        rejected,
+        as_runners_see(rejected),
         "its runner may know why"
     );
 
@@ -499,7 +491,7 @@ async fn a_decision_is_complete_and_about_what_was_seen() {
         (
             json!({ "revision": 1, "packages": [""] }),
             "packages[0]",
-            "too_short",
+            "pattern",
         ),
         (
             json!({ "revision": 1, "videoUrl": "https://evil.example/x" }),

@@ -42,7 +42,7 @@ const SCHEMAS: [(&str, &str); 5] = [
 /// What clients may see something of: its columns, which rows are for everyone, and what each subject sees:
 /// `all` rows, `pub`lic ones, those and its `own`, or `-`: it is refused. `+`: it writes there, too.
 #[rustfmt::skip]
-const OPEN: [(&str, &str, &str, &str); 10] = [
+const OPEN: [(&str, &str, &str, &str); 11] = [
     //                                                                  anon stranger owner moderator demoted banned verifier service
     ("public.board_entries", "challenge_id in (select id from public.challenges where ranked and active)",
                                                                        "pub  pub  pub  pub  pub  pub  pub  all",
@@ -54,20 +54,24 @@ const OPEN: [(&str, &str, &str, &str); 10] = [
                                                                        "pub  pub  pub  pub  pub  pub  pub  all+",
      "challenge_id number title description verification"),
     ("public.live_sessions", "published",                              "pub  own  own  all  own  own  all  all",
-     "id user_id challenge_id tech_stack tech_stack_key start_time end_time deadline status total_ms total_time published"),
+     "id user_id challenge_id tech_stack tech_stack_key start_time end_time deadline status total_ms total_time published \
+      clock_went_back_ms"),
     ("public.milestones", "published",                                 "pub  own  own  all  own  own  all  all+",
      "id session_id user_id milestone_number passed pending completed_at attempts requested_at next_attempt_at published"),
     ("public.personal_bests", "challenge_id in (select id from public.challenges where ranked and active)",
                                                                        "pub  pub  pub  pub  pub  pub  pub  all",
      "challenge_id tech_stack_key user_id submission_id total_ms end_time"),
     ("public.review_queue", "false",                                   "-    own  own  all  own  own  own  all",
-     "id submitted_at waiting challenge runner tech_stack total_time video_url packages claimed_by revision session_id user_id"),
+     "id submitted_at waiting challenge runner tech_stack total_time video_url packages claimed_by revision session_id user_id \
+      claim_expires_at clock_went_back_ms same_video"),
     ("public.sessions", "published",                                   "pub  own  own  all  own  own  all  all+",
      "id user_id challenge_id tech_stack tech_stack_key start_time end_time deadline status total_ms total_time published \
-      end_digest"),
+      clock_went_back_ms"),
     ("public.submissions", "status = 'APPROVED'",                      "pub  own  own  all  own  own  own  all+",
      "id session_id user_id challenge_id tech_stack tech_stack_key total_ms total_time end_time packages video_url submitted_at status \
-      revision claimed_by reviewed_by reviewed_at review_reason"),
+      revision claimed_by reviewed_by reviewed_at review_reason video_key claimed_at"),
+    ("public.tech_stack_synonyms", "true",                             "all  all  all  all  all  all  all  all+",
+     "id spelling name"),
     ("public.users", "true",                                           "all  all  all  all  all  all  all  all+",
      "id username role created_at banned_at erased_at"),
 ];
@@ -76,16 +80,18 @@ const OPEN: [(&str, &str, &str, &str); 10] = [
 const CLOSED: &str = "\
     private.answer_variants private.attestations private.audit_log private.board_versions private.boards \
     private.counted_runs private.credentials private.failed_logins private.migration_history \
-    private.rank_buckets private.records private.refresh_tokens private.reviews private.session_inputs private.travelled";
+    private.rank_buckets private.records private.refresh_tokens private.reviews private.session_ends \
+    private.session_inputs private.travelled";
 
 /// What clients may execute, for the sake of policies, views, defaults and constraints.
 #[rustfmt::skip]
-const EXECUTABLE: [(&str, &str); 4] = [
+const EXECUTABLE: [(&str, &str); 5] = [
     ("anon authenticated service_role", "private.clock private.display_duration private.elapsed_ms speedcoding.check_request"),
     ("anon authenticated",              "private.caller_role private.may_read_recording"),
     ("authenticated",                   "private.may_delete_recording private.may_upload_recording"),
-    ("service_role",                    "private.packages_valid private.recording_path private.recording_session \
-                                         private.tech_stack_key private.uuid_v7"),
+    ("authenticated service_role",      "private.claim_expiry private.same_video"),
+    ("service_role",                    "private.duration_ms private.packages_valid private.recording_path private.recording_session \
+                                         private.uuid_v7 private.video_key"),
 ];
 
 /// The database role of a subject.

@@ -10,13 +10,24 @@ async fn spellings_of_one_tech_stack_meet_in_its_key() {
     let runner = app.runner("alice").await;
     let long = "🦀".repeat(100);
     for (stack, key) in [
-        ("Rust, Postgres", "postgres,rust"),
-        ("postgres + RUST", "postgres,rust"),
-        ("Rust/Postgres", "postgres,rust"),
-        ("rust & postgres & Rust,,", "postgres,rust"),
-        ("Ｒｕｓｔ，Postgres", "postgres,rust"),
+        ("Rust, Postgres", "postgresql,rust"),
+        ("postgres + RUST", "postgresql,rust"),
+        ("Rust/Postgres", "postgresql,rust"),
+        ("rust & postgres & Rust,,", "postgresql,rust"),
+        ("Ｒｕｓｔ，Postgres", "postgresql,rust"),
         ("  Next.js  ", "next.js"),
         ("C#", "c#"),
+        ("Rust; Postgres | Go", "go,postgresql,rust"),
+        ("Rust and Postgres", "postgresql,rust"),
+        ("Rust、Postgres", "postgresql,rust"),
+        ("Android", "android"),
+        ("A+", "a+"),
+        ("A+, Rust + A+", "a+,rust"),
+        ("PL/SQL", "pl/sql"),
+        ("Rust/PL/SQL & xpl/sql", "pl/sql,rust,sql,xpl"),
+        ("NodeJS", "node.js"),
+        ("node js + Node.js", "node.js"),
+        ("Golang, Go", "go"),
         ("STRASSE, Straße", "strasse"),
         (",+/&", ",+/&"),
         (&long, &long),
@@ -75,8 +86,8 @@ async fn two_spellings_of_a_stack_share_a_board_and_two_stacks_do_not() {
     let app = TestApp::start().await;
     let runner = app.runner("alice").await;
     for (stack, key) in [
-        ("Rust + Postgres", "postgres,rust"),
-        ("postgres,\u{200B} RUST", "postgres,rust"),
+        ("Rust + Postgres", "postgresql,rust"),
+        ("postgres,\u{200B} RUST", "postgresql,rust"),
         ("Ruby  on   Rails", "ruby on rails"),
         ("C", "c"),
         ("C++", "c++"),

@@ -2,7 +2,11 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{actor::text, app::TestApp};
+use crate::support::{
+    actor::text,
+    app::TestApp,
+    cluster::{done, first_column},
+};
 
 use super::{count, stored};
 
@@ -145,4 +149,66 @@ async fn a_start_after_the_deadline_closes_the_old_session_at_its_deadline() {
     assert_ne!(new, old);
     assert_eq!(stored(&app, &old).await, ("expired".into(), true, true));
     assert_eq!(stored(&app, &new).await, ("running".into(), false, false));
+}
+
+#[tokio::test]
+async fn a_session_is_given_the_time_that_its_challenge_tells() {
+    let app = TestApp::start().await;
+    let dashboard = app.sql().await;
+    // Where a day may have 23 hours, and a month 28 days.
+    done(
+        &dashboard,
+        &format!(
+            "alter database {} set timezone = 'Europe/Berlin'",
+            first_column(&dashboard, "select current_database()::text").await[0]
+        ),
+    )
+    .await;
+    let app = app.replica(|_| {}).await;
+    let runner = app.runner("alice").await;
+    app.stop_clock().await;
+    let sql = app.sql().await;
+    done(
+        &sql,
+        "update private.travelled set by = timestamptz '2026-03-28 12:00+00' - stopped_at",
+    )
+    .await;
+    for (duration, ms) in [
+        ("1 day", 86_400_000),
+        ("30 days", 2_592_000_000_i64),
+        ("2 days -12:00", 129_600_000),
+        ("90.0005 seconds", 90_000),
+    ] {
+        done(
+            &sql,
+            &format!(
+                "update public.challenges set max_duration = '{duration}' where slug = 'freestyle'"
+            ),
+        )
+        .await;
+        let told = app.visitor().get("/challenges/freestyle").await.ok(200);
+        assert_eq!(told["maxDurationMs"], ms, "{duration}");
+        let session = runner.start("freestyle").await;
+        let given = format!(
+            "select (extract(epoch from deadline - start_time) * 1000)::bigint::text from public.sessions where id = '{session}'"
+        );
+        assert_eq!(
+            first_column(&sql, &given).await,
+            [ms.to_string()],
+            "{duration}"
+        );
+        runner.end(&session).await.ok(200);
+    }
+    for duration in ["1 month", "1 month -29 days", "-1 year 366 days"] {
+        let edit = format!(
+            "update public.challenges set max_duration = '{duration}' where slug = 'freestyle'"
+        );
+        let refused = sql.batch_execute(&edit).await.expect_err(duration);
+        let constraint = refused.as_db_error().and_then(|error| error.constraint());
+        assert_eq!(
+            constraint,
+            Some("challenges_max_duration_without_months"),
+            "{duration}"
+        );
+    }
 }

@@ -1,0 +1,16 @@
+-- Synonyms that change wait for the keys that are being made, and keys for synonyms that are being changed: none is left
+-- behind (private.follow_synonyms).
+create or replace function private.key_session() returns trigger
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform pg_advisory_xact_lock_shared(hashtextextended('tech_stack_synonyms', 0));
+  new.tech_stack_key := private.tech_stack_key(new.tech_stack);
+  return new;
+end
+$$;
+
+comment on function private.key_session() is 'Makes the key of a session''s tech stack, whatever is written there.';
+revoke all on function private.key_session() from public, anon, authenticated, service_role;
+alter function private.key_session() owner to speedcoding_keeper;

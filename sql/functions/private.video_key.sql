@@ -1,0 +1,42 @@
+-- Known sites have many addresses for one video: for embedding, sharing, phones. An address of theirs without a video
+-- (a channel, a playlist, the start page) has no key; on other hosts the address itself is the key.
+create or replace function private.video_key(video_url text) returns text
+language plpgsql immutable parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  host text := lower(substring(video_url from '^https://([^/?#]+)'));
+  -- The path and the query.
+  rest text := coalesce(substring(video_url from '^https://[^/?#]+([^#]*)'), '');
+  id text;
+begin
+  if host ~ '(^|\.)youtu\.be$' then
+    return 'youtube ' || substring(rest from '^/([A-Za-z0-9_-]+)/?(?:\?|$)');
+  elsif host ~ '(^|\.)youtube(-nocookie)?\.com$' then
+    id := coalesce(
+      substring(rest from '^/watch/?\?(?:[^#]*&)?v=([A-Za-z0-9_-]+)(?:&|$)'),
+      substring(rest from '^/(?:embed|shorts|live|v|e)/([A-Za-z0-9_-]+)/?(?:\?|$)'));
+    -- Players of a playlist and of a channel.
+    return 'youtube ' || case when id not in ('videoseries', 'live_stream') then id end;
+  elsif host ~ '(^|\.)vimeo\.com$' then
+    return 'vimeo ' || coalesce(
+      substring(rest from '^/(?:[^?]*/)?videos?/([0-9]+)(?:[/?]|$)'),
+      substring(rest from '^/(?:event/|(?:channels|ondemand)/[^/?]+/)?([0-9]+)(?:[/?]|$)'));
+  elsif host ~ '(^|\.)twitch\.tv$' then
+    return 'twitch ' || case
+      when host = 'player.twitch.tv' then substring(rest from '[?&]video=v?([0-9]+)(?:&|$)')
+      when host = 'clips.twitch.tv' then coalesce(
+        substring(rest from '^/embed\?(?:[^#]*&)?clip=([A-Za-z0-9_-]+)'), substring(rest from '^/(?!embed)([A-Za-z0-9_-]+)/?(?:\?|$)'))
+      else coalesce(
+        substring(rest from '^/(?:videos|[^/?]+/v(?:ideo)?)/([0-9]+)/?(?:\?|$)'),
+        substring(rest from '^/[^/?]+/clip/([A-Za-z0-9_-]+)/?(?:\?|$)'))
+    end;
+  end if;
+  return 'url ' || left(host || rest, 2048);
+end
+$$;
+
+comment on function private.video_key(text) is
+  'Which video a URL names: "youtube dQw4w9WgXcQ". Null for one of YouTube, Vimeo or Twitch that names none.';
+revoke all on function private.video_key(text) from public, anon, authenticated, service_role;
+grant execute on function private.video_key(text) to service_role, speedcoding_writer, speedcoding_keeper;

@@ -1,0 +1,1 @@
+select private.withdraw_submission($1, $2)
