@@ -86,6 +86,11 @@ pub struct Config {
     #[arg(long, env, default_value_t = 10, value_parser = number::<u64, 1, 600>, help_heading = CONNECTIONS)]
     pub statement_timeout: u64,
 
+    /// The time in milliseconds that a request may be expected to wait for a connection to PostgreSQL. A request that
+    /// would wait longer is refused at once with 503.
+    #[arg(long, env, default_value_t = 500, value_parser = number::<u64, 10, 60_000>, help_heading = CONNECTIONS)]
+    pub db_wait_ms: u64,
+
     /// The maximum number of clients' connections that are open at once. One address may have a fifth of them, and a
     /// trusted proxy as many as it needs. A client with more gets 503.
     #[arg(long, env, default_value_t = 10_000, value_parser = number::<u16, 100, 60_000>, help_heading = API)]

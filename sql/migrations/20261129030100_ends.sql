@@ -144,7 +144,7 @@ alter table public.submissions
 comment on column public.submissions.video_key is
   'Which video the URL names, such as "youtube dQw4w9WgXcQ": the same for all its addresses.';
 comment on column public.submissions.claimed_at is 'When claimed_by took it: for 30 minutes.';
-create index submissions_video_key on public.submissions (video_key);
+create index submissions_video_key on public.submissions (video_key, id);
 grant update (claimed_at) on public.submissions to speedcoding_writer;
 
 -- So that taking a submission back twice answers as once.

@@ -77,9 +77,13 @@ impl Db {
             );
             url.postgres.options(options);
         }
-        let statement_timeout = Duration::from_secs(config.statement_timeout);
         let db = Db {
-            connections: Connections::new(&url, config.db_connections(), statement_timeout)?,
+            connections: Connections::new(
+                &url,
+                config.db_connections(),
+                Duration::from_millis(config.db_wait_ms),
+                Duration::from_secs(config.statement_timeout),
+            )?,
             statements: config.db_statements,
             url: Arc::new(url),
             own: Arc::default(),

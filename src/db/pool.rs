@@ -21,10 +21,8 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use super::connect::PostgresUrl;
 use crate::problem::Problem;
 
-/// Nobody waits longer for a connection.
-const MOST_WAIT: Duration = Duration::from_secs(1);
-/// A request that would have to wait longer is refused at once.
-const MOST_EXPECTED_WAIT: Duration = Duration::from_millis(500);
+/// What a request was expected to wait is an estimate: it is given up after so many times as long as it may be.
+const MISJUDGED: u32 = 2;
 /// How much of the average one request makes: one in so many.
 const AVERAGED: u32 = 32;
 
@@ -52,16 +50,20 @@ const DEMOTED_AFTER: Duration = Duration::from_secs(5);
 pub struct Connections {
     pool: Pool,
     watch: Arc<Watch>,
+    /// A request that would have to wait longer is refused at once.
+    most_wait: Duration,
     /// A statement that takes longer has lost its connection.
     deadline: Duration,
     tls: MakeRustlsConnect,
 }
 
 impl Connections {
-    /// At most `most` of them. `statement_timeout` is what PostgreSQL ends a statement by.
+    /// At most `most` of them. `most_wait` is what a request may be expected to wait for one, `statement_timeout` what
+    /// PostgreSQL ends a statement by.
     pub fn new(
         url: &PostgresUrl,
         most: usize,
+        most_wait: Duration,
         statement_timeout: Duration,
     ) -> anyhow::Result<Self> {
         let mut postgres = url.postgres.clone();
@@ -76,7 +78,7 @@ impl Connections {
             .max_size(most)
             // What was used last is still in the processor's caches, PostgreSQL's side of it too.
             .queue_mode(QueueMode::Lifo)
-            .wait_timeout(Some(MOST_WAIT))
+            .wait_timeout(Some(most_wait * MISJUDGED))
             .create_timeout(Some(
                 ACCEPTED_WITHIN.saturating_mul(hosts) + LOGGED_IN_WITHIN,
             ))
@@ -89,6 +91,7 @@ impl Connections {
         Ok(Connections {
             pool,
             watch,
+            most_wait,
             deadline: statement_timeout + GRACE,
             tls: url.tls.clone(),
         })
@@ -149,7 +152,7 @@ impl Connections {
             let most = u32::try_from(status.max_size).unwrap_or(u32::MAX);
             // Both are the least that it would wait: at the pace of before, and at that of now.
             let expected = state.held.saturating_mul(ahead) / most.max(1);
-            if expected.max(state.moved.elapsed()) > MOST_EXPECTED_WAIT {
+            if expected.max(state.moved.elapsed()) > self.most_wait {
                 return Err(state.refusal("no connection would have been free in time"));
             }
         }

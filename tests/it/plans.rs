@@ -19,6 +19,7 @@ const FILL_MORE: &str = "
       from public.users;
     insert into public.milestones (session_id, user_id, milestone_number, passed, completed_at, attempts)
     select id, user_id, number, true, end_time, 1 from public.sessions, generate_series(1, 7) as number;
+    insert into private.session_ends (user_id, session_id, digest) select user_id, id, sha256('') from public.sessions;
     insert into public.challenges (slug, title) select 'puzzle-' || n, 'Puzzle' from generate_series(1, 100) as n;
     insert into public.challenge_milestones (challenge_id, number, title, verification)
     select id, number, 'Part', (array['answer', 'verifier', 'manual'])[number]::public.milestone_verification

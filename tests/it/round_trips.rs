@@ -208,7 +208,8 @@ const LATER_MIGRATION: &str = "
     declare
       old_definition text := pg_get_functiondef('private.describe_session(uuid, jsonb)'::regprocedure);
       new_definition text := regexp_replace(old_definition,
-        'private\\.clock\\(\\)\\s*\\)::private\\.session_result', 'private.clock(), ''fair'')::private.session_result');
+        's\\.clock_went_back_ms\\s*\\)::private\\.session_result',
+        's.clock_went_back_ms, ''fair'')::private.session_result');
     begin
       assert new_definition <> old_definition;
       execute new_definition;

@@ -75,8 +75,9 @@ async fn nothing_passes_by_a_kind_of_verification_that_the_rules_do_not_know() {
         }
     }
     assert_eq!(first_column(&owner, HISTORY).await, before);
+    // It ends, and waits for a verdict that nobody can give.
     let ended = alice.end(&session).await.ok(200);
-    assert_eq!(ended["status"], "incomplete");
+    assert_eq!(ended["status"], "judging");
 
     // An administrator is refused too, by the rules that decide from the kind of a milestone.
     for statement in [

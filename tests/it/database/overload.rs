@@ -7,6 +7,7 @@ use crate::support::{actor::Actor, app::TestApp, race::race};
 async fn what_would_wait_too_long_is_refused_at_once_and_health_answers() {
     let app = TestApp::start_with(|config| {
         config.db_connections = Some(2);
+        config.db_wait_ms = 500;
         config.statement_timeout = 600;
         config.rate_limits = "off".parse().expect("limits");
     })

@@ -76,6 +76,8 @@ impl TestApp {
         stop: impl Future<Output = ()> + Send + 'static,
     ) -> (Self, JoinHandle<anyhow::Result<()>>) {
         let mut config = config();
+        // A machine that is busy with other tests is slow, and not a story.
+        config.db_wait_ms = 30_000;
         change(&mut config);
         let url = config
             .database_url
