@@ -105,7 +105,7 @@ async fn measure(embedded: &Embedded, dir: &Path, options: &Options) -> Result<(
     let refused = over.iter().filter(|(.., status)| *status == 503).count();
     let (of_good, of_refused) = (percentile(&over, 200), percentile(&over, 503));
     println!(
-        "{} times as much: goodput {good:.0}/s, {:.0} % of the peak; {refused} of {} refused; \\
+        "{} times as much: goodput {good:.0}/s, {:.0} % of the peak; {refused} of {} refused; \
          p99 of the accepted {of_good:?}, of the refused {of_refused:?}",
         options.times,
         100.0 * good / peak,
