@@ -11,7 +11,8 @@ use secrecy::{ExposeSecret, SecretString};
 use unicode_normalization::UnicodeNormalization;
 use uuid::Uuid;
 
-use super::pool::{Memory, Place, Pool};
+pub use super::pool::Permit;
+use super::pool::{Memory, Pool};
 use crate::{problem::Problem, random::random_bytes};
 
 /// m = 19 MiB, t = 2, p = 1 (OWASP Password Storage Cheat Sheet).
@@ -83,9 +84,6 @@ pub fn too_short(least: impl Display) -> String {
 /// Hashes and compares passwords.
 pub struct Passwords(Pool);
 
-/// A place in the pool, which one hash or one comparison takes.
-pub struct Admitted(Place);
-
 /// The result of a comparison.
 pub struct Verdict {
     /// Whether the password is the account's.
@@ -100,13 +98,13 @@ impl Passwords {
         Pool::new().map(Passwords)
     }
 
-    /// A place in the pool, or 503 at once.
-    pub fn admit(&self) -> Result<Admitted, Problem> {
-        self.0.admit().map(Admitted)
+    /// A permit for one hash or one comparison, or 503 at once if all are taken.
+    pub fn acquire(&self) -> Result<Permit, Problem> {
+        self.0.acquire()
     }
 }
 
-impl Admitted {
+impl Permit {
     /// The hash of a new password as a PHC string, or a refusal that names the field and says why.
     pub async fn hash(
         self,
@@ -119,7 +117,7 @@ impl Admitted {
             refuse_weak(field, password.composed(), &username)?;
             hash(password.composed().as_bytes(), memory)
         };
-        self.0.run(hashing).await?
+        self.run(hashing).await?
     }
 
     /// Whether the password is that of a user's hash. Without a hash, or with one that cannot be read, it is not, and
@@ -146,7 +144,7 @@ impl Admitted {
                 rehashed: None,
             })
         };
-        self.0.run(comparing).await?
+        self.run(comparing).await?
     }
 }
 
