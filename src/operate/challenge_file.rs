@@ -1,4 +1,7 @@
 //! Reads a challenge from its TOML file (`challenges/`), and reports all mistakes in it at once.
+//!
+//! `eserde` also collects mistakes, but it tells no lines, and only the first mistake in the syntax. Most of this file is
+//! checks and their messages, which would stay.
 
 use std::{
     cell::RefCell,
@@ -298,7 +301,7 @@ fn check_numbers(page: &Page, mut numbers: Vec<(i64, usize, String)>) {
     }
 }
 
-/// Line breaks as the database keeps them.
+/// Lower-case words, separated by hyphens.
 fn is_slug(text: &str) -> bool {
     text.split('-').all(|word| {
         !word.is_empty()
