@@ -25,7 +25,7 @@ use crate::{
 pub struct ChallengesApi;
 
 /// Who judges a milestone.
-#[derive(Debug, Enum, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Enum, Serialize, Deserialize)]
 #[oai(rename_all = "lowercase")]
 #[serde(rename_all = "lowercase")]
 pub enum Verification {
