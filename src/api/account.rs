@@ -188,7 +188,7 @@ async fn change_password(
     let account = find(state, caller, address).await?.ok_or_else(|| {
         Problem::unauthorized("sign_in_ended", "This sign-in has ended: log in again.")
     })?;
-    // First, so that a new password that will not do does not tell whether the current one was right.
+    // This comes first, so that the refusal of a new password does not tell whether the current one was right.
     let new_hash = hashing.hash("newPassword", new, &account.username).await?;
     let comparing = state.auth.passwords.acquire()?;
     confirm(state, caller, &account, comparing, &current, address).await?;
@@ -222,7 +222,7 @@ async fn find(
     let Some((username, password_hash)) = found.username.zip(found.password_hash) else {
         return Ok(None);
     };
-    // Nobody but who has the caller's token can use this up.
+    // Only a client with the caller's token can use this up.
     state.limits.failed_logins.check_site(&username, address)?;
     let attempt = state.limits.failed_logins.attempt(&username, address);
     let params: [&(dyn ToSql + Sync); 2] = [&attempt.account, &attempt.network];

@@ -1,4 +1,4 @@
-//! Boards: right at once after whatever happens to a run, walked without gaps, cheap to ask again.
+//! Boards: right at once after any change of a run, paged without gaps, and cheap to ask for again.
 
 use std::collections::BTreeSet;
 
@@ -26,7 +26,7 @@ async fn run(app: &TestApp, runner: &Actor, tech_stack: &str, time: &str) -> Str
     session
 }
 
-/// What a moderator does in the dashboard.
+/// An edit by a moderator in the dashboard.
 async fn decide(dashboard: &Client, session: &str, status: &str) {
     let changed = dashboard
         .execute(
@@ -41,7 +41,7 @@ async fn decide(dashboard: &Client, session: &str, status: &str) {
     assert_eq!(changed, 1);
 }
 
-/// What somebody does in the dashboard.
+/// An edit in the dashboard.
 async fn edit(dashboard: &Client, statement: &str) {
     dashboard.batch_execute(statement).await.expect(statement);
 }
@@ -71,7 +71,7 @@ async fn records(app: &TestApp, query: &str) -> Vec<String> {
     board(app, &format!("/records{query}")).await
 }
 
-/// The caller's rank and of how many.
+/// The caller's rank, and the number of runners.
 async fn standing(runner: &Actor, query: &str) -> (Option<i64>, i64) {
     let path = format!("/leaderboards/slack-clone/me{query}");
     let standing = runner.get(&path).await.ok(200);
@@ -83,7 +83,7 @@ async fn standing(runner: &Actor, query: &str) -> (Option<i64>, i64) {
     (standing["rank"].as_i64(), of)
 }
 
-/// Asks again for what was known by this tag.
+/// Asks again with this tag.
 async fn ask_again(app: &TestApp, path: &str, tag: &str) -> Answer {
     let request = app.visitor().request(Method::GET, path);
     answer(request.header(header::IF_NONE_MATCH, tag)).await
@@ -95,7 +95,7 @@ fn tag(answer: &Answer) -> String {
     tag.to_owned()
 }
 
-/// The board's tag, of which it is made sure that it is not the one before.
+/// The board's tag, which must differ from the one before.
 async fn new_tag(app: &TestApp, before: &str) -> String {
     let answer = ask_again(app, "/leaderboards/slack-clone", before).await;
     let tag = tag(&answer);
@@ -107,7 +107,7 @@ async fn new_tag(app: &TestApp, before: &str) -> String {
     tag
 }
 
-/// That what is kept is what is true.
+/// Asserts that the stored boards are the computed ones.
 pub async fn assert_true(client: &Client) {
     let rows = client
         .query("select c::text from private.check_boards() as c", &[])
@@ -152,7 +152,7 @@ async fn a_board_follows_whatever_happens_to_a_best() {
     );
     tag = new_tag(&app, &tag).await;
 
-    // Reopened, then rejected: the next best is there again.
+    // After reopening and rejection, the next best run is on the board again.
     decide(&dashboard, &fast, "PENDING").await;
     assert_eq!(board(&app, "").await, ["1 bob 39", "2 alice 40"]);
     tag = new_tag(&app, &tag).await;
@@ -166,7 +166,7 @@ async fn a_board_follows_whatever_happens_to_a_best() {
     let unchanged = ask_again(&app, "/leaderboards/slack-clone", &tag).await;
     unchanged.ok(304);
 
-    // A time is corrected, then the stack.
+    // A moderator corrects a time, and then the stack.
     edit(
         &dashboard,
         &format!("update public.sessions set end_time = end_time + interval '1 minute' where id = '{slow}'"),
@@ -183,7 +183,7 @@ async fn a_board_follows_whatever_happens_to_a_best() {
     assert_eq!(board(&app, "?techStack=zig").await, ["1 alice 41"]);
     assert_eq!(standing(&alice, "?techStack=ZIG").await, (Some(1), 1));
     tag = new_tag(&app, &tag).await;
-    // Another spelling is the same board, and shows.
+    // Another spelling leads to the same board.
     edit(
         &dashboard,
         &format!("update public.sessions set tech_stack = 'ZIG' where id = '{slow}'"),

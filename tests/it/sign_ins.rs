@@ -1,4 +1,4 @@
-//! What becomes of sign-ins: they are listed, ended, and forgotten; each story with one replica and with two.
+//! Sign-ins are listed, ended, and removed. Each story is told with one replica and with two.
 
 use std::time::Duration;
 
@@ -43,7 +43,7 @@ async fn a_logout_ends_what_it_is_asked_to(replicas: usize) {
         for _ in 1..3 {
             devices.push(service.log_in(&format!("ada-{scope}")).await);
         }
-        // Again: as the first time.
+        // A retry answers as the first time.
         for turn in 0..2 {
             let answer = service
                 .log_out(turn, &refresh_token(&devices[0]), scope)
@@ -74,7 +74,7 @@ async fn a_logout_ends_what_it_is_asked_to(replicas: usize) {
     );
     service.me(0, &bystander).await.ok(200);
 
-    // The scope is local unless it is given; whatever else it is, is refused.
+    // Without a scope, it is local. Unknown scopes are refused.
     let visitor = service.visitor(0);
     let token = refresh_token(&bystander);
     visitor
@@ -105,7 +105,7 @@ async fn of_two_devices_that_log_the_others_out_at_once_one_is_left(replicas: us
             let visitor = service.visitor(turn);
             async move { visitor.post("/auth/logout", body).await }
         };
-        // In every other round both have begun before either ends anything.
+        // In every other round both requests have begun before one of them ends a sign-in.
         let gate = if round % 2 == 0 {
             let lock = "select from private.refresh_tokens for update";
             Some(service.replicas[0].hold(lock).await)
@@ -131,7 +131,7 @@ async fn of_two_devices_that_log_the_others_out_at_once_one_is_left(replicas: us
     }
 }
 
-/// A device that calls itself by a name.
+/// A device that sends a name as its User-Agent.
 async fn log_in_from(service: &Service, turn: usize, username: &str, device: &str) -> Actor {
     let visitor = service.visitor(turn);
     let login = visitor
@@ -176,7 +176,7 @@ async fn sign_ins_are_listed_with_their_devices_and_ended_one_by_one(replicas: u
         assert_eq!(item["lastUsedAt"], item["createdAt"]);
     }
 
-    // Page by page it is the same list.
+    // The pages together are the same list.
     let mut paged = Vec::new();
     let mut cursor = String::new();
     loop {
@@ -192,7 +192,7 @@ async fn sign_ins_are_listed_with_their_devices_and_ended_one_by_one(replicas: u
     }
     assert_eq!(&paged, items);
 
-    // One is signed out from another device: at once, and whoever repeats it is answered as the first time.
+    // Another device ends one sign-in. It ends at once, and a repeated request answers as the first time.
     let id_of = |device: &str| {
         let item = items.iter().find(|item| item["device"] == device);
         format!("/auth/sign-ins/{}", text(item.expect("the device"), "/id"))
@@ -225,7 +225,7 @@ async fn sign_ins_are_listed_with_their_devices_and_ended_one_by_one(replicas: u
 }
 
 async fn dead_sign_ins_are_swept_by_one_replica_at_a_time(replicas: usize) {
-    // Past one batch, with some that live among them; nobody knows a token of these.
+    // More than one batch, with some living ones among them. No client has a token of these.
     const MANY: &str = "
         insert into private.refresh_tokens (id, user_id, nonce_digest, key_id, idle_expires_at, expires_at, revoked_at, revoked_reason)
         select gen_random_uuid(), id, sha256(''), '\\x00000000', private.clock() + idle, private.clock() + '20 days',
@@ -241,7 +241,7 @@ async fn dead_sign_ins_are_swept_by_one_replica_at_a_time(replicas: usize) {
     let gate = service.replicas[0].hold(lock).await;
     let tokens = service.register("ada").await;
     service.execute(MANY).await;
-    // While one is at it, nobody else is.
+    // Only one replica sweeps at a time.
     tokio::time::sleep(Duration::from_millis(2500)).await;
     assert_eq!(service.text(all).await, "3501");
     assert_eq!(service.text(living).await, "2101");
@@ -253,7 +253,7 @@ async fn dead_sign_ins_are_swept_by_one_replica_at_a_time(replicas: usize) {
     assert_eq!(service.text(living).await, "2101");
     service.me(0, &tokens).await.ok(200);
 
-    // Nor does a row that is locked hold the sweep up.
+    // A locked row does not hold up the sweep either.
     service.execute(MANY).await;
     let gate = service.replicas[0]
         .hold("select from private.refresh_tokens where revoked_at < private.clock() - interval '1 day' limit 5 for update")
@@ -268,7 +268,7 @@ async fn dead_sign_ins_are_swept_by_one_replica_at_a_time(replicas: usize) {
     })
     .await;
 
-    // What is gone is unknown: its token is answered like any other that does not count.
+    // A removed sign-in is unknown. Its token gets the answer of any token that does not count.
     service.travel("15 days").await;
     let token = refresh_token(&tokens);
     until("all are gone", async || {
@@ -283,7 +283,7 @@ async fn dead_sign_ins_are_swept_by_one_replica_at_a_time(replicas: usize) {
     service.me(0, &tokens).await.problem(401, "sign_in_ended");
 }
 
-/// Sign-ins of a user's that nobody has a token of, each a second younger than the one before.
+/// Sign-ins of a user, each a second younger than the one before. No client has their tokens.
 fn nobodys(count: usize, username: &str) -> String {
     format!(
         "insert into private.refresh_tokens (id, user_id, nonce_digest, key_id, created_at, idle_expires_at, expires_at)

@@ -1,4 +1,5 @@
-//! What comes by the wire and is no good request, or is too much: told as a problem, before it costs anything.
+//! Bytes that are no good request, and requests that are too large or too many: the service answers with a problem
+//! before they cost anything.
 
 use h2::client;
 use serde_json::{Value, json};
@@ -19,7 +20,7 @@ async fn refused(app: &TestApp, sent: &str) -> (u16, String, Value) {
     let mut client = connect(app).await;
     client.write_all(sent.as_bytes()).await.expect(sent);
     let mut answer = Vec::new();
-    // The service may end it with what it has not read: then the client's system says so, after the answer.
+    // The service may close the connection with unread bytes. The client's system reports that after the answer.
     let _ = client.read_to_end(&mut answer).await;
     let answer = String::from_utf8_lossy(&answer).into_owned();
     let (head, body) = answer.split_once("\r\n\r\n").expect(&answer);
@@ -77,7 +78,7 @@ async fn a_request_that_two_servers_might_read_differently_is_refused() {
             "{what}"
         );
     }
-    // What is good is served, on the same connection again and again.
+    // Good requests are served on the same connection again and again.
     let mut client = connect(&app).await;
     for _ in 0..3 {
         client
