@@ -305,7 +305,7 @@ async fn an_account_has_a_hundred_sign_ins_and_the_oldest_ends(replicas: usize) 
     }
     service.execute(&nobodys(96, "ada")).await;
     service.travel("1 hour").await;
-    // The hundredth; whose tokens count for longest does not matter.
+    // The hundredth sign-in. It does not matter whose tokens last longest.
     devices.push(service.log_in("ada").await);
     devices[0] = service
         .refresh(0, &refresh_token(&devices[0]))
@@ -382,7 +382,7 @@ async fn what_the_account_has_outlived_is_ended_by_name_by_the_sweep(replicas: u
     );
 }
 
-/// Whichever of them waits for the other.
+/// The test runs with both orders of waiting.
 async fn a_device_that_is_kept_refreshes_while_the_others_are_ended(replicas: usize) {
     let service = Service::of(replicas, |_| {}).await;
     for (number, (end, refresh_is_first)) in [
@@ -433,7 +433,7 @@ async fn a_device_that_is_kept_refreshes_while_the_others_are_ended(replicas: us
 
 const NEW_PASSWORD: &str = "a mare's nest of 7 gerbils";
 
-/// What logging in with a password is answered with.
+/// The answer to a login with a password.
 async fn log_in_with(service: &Service, turn: usize, username: &str, password: &str) -> Answer {
     service.visitor(turn).log_in(username, password).await
 }
@@ -497,7 +497,7 @@ async fn the_password_that_is_asked_for_again_is_guessed_as_slowly_as_at_login(r
     let service = Service::of(replicas, limits).await;
     service.stop_clock().await;
     let tokens = service.register("ada").await;
-    // Whoever has copied an access token.
+    // Somebody has copied an access token.
     let thief = |turn| service.visitor(turn).with_tokens(&tokens);
     for turn in 0..5 {
         let guess = thief(turn)
@@ -505,7 +505,7 @@ async fn the_password_that_is_asked_for_again_is_guessed_as_slowly_as_at_login(r
             .await;
         guess.problem(403, "wrong_password");
     }
-    // From now on a right guess is answered like a wrong one, wherever it is made.
+    // From now on a right guess gets the answer of a wrong one, in every request.
     for guess in ["a wrong guess", PASSWORD] {
         thief(0)
             .change_password(guess, NEW_PASSWORD)
@@ -597,7 +597,7 @@ async fn two_changes_of_a_password_at_once_are_one(replicas: usize) {
             service.me(turn, &devices[turn]).await.ok(200);
             log_in_with(&service, turn, "ada", &new).await.ok(200);
         } else {
-            // It is told to try again, and then learns that it is signed out.
+            // The second request is told to try again. Then it learns that its sign-in has ended.
             answer.problem(503, "busy");
             let device = service.visitor(turn).with_tokens(&devices[turn]);
             let again = device.change_password(PASSWORD, &new).await;
@@ -659,7 +659,7 @@ async fn an_account_without_approved_runs_is_erased_wholly(replicas: usize) {
         .await
         .problem(401, "wrong_credentials");
 
-    // In the audit log there are ids, and nowhere else is anything.
+    // The audit log has only ids, and no other table has anything.
     let traces = service.replicas[0].dump().await;
     let traces = traces.lines().filter(|row| {
         row.contains("lovelace") || row.contains("Difference") || row.contains(&ada.id)
@@ -670,7 +670,7 @@ async fn an_account_without_approved_runs_is_erased_wholly(replicas: usize) {
     let erased = "select count(*)::text from private.audit_log where action = 'user.erased' and actor_id = user_id";
     assert_eq!(service.text(erased).await, "1");
 
-    // Others keep what is theirs, and the name is free.
+    // Other users keep everything of theirs, and the name is free.
     let id = text(&bobs, "/id");
     assert_eq!(bob.session(&id).await.ok(200)["status"], "completed");
     let anew = service.register("lovelace").await;
@@ -691,7 +691,7 @@ async fn approved_runs_stay_under_a_name_that_says_nothing(replicas: usize) {
              update public.submissions set status = 'APPROVED' where session_id = '{approved}'"
         ))
         .await;
-    // A moderator who has taken somebody's submission.
+    // A moderator who has claimed a submission.
     let bob = service
         .visitor(0)
         .with_tokens(&service.register("bob").await);
@@ -743,12 +743,12 @@ async fn approved_runs_stay_under_a_name_that_says_nothing(replicas: usize) {
     let left = "select (select count(*) from public.sessions) || ' ' || (select count(*) from public.submissions)
                 || ' ' || (select count(*) from private.credentials) || ' ' || (select count(*) from private.refresh_tokens)
                 || ' ' || (select string_agg(role::text, ' ') from public.users)";
-    // Bob's own are there beside that one run.
+    // Bob's own runs are there beside that one run.
     assert_eq!(service.text(left).await, "2 2 1 1 runner runner");
     let claims = "select count(claimed_by)::text from public.submissions";
     assert_eq!(service.text(claims).await, "0");
 
-    // Once that run is rejected the account has nothing left to show, and boards follow as ever.
+    // When that run is rejected, the account has nothing left to show, and the boards follow.
     service
         .execute("update public.submissions set status = 'PENDING' where status = 'APPROVED'")
         .await;
