@@ -1,4 +1,4 @@
-//! What delegation costs: PostgREST asked through the service, beside the same PostgREST asked directly.
+//! The cost of delegation: the same PostgREST, asked through the service and directly.
 //!
 //! `cargo bench --bench delegation` starts the release build of the service with a private PostgreSQL in a temporary
 //! directory, beside which it starts the `postgrest` on PATH or else the postrust of the cache. Asked directly and
@@ -91,7 +91,7 @@ async fn start(dir: &Path) -> Result<Server> {
     Server::start(command, dir, "service", port, "/health/ready").await
 }
 
-/// What one turn gave.
+/// The result of one turn.
 struct Turn {
     per_second: f64,
     p50_ms: f64,

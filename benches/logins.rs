@@ -1,5 +1,5 @@
-//! What logins cost: memory, the share of the machine that is left to hashing, what others feel of them, and what
-//! the time of an answer tells.
+//! The cost of logins: memory, the speed of hashing, the delay of other requests, and what the time of an answer
+//! reveals.
 //!
 //! `cargo bench --bench logins` starts a private PostgreSQL with its default settings in a temporary directory and the
 //! release build of the service on it. In each round 500 people log in at once; then as many log in as the service
@@ -73,7 +73,7 @@ async fn main() -> Result<()> {
     .await
 }
 
-/// What the rounds gave.
+/// The results of the rounds.
 #[derive(Default)]
 struct Figures {
     let_in: Vec<f64>,

@@ -1,4 +1,4 @@
-//! What becomes of the service when three times as much is asked of it as it can do.
+//! The service under three times the load that it can serve.
 //!
 //! `cargo bench --bench overload` starts a private PostgreSQL in a temporary directory, makes it 10 ms far away, and the
 //! release build of the service on it with 8 connections. It finds out how much that does (a closed loop: the next
@@ -46,7 +46,7 @@ struct Options {
     /// How long each of the three parts takes, in seconds.
     #[arg(long, default_value_t = 8)]
     seconds: u64,
-    /// How many times as much as it can do is asked of it.
+    /// The load, as a multiple of what the service can serve.
     #[arg(long, default_value_t = 3.0)]
     times: f64,
     /// What cargo says to every benchmark.
@@ -54,7 +54,7 @@ struct Options {
     bench: bool,
 }
 
-/// What was answered: when it was due, how long it took, with which status.
+/// An answer: when its request was due, how long it took, its status.
 type Answered = (Instant, Duration, u16);
 
 #[tokio::main]
@@ -166,7 +166,7 @@ impl Load {
         Ok((due, due.elapsed(), status))
     }
 
-    /// So many clients, each of which waits for its answer.
+    /// This many clients, each of which waits for its answer.
     async fn closed(self: &Arc<Self>, clients: u64, lasting: Duration) -> Result<Vec<Answered>> {
         let until = Instant::now() + lasting;
         let mut running = JoinSet::new();
@@ -186,7 +186,7 @@ impl Load {
         Ok(answered?.concat())
     }
 
-    /// So many requests in a second, whatever becomes of them.
+    /// This many requests in a second, whether they are answered or not.
     async fn open(self: &Arc<Self>, rate: f64, lasting: Duration) -> Result<Vec<Answered>> {
         let mut ticks = interval(Duration::from_millis(1));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);

@@ -1,5 +1,4 @@
-//! What the benchmarks share: a database with users, a server to measure, connections to it, and the middle of what was
-//! measured.
+//! The common parts of the benchmarks: a database with users, a server to measure, connections to it, and medians.
 #![allow(dead_code, reason = "each benchmark uses its part")]
 
 #[path = "../../tests/it/support/upstream_program.rs"]

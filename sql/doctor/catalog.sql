@@ -5,7 +5,7 @@ with roles as (
    union all
   select 0, 'public'
 ),
--- The role that has migrated; its name differs from place to place.
+-- The role that ran the migrations. Its name is not always the same.
 owner as (
   select nspowner as oid from pg_catalog.pg_namespace where nspname = 'private'
 ),

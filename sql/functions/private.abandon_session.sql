@@ -51,7 +51,7 @@ begin
 end
 $$;
 
-comment on function private.abandon_session(jsonb, uuid) is 'Gives the caller''s running session up.';
+comment on function private.abandon_session(jsonb, uuid) is 'Gives up the caller''s running session.';
 revoke all on function private.abandon_session(jsonb, uuid) from public, anon, authenticated, service_role;
 grant execute on function private.abandon_session(jsonb, uuid) to speedcoding_api;
 alter function private.abandon_session(jsonb, uuid) owner to speedcoding_writer;

@@ -8,7 +8,7 @@ end
 $$;
 
 comment on function private.admit(jsonb) is
-  'Refuses the signed-out and the banned: asked before a request is passed on to PostgREST.';
+  'Refuses a caller whose sign-in has ended or who is banned. The service calls it when PostgREST has not checked the caller.';
 revoke all on function private.admit(jsonb) from public, anon, authenticated, service_role;
 grant execute on function private.admit(jsonb) to speedcoding_api;
 alter function private.admit(jsonb) owner to speedcoding_writer;

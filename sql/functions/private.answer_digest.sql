@@ -1,4 +1,4 @@
--- Two answers are equal if their texts are, without the white space around them and in Unicode's composed form.
+-- Two answers are equal if their texts are equal in Unicode's composed form, without the white space around them.
 create or replace function private.answer_digest(salt bytea, answer text) returns bytea
 language plpgsql immutable
 set search_path = pg_catalog, pg_temp

@@ -1,6 +1,6 @@
--- The session must still run, or have ended while this verdict was pending: it is `judging`, and the last verdict
--- completes it or not (private.settle_session). The split is the moment when the runner asked, so that how long a
--- verifier takes costs no split.
+-- The session must be running, or judging: then it ended while this verdict was pending, and the last verdict decides
+-- whether it is completed (private.settle_session). The split is the moment when the runner asked for a verifier, so a
+-- slow verifier costs the runner nothing.
 create or replace function private.attest_milestone(
   caller jsonb, session_id uuid, milestone_number integer, verdict text,
   evidence text default null, checker_version text default null
@@ -23,7 +23,7 @@ begin
     from public.sessions as s
    where s.id = attest_milestone.session_id
      for no key update;
-  -- Asked after the lock: a demotion that came first counts.
+  -- Checked after the lock, so that an earlier demotion counts.
   perform private.demand_role('verifier');
   if session.id is null then
     perform private.refuse(404, 'session_not_found', 'There is no such session.');
@@ -57,7 +57,7 @@ begin
     perform private.refuse(409, 'milestone_passed', 'This milestone is passed, and stays passed.');
   end if;
   judged_at := private.clock();
-  -- A session that is judging waits for this.
+  -- A session that is judging waits for this verdict.
   if session.status <> 'judging' then
     over := private.find_over(session.id, session.status, session.deadline, judged_at);
     if over is not null then
@@ -83,7 +83,7 @@ begin
   insert into private.audit_log (action, user_id, subject_id, details)
   values ('milestone.attested', session.user_id, session.id, jsonb_build_object(
     'milestoneNumber', attest_milestone.milestone_number, 'verdict', attest_milestone.verdict));
-  -- An error was not the runner's: the milestone waits on, for the next verdict.
+  -- An error is not the runner's fault. The milestone goes on waiting for a verdict.
   if attest_milestone.verdict <> 'error' then
     update public.milestones
        set passed = attest_milestone.verdict = 'pass',
@@ -103,7 +103,7 @@ end
 $$;
 
 comment on function private.attest_milestone(jsonb, uuid, integer, text, text, text) is
-  'A verifier''s verdict on a milestone that waits for one; again, it answers as the first time.';
+  'A verifier judges a milestone that waits for a verdict. A repeated call gets the first answer.';
 revoke all on function private.attest_milestone(jsonb, uuid, integer, text, text, text) from
   public, anon, authenticated, service_role;
 grant execute on function private.attest_milestone(jsonb, uuid, integer, text, text, text) to speedcoding_api;

@@ -6,7 +6,7 @@ begin
   insert into private.audit_log (action, actor_id, user_id, subject_id, details)
   values (
     'sign_in.revoked',
-    -- A logout bears a refresh token, a login a password: no claims.
+    -- A logout has a refresh token and a login has a password. Neither has claims.
     case when new.revoked_reason in ('logout', 'too_many') then new.user_id else private.caller_id() end,
     new.user_id, new.id, jsonb_build_object('cause', new.revoked_reason)
   );
@@ -14,6 +14,6 @@ begin
 end
 $$;
 
-comment on function private.audit_sign_in() is 'Notes in the audit log that a sign-in was ended, and why.';
+comment on function private.audit_sign_in() is 'Writes into the audit log that a sign-in was ended, and why.';
 revoke all on function private.audit_sign_in() from public, anon, authenticated, service_role;
 alter function private.audit_sign_in() owner to speedcoding_keeper;

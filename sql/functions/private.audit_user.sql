@@ -9,12 +9,12 @@ begin
     return null;
   end if;
   if tg_op = 'DELETE' then
-    -- delete_me() notes itself what its caller does.
+    -- delete_me() writes its own entry.
     insert into private.audit_log (action, user_id)
     select 'user.erased', old.id where private.caller_id() is null;
     return null;
   end if;
-  -- Who leaves by delete_me() is given another name, too.
+  -- delete_me() also changes the name.
   if new.username <> old.username and new.erased_at is null then
     insert into private.audit_log (action, user_id, subject_id)
     values ('user.renamed', new.id, new.id);
@@ -31,6 +31,6 @@ begin
 end
 $$;
 
-comment on function private.audit_user() is 'Notes in the audit log who came, was given another name or role, banned, let in again or removed.';
+comment on function private.audit_user() is 'Writes into the audit log that an account was made, renamed, given a role, banned, unbanned or removed.';
 revoke all on function private.audit_user() from public, anon, authenticated, service_role;
 alter function private.audit_user() owner to speedcoding_keeper;

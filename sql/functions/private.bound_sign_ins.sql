@@ -1,4 +1,4 @@
--- Called by a login that holds the account's row of private.credentials, so that the count is exact.
+-- A login calls it while it holds the lock on the account's row of private.credentials, so that the count is exact.
 create or replace function private.bound_sign_ins(account uuid) returns bigint
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
@@ -28,6 +28,6 @@ end
 $$;
 
 comment on function private.bound_sign_ins(uuid) is
-  'Ends the oldest living sign-ins of an account, so that with the next one there are a hundred: how many.';
+  'Ends the oldest living sign-ins of an account, so that there are a hundred with the next one. Returns how many it ended.';
 revoke all on function private.bound_sign_ins(uuid) from public, anon, authenticated, service_role;
 grant execute on function private.bound_sign_ins(uuid) to speedcoding_api;

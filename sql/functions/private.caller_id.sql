@@ -1,4 +1,4 @@
--- Function bodies use this and never auth.uid(): an owner other than Supabase's cannot use schema auth.
+-- Function bodies call this and never auth.uid(), because only Supabase's own roles may use the schema auth.
 create or replace function private.caller_id() returns uuid
 language plpgsql stable
 set search_path = pg_catalog, pg_temp

@@ -1,5 +1,5 @@
--- Read at use, never from the token, so that a demotion or a ban counts at once. It is SECURITY DEFINER
--- because the roles whose policies ask cannot enter this schema.
+-- Reads the role from the table and not from the token, so that a demotion or a ban counts at once. It is SECURITY
+-- DEFINER because policies call it for roles that may not use this schema.
 create or replace function private.caller_role() returns text
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
@@ -14,7 +14,7 @@ begin
 end
 $$;
 
-comment on function private.caller_role() is 'The caller''s role now; null for nobody and for the banned.';
+comment on function private.caller_role() is 'The caller''s present role. Null if nobody is signed in, or the caller is banned.';
 revoke all on function private.caller_role() from public, anon, authenticated, service_role;
 grant execute on function private.caller_role() to anon, authenticated, speedcoding_writer;
 alter function private.caller_role() owner to speedcoding_keeper;

@@ -1,5 +1,5 @@
--- A time or a stack corrected in the dashboard reaches the submission in the same transaction. The first row of a
--- statement does it for all of them at once: what follows from it then takes its locks in one order.
+-- When a moderator corrects a time or a stack in the dashboard, the submission changes in the same transaction. The
+-- first row of a statement copies for all rows at once, so that all locks are taken in one order.
 create or replace function private.carry_session() returns trigger
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp

@@ -11,7 +11,7 @@ begin
      set password_hash = new_hash, updated_at = private.clock()
    where user_id = me
      and password_hash = old_hash;
-  -- Changed since it was compared: it has to be compared again.
+  -- The hash was changed after the service compared it, so the service has to compare again.
   if not found then
     return;
   end if;
@@ -22,7 +22,7 @@ end
 $$;
 
 comment on function private.change_password(jsonb, text, text) is
-  'Sets the caller''s password hash in place of the old one and ends the caller''s other sign-ins: how many. Null where the old one is another.';
+  'Replaces the caller''s password hash and ends the caller''s other sign-ins. Returns how many it ended, or null if the stored hash is not the old one.';
 revoke all on function private.change_password(jsonb, text, text) from public, anon, authenticated, service_role;
 grant execute on function private.change_password(jsonb, text, text) to speedcoding_api;
 alter function private.change_password(jsonb, text, text) owner to speedcoding_writer;

@@ -1,4 +1,4 @@
--- Runs when the whole transaction is done: an author may build or renumber a challenge step by step.
+-- Runs at the end of the transaction, so that an author may build or renumber a challenge step by step.
 create or replace function private.check_challenge() returns trigger
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp

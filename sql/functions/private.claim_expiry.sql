@@ -1,4 +1,4 @@
--- Views call it as whoever reads them, who cannot call other functions from here: hence the time is given.
+-- Views call it with the rights of their reader, who may not call private.clock(). So the time is a parameter.
 create or replace function private.claim_expiry(taken public.submissions, at timestamptz) returns timestamptz
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
@@ -11,7 +11,7 @@ end
 $$;
 
 comment on function private.claim_expiry(public.submissions, timestamptz) is
-  'Until when a submission is taken by a moderator: for 30 minutes. Null: nobody has it at that time.';
+  'The time until which a moderator has a submission: 30 minutes after the claim. Null if nobody has it at the given time.';
 revoke all on function private.claim_expiry(public.submissions, timestamptz) from
   public, anon, authenticated, service_role;
 grant execute on function private.claim_expiry(public.submissions, timestamptz) to

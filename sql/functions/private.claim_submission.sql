@@ -6,7 +6,7 @@ declare
   judged public.submissions := private.demand_submission(caller, submission_id);
 begin
   perform private.demand_pending(judged);
-  -- Again, while it lasts: as the first time.
+  -- A repeated claim answers as the first time while the claim lasts.
   if judged.claimed_by is distinct from private.caller_id() or private.claim_expiry(judged, private.clock()) is null then
     update public.submissions as s
        set claimed_by = private.caller_id(), claimed_at = private.clock()
@@ -17,7 +17,7 @@ begin
 end
 $$;
 
-comment on function private.claim_submission(jsonb, uuid) is 'A moderator takes a pending submission: for 30 minutes others leave it alone.';
+comment on function private.claim_submission(jsonb, uuid) is 'A moderator claims a pending submission. For 30 minutes no other moderator can judge it.';
 revoke all on function private.claim_submission(jsonb, uuid) from public, anon, authenticated, service_role;
 grant execute on function private.claim_submission(jsonb, uuid) to speedcoding_api;
 alter function private.claim_submission(jsonb, uuid) owner to speedcoding_writer;

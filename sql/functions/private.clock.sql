@@ -1,6 +1,6 @@
--- The one source of time. Milliseconds, because that is what clients are shown: what they compute from the
--- times that they see equals what is ranked. Never now(): the start of a transaction lets those who waited
--- for a lock record splits in the wrong order. Test databases replace this function to travel.
+-- The one source of time. Clients see whole milliseconds, so the durations that they compute equal those that are
+-- ranked. It is not now(), which is the start of the transaction: transactions that waited for a lock would record
+-- their splits in the wrong order. Test databases replace this function to move in time.
 create or replace function private.clock() returns timestamptz
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp

@@ -10,7 +10,7 @@ begin
     perform private.refuse(409, 'submission_exists', 'This session already has a submission.');
   end if;
   select * into session from public.sessions where id = new.session_id;
-  -- Where there is none, the foreign key says so; an import may bring both in one statement.
+  -- If there is no session, the foreign key refuses the row. An import may insert both in one statement.
   if found then
     if session.status <> 'completed' then
       perform private.refuse(409, 'session_not_completed',

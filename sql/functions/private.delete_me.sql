@@ -7,7 +7,7 @@ as $$
 declare
   me uuid := (caller ->> 'sub')::uuid;
 begin
-  -- Starts of the user come before or after: start_session() takes the same lock, and then enters.
+  -- start_session() takes the same lock, so a start by this user comes either before or after this.
   perform pg_advisory_xact_lock(hashtextextended(me::text, 0));
   if not exists (select from public.users where id = me and erased_at is null) then
     erased := false;
@@ -15,20 +15,20 @@ begin
   end if;
   perform private.enter(caller);
 
-  -- First what a login locks first. A replica of an older version gives no hash.
+  -- A login takes this lock first, too. A replica of an older version sends no hash.
   delete from private.credentials where user_id = me and password_hash = coalesce(old_hash, password_hash);
-  -- Changed since it was compared: it has to be compared again.
+  -- The hash was changed after the service compared it, so the service has to compare again.
   if not found then
     return;
   end if;
   perform from private.refresh_tokens where user_id = me order by id for update;
   delete from private.refresh_tokens where user_id = me;
-  -- What a moderator has taken, others may take.
+  -- Other moderators may claim what this one had claimed.
   update public.submissions set claimed_by = null where claimed_by = me and status = 'PENDING';
-  -- A review locks the submission, then the session.
+  -- In the order of a review: the submission, then the session.
   delete from public.submissions where user_id = me and status <> 'APPROVED';
   delete from public.sessions where user_id = me and not published;
-  -- What somebody is counting at this moment is forgotten in its time: nobody waits for it.
+  -- Rows that are being changed at this moment expire by themselves later. Nothing waits for them.
   delete from private.failed_logins
    where (account, network) in (
      select account, network from private.failed_logins where account = account_digest for update skip locked
@@ -36,7 +36,7 @@ begin
 
   insert into private.audit_log (action, actor_id, user_id)
   values ('user.erased', me, me);
-  -- Approved runs stay where they are on the boards, under a name that says nothing.
+  -- Approved runs keep their places on the boards, under an anonymous name.
   if exists (select from public.sessions where user_id = me) then
     update public.users
        set username = 'erased-' || left(replace(gen_random_uuid()::text, '-', ''), 12),
@@ -50,7 +50,7 @@ end
 $$;
 
 comment on function private.delete_me(jsonb, text, bytea) is
-  'Erases the caller''s account: all of it, or all but approved runs under an anonymous name. False: it was erased before; null: the hash is not the old one.';
+  'Erases the caller''s account. Approved runs stay, under an anonymous name. Returns false if it was erased before, and null if the stored hash is not the given one.';
 revoke all on function private.delete_me(jsonb, text, bytea) from public, anon, authenticated, service_role;
 grant execute on function private.delete_me(jsonb, text, bytea) to speedcoding_api;
 alter function private.delete_me(jsonb, text, bytea) owner to speedcoding_writer;

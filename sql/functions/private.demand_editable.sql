@@ -1,4 +1,4 @@
--- Names all reasons at once: those that the caller gives, and the runs under way if the rules would change.
+-- Names all reasons at once: those in `fixed`, and the runs that the change of a rule would affect.
 create or replace function private.demand_editable(challenge uuid, fixed text, touches_rules boolean) returns void
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
@@ -31,6 +31,6 @@ end
 $$;
 
 comment on function private.demand_editable(uuid, text, boolean) is
-  'Refuses a change to a challenge for the reasons given in fixed, and a change of its rules while runs are under way.';
+  'Refuses a change to a challenge for the reasons in `fixed`, and any change of its rules while sessions are running.';
 revoke all on function private.demand_editable(uuid, text, boolean) from public, anon, authenticated, service_role;
 alter function private.demand_editable(uuid, text, boolean) owner to speedcoding_keeper;

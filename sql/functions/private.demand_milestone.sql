@@ -20,6 +20,6 @@ end
 $$;
 
 comment on function private.demand_milestone(uuid, integer) is
-  'The verification of a milestone of a challenge. Refuses a number that the challenge does not have.';
+  'How a milestone of a challenge is verified. Refuses a number that the challenge does not have.';
 revoke all on function private.demand_milestone(uuid, integer) from public, anon, authenticated, service_role;
 alter function private.demand_milestone(uuid, integer) owner to speedcoding_writer;

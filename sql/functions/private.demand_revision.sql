@@ -11,6 +11,6 @@ begin
 end
 $$;
 
-comment on function private.demand_revision(public.submissions, integer) is 'Refuses a request that saw another revision.';
+comment on function private.demand_revision(public.submissions, integer) is 'Refuses a request that was made for another revision.';
 revoke all on function private.demand_revision(public.submissions, integer) from public, anon, authenticated, service_role;
 alter function private.demand_revision(public.submissions, integer) owner to speedcoding_writer;

@@ -24,6 +24,6 @@ end
 $$;
 
 comment on function private.demand_turn(uuid, uuid, integer) is
-  'Refuses a milestone whose turn has not come in its session; for challenges that are ordered.';
+  'Refuses a milestone before its turn. Called for challenges whose milestones have an order.';
 revoke all on function private.demand_turn(uuid, uuid, integer) from public, anon, authenticated, service_role;
 alter function private.demand_turn(uuid, uuid, integer) owner to speedcoding_writer;

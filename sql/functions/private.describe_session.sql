@@ -1,4 +1,4 @@
--- Runs with the caller's claims under the policies: what the caller may not see is not there.
+-- The policies apply with the caller's claims, so rows that the caller may not see are missing.
 create or replace function private.describe_session(session uuid, refusal jsonb default null)
 returns private.session_result
 language plpgsql volatile
@@ -16,7 +16,7 @@ begin
                  'milestoneNumber', m.milestone_number,
                  'title', definition.title,
                  'passed', m.passed,
-                 -- In a session that is over otherwise nobody attests any more.
+                 -- In a session that ended in another way, no verifier will judge any more.
                  'pending', m.pending and s.status in ('running', 'judging'),
                  'completedAt', m.completed_at,
                  'splitMs', private.elapsed_ms(s.start_time, m.completed_at),
@@ -34,7 +34,7 @@ begin
          where handed_in.session_id = s.id
       ),
       private.clock(),
-      -- The runner's own alone.
+      -- Only the runner sees these.
       coalesce((
         select e.warnings
           from private.session_ends as e

@@ -41,6 +41,6 @@ end
 $$;
 
 comment on function private.describe_submission(public.submissions) is
-  'A submission, with the reason of its last review as far as the caller may see it; for moderators also what to look at twice.';
+  'A submission, with the reason of its last review if the caller may see it. Moderators also get hints to look twice: the same video elsewhere, and a clock that went back.';
 revoke all on function private.describe_submission(public.submissions) from public, anon, authenticated, service_role;
 alter function private.describe_submission(public.submissions) owner to speedcoding_writer;

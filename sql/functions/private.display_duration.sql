@@ -1,4 +1,4 @@
--- "45m 12s", "1h 05m 09s", "12s". Seconds are cut, not rounded: a clock never shows time that has not passed.
+-- "45m 12s", "1h 05m 09s", "12s". Parts of a second are cut off, not rounded.
 create or replace function private.display_duration(duration_ms bigint) returns text
 language plpgsql immutable parallel safe
 set search_path = pg_catalog, pg_temp

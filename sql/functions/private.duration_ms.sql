@@ -1,4 +1,4 @@
--- A day is 24 hours, whatever the time zone does: what is told as maxDurationMs is what a session is given.
+-- A day is 24 hours in every time zone, so that a session gets exactly the time that maxDurationMs says.
 create or replace function private.duration_ms(duration interval) returns bigint
 language plpgsql immutable parallel safe
 set search_path = pg_catalog, pg_temp

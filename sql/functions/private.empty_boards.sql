@@ -8,6 +8,6 @@ begin
 end
 $$;
 
-comment on function private.empty_boards() is 'Lets the boards follow a TRUNCATE.';
+comment on function private.empty_boards() is 'Empties the boards after a TRUNCATE.';
 revoke all on function private.empty_boards() from public, anon, authenticated, service_role;
 alter function private.empty_boards() owner to speedcoding_keeper;

@@ -1,6 +1,6 @@
--- The end counts whatever comes with it: what of the packages and the video cannot be taken is left out, and told in
--- `warnings`. The digest is of what the runner sent, so that a retry is told from another end. Verdicts that are pending
--- are waited for: until the last one the session is `judging`, with its end time fixed.
+-- The clock always stops. Packages and videos that the rules forbid are left out, and `warnings` names them. The digest
+-- covers what the runner sent, so that a retry can be told from a different end. While verdicts are pending, the session
+-- is `judging`, with its end time fixed.
 create or replace function private.end_session(
   caller jsonb, session_id uuid, packages text[], video_url text default null,
   kept_packages text[] default null, kept_video_url text default null, warnings jsonb default null
@@ -54,7 +54,7 @@ begin
       jsonb_build_object('sessionId', session.id));
   end if;
 
-  -- A replica of an older version has sifted nothing.
+  -- A replica of an older version sends packages and videos unchecked.
   if warnings is null then
     kept_packages := end_session.packages;
     kept_video_url := end_session.video_url;
@@ -70,7 +70,7 @@ begin
     from public.milestones as m
    where m.session_id = session.id;
   latest := private.last_time(session.id);
-  -- Where the session is completed, triggers hand in what was kept.
+  -- If this completes the session, triggers hand in what is kept here.
   update public.sessions as s
      set status = case
            when is_pending then 'judging'
@@ -88,7 +88,7 @@ end
 $$;
 
 comment on function private.end_session(jsonb, uuid, text[], text, text[], text, jsonb) is
-  'Stops the caller''s clock once. With enough milestones passed the run is handed in, with those packages and that video that were kept; while a verdict is pending, the session waits for it.';
+  'Stops the clock of the caller''s session, once. If enough milestones are passed, it hands in the run with the packages and the video. While a verdict is pending, the session waits for it.';
 revoke all on function private.end_session(jsonb, uuid, text[], text, text[], text, jsonb) from
   public, anon, authenticated, service_role;
 grant execute on function private.end_session(jsonb, uuid, text[], text, text[], text, jsonb) to speedcoding_api;

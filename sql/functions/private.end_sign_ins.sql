@@ -1,7 +1,7 @@
--- The epoch of the account decides: with one row written, every sign-in but the one that is kept is over, however many
--- there are, and so is every login that has compared the old password. As many as an account may have are ended by name
--- at once; where there are more, the sweep ends them in its turn. Call it with the row of private.credentials locked:
--- whoever opens sign-ins, or ends several, waits there and nowhere else.
+-- Raises the epoch of the account. That one write ends every sign-in but the kept one, and every login that has compared
+-- the old password. Up to a hundred sign-ins, as many as an account may have, are also marked as ended. If there are
+-- more, the sweep marks the rest. Call this with the row of private.credentials locked: logins and other ends of several
+-- sign-ins wait for that lock.
 create or replace function private.end_sign_ins(account uuid, kept uuid, cause text) returns bigint
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
@@ -38,6 +38,6 @@ end
 $$;
 
 comment on function private.end_sign_ins(uuid, uuid, text) is
-  'Ends all living sign-ins of an account but the one that is kept: how many were ended by name.';
+  'Ends all living sign-ins of an account but the kept one. Returns how many it marked as ended.';
 revoke all on function private.end_sign_ins(uuid, uuid, text) from public, anon, authenticated, service_role;
 grant execute on function private.end_sign_ins(uuid, uuid, text) to speedcoding_api, speedcoding_writer;

@@ -1,6 +1,6 @@
--- The first line of every domain function. From here on every policy sees the caller, for this transaction
--- only: nothing of one request can stay on a pooled connection. Logout, revocation and bans count at once,
--- whatever the access token still says.
+-- The first line of every domain function. From here on the policies see the caller, until the end of this transaction,
+-- so no caller stays on a pooled connection. Logouts, ended sign-ins and bans count at once, even if the access token
+-- has not expired.
 create or replace function private.enter(caller jsonb, anyone boolean default false) returns uuid
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
@@ -36,7 +36,7 @@ end
 $$;
 
 comment on function private.enter(jsonb, boolean) is
-  'Makes the verified claims the caller of this transaction and returns the user''s id; refuses the signed-out and the banned.';
+  'Makes the verified claims the caller of this transaction and returns the user''s id. Refuses a caller whose sign-in has ended or who is banned.';
 revoke all on function private.enter(jsonb, boolean) from public, anon, authenticated, service_role;
 grant execute on function private.enter(jsonb, boolean) to speedcoding_writer;
 alter function private.enter(jsonb, boolean) owner to speedcoding_writer;

@@ -1,6 +1,6 @@
--- A wrong password. The first ones are free; from then on each doubles the wait, up to the longest. Where ten
--- networks fail at one account it is hunted: from a network that is not a usual one of its user, the longest wait
--- follows at once. Why this locks nobody out: src/limits.rs.
+-- The first wrong passwords are free. From then on each one doubles the wait, up to the longest. When ten networks have
+-- failed at one account, somebody is hunting it: a failure from a network that its user does not use then brings the
+-- longest wait at once. src/limits/failed_logins.rs says why this locks nobody out.
 create or replace function private.fail_login(
   account_digest bytea, network_digest bytea, usual boolean, free integer, longest_seconds double precision
 ) returns jsonb
@@ -14,7 +14,7 @@ declare
   hunted boolean;
   refusal jsonb;
 begin
-  -- Nothing is changed yet: the row is there, and locked.
+  -- This only makes sure that the row exists, and locks it.
   insert into private.failed_logins as known (account, network, failures, blocked_until, forgotten_at)
   values (account_digest, network_digest, 0, private.clock(), private.clock() + 4 * longest)
   on conflict (account, network) do update set failures = known.failures
@@ -45,7 +45,7 @@ begin
          forgotten_at = moment + 4 * longest
    where account = account_digest
      and network = network_digest;
-  -- What is forgotten goes, a little with each failure: faster than it comes.
+  -- Each failure adds one row at most and deletes up to ten old ones, so the table stays small.
   delete from private.failed_logins
    where (account, network) in (
      select account, network
@@ -60,7 +60,7 @@ end
 $$;
 
 comment on function private.fail_login(bytea, bytea, boolean, integer, double precision) is
-  'Records a wrong password; or the refusal where there were too many already.';
+  'Records a wrong password. Returns the refusal if there were too many already.';
 revoke all on function private.fail_login(bytea, bytea, boolean, integer, double precision) from
   public, anon, authenticated, service_role;
 grant execute on function private.fail_login(bytea, bytea, boolean, integer, double precision) to speedcoding_api;

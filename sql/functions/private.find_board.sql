@@ -1,4 +1,5 @@
--- A challenge that was withdrawn keeps its boards; one that is being prepared is not shown.
+-- A challenge with approved runs keeps its boards when it is no longer active. A challenge that was never active shows
+-- none.
 create or replace function private.find_board(
   slug text, tech_stack text,
   out challenge_id uuid, out tech_stack_key text, out version bigint, out entries bigint

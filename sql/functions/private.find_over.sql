@@ -21,7 +21,7 @@ end
 $$;
 
 comment on function private.find_over(uuid, public.session_status, timestamptz, timestamptz) is
-  'Why nothing can be passed any more in a session; null while it runs. An expiry that is found is stored.';
+  'The refusal for a session in which no milestone can be passed any more. Null while it runs. Stores that a session has expired.';
 revoke all on function private.find_over(uuid, public.session_status, timestamptz, timestamptz) from
   public, anon, authenticated, service_role;
 alter function private.find_over(uuid, public.session_status, timestamptz, timestamptz) owner to speedcoding_writer;

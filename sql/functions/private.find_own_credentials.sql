@@ -7,7 +7,7 @@ as $$
 declare
   me uuid := (caller ->> 'sub')::uuid;
 begin
-  -- Nothing of an account that is erased: to erase it again is answered as the first time.
+  -- An erased account has no row. So a repeated erasure answers as the first time.
   if exists (select from public.users as u where u.id = me and u.erased_at is null) then
     me := private.enter(caller);
     select u.username, c.password_hash
@@ -20,7 +20,7 @@ end
 $$;
 
 comment on function private.find_own_credentials(jsonb) is
-  'What the caller''s password is compared with when it is asked for again; nothing of an erased account.';
+  'The caller''s name and password hash, for requests that ask for the password again. Empty if the account is erased.';
 revoke all on function private.find_own_credentials(jsonb) from public, anon, authenticated, service_role;
 grant execute on function private.find_own_credentials(jsonb) to speedcoding_api;
 alter function private.find_own_credentials(jsonb) owner to speedcoding_writer;

@@ -1,6 +1,6 @@
--- NFKC folds look-alikes; lower, upper, lower is Unicode case folding as far as it can be had before PostgreSQL 18: the
--- first meets ẞ, the second ß and ς. The collation is ICU's, which every build has that Supabase runs. White space
--- counts once, what cannot be seen (soft hyphen, zero-width characters) not at all.
+-- NFKC makes look-alikes equal. Lower, upper, lower again is close to Unicode case folding, which PostgreSQL has only
+-- from 18 on: the first step changes ẞ, the second ß and ς. The collation is ICU's, which Supabase's builds have. Several
+-- white spaces count as one. Invisible characters (soft hyphen, zero-width characters) are removed.
 create or replace function private.fold_stack(stack text) returns text
 language plpgsql immutable parallel safe
 set search_path = pg_catalog, pg_temp
@@ -13,6 +13,6 @@ begin
 end
 $$;
 
-comment on function private.fold_stack(text) is 'A tech stack, or a name in one, without what spellings differ in: case, width, white space.';
+comment on function private.fold_stack(text) is 'A tech stack, or a name in one, with the differences of spelling removed: case, width, white space.';
 revoke all on function private.fold_stack(text) from public, anon, authenticated, service_role;
 grant execute on function private.fold_stack(text) to speedcoding_writer, speedcoding_keeper;

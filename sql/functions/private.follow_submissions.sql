@@ -20,7 +20,7 @@ begin
          select o.tech_stack_key union select n.tech_stack_key
        ) as board
        where 'APPROVED' in (o.status, n.status)
-         -- All that boards show.
+         -- These are the columns that boards show.
          and (o.status, o.tech_stack, o.tech_stack_key, o.total_ms, o.end_time, o.packages, o.video_url, o.submitted_at)
            is distinct from
              (n.status, n.tech_stack, n.tech_stack_key, n.total_ms, n.end_time, n.packages, n.video_url, n.submitted_at);
@@ -37,6 +37,6 @@ begin
 end
 $$;
 
-comment on function private.follow_submissions() is 'Lets the boards follow what a statement did to submissions.';
+comment on function private.follow_submissions() is 'Brings the boards up to date after a statement changed submissions.';
 revoke all on function private.follow_submissions() from public, anon, authenticated, service_role;
 alter function private.follow_submissions() owner to speedcoding_keeper;

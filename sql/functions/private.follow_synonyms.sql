@@ -1,4 +1,4 @@
--- Each stack is keyed once, however many sessions have it. What is carried to submissions and boards follows from there.
+-- Computes each stack's key once, however many sessions have that stack. Submissions and boards follow by triggers.
 create or replace function private.follow_synonyms() returns trigger
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -20,6 +20,6 @@ begin
 end
 $$;
 
-comment on function private.follow_synonyms() is 'Lets the sessions'' keys, and by them the boards, follow what became of synonyms.';
+comment on function private.follow_synonyms() is 'Brings the sessions'' keys, and with them the boards, up to date after a change of synonyms.';
 revoke all on function private.follow_synonyms() from public, anon, authenticated, service_role;
 alter function private.follow_synonyms() owner to speedcoding_keeper;

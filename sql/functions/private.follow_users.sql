@@ -1,5 +1,5 @@
--- Boards read bans and names without a lock on the account. So nothing else may settle boards while these change: an
--- approval that this transaction cannot see yet would put a banned runner on a board.
+-- Boards read bans and names without a lock on the account. So no other transaction may change boards while a ban or a
+-- name changes. Otherwise an approval that this transaction cannot see yet would put a banned runner on a board.
 create or replace function private.follow_users() returns trigger
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -29,6 +29,6 @@ begin
 end
 $$;
 
-comment on function private.follow_users() is 'Lets the boards follow bans and changes of names.';
+comment on function private.follow_users() is 'Brings the boards up to date after bans and changes of names.';
 revoke all on function private.follow_users() from public, anon, authenticated, service_role;
 alter function private.follow_users() owner to speedcoding_keeper;

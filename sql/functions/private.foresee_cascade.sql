@@ -13,7 +13,7 @@ begin
     return null;
   end if;
   gone := array(select id from old_rows);
-  -- Sessions before submissions, which is the order of a correction; and every row that names a moderator who goes.
+  -- Sessions before submissions, as a correction locks them. Also every row that names a moderator who is deleted.
   perform from public.sessions where user_id = any (gone) order by id for update;
   select array_agg(s.challenge_id) filter (where s.user_id = any (gone) or s.session_id = any (gone))
     into challenges

@@ -10,7 +10,7 @@ declare
   board record;
 begin
   perform private.enter(caller, anyone => true);
-  -- The version is read first: what changes in between is shown under the old one, and fetched again.
+  -- The version is read first. A change in between is shown under the old version, so clients fetch it again.
   board := private.find_board(slug, tech_stack);
   if board.version <> all (known_versions) then
     return query
@@ -27,7 +27,7 @@ begin
          order by p.total_ms, p.end_time, p.submission_id
          limit page_size
       ),
-      -- The page's first rank, and how many of the same time stand on the page before.
+      -- The rank of the page's first entry, and how many entries of the page before have the same time.
       start as materialized (
         select top.total_ms,
                private.rank_of(board.challenge_id, board.tech_stack_key, top.total_ms) as rank,

@@ -12,7 +12,7 @@ begin
   if tg_op = 'UPDATE' and (new.challenge_id, new.number, new.verification) = (old.challenge_id, old.number, old.verification) then
     return null;
   end if;
-  -- As for the challenge itself. Other changes to its milestones wait, so that the numbers stay contiguous.
+  -- This waits for runs that are being started. Other changes to these milestones wait, so that the numbers have no gap.
   perform from public.challenges where id = challenge for update;
   perform private.demand_editable(
     challenge,

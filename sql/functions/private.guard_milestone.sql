@@ -3,13 +3,13 @@ language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  -- As with its session.
+  -- Only triggers set `published`: it follows the submission.
   if tg_op = 'INSERT' then
     new.published := false;
     return new;
   end if;
   if tg_op = 'DELETE' then
-    -- With its session it may go.
+    -- The deletion of a session deletes its milestones.
     if old.passed and pg_trigger_depth() = 1 then
       perform private.refuse(409, 'milestone_passed', 'A milestone that is passed stays passed.');
     end if;

@@ -3,7 +3,7 @@ language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  -- Triggers alone say what is public: they follow the submission.
+  -- Only triggers set `published`: it follows the submission.
   if tg_op = 'INSERT' then
     new.published := false;
     return new;
@@ -30,7 +30,7 @@ begin
   if new.end_time < new.start_time then
     perform private.refuse(409, 'session_times', 'A session cannot end before it starts.');
   end if;
-  -- Rows that are so already may stay: only what makes it so is refused.
+  -- Rows that were like this before may stay. Only a change that makes it so is refused.
   if (new.start_time > old.start_time or new.end_time < old.end_time)
     and exists (
       select from public.milestones

@@ -70,6 +70,6 @@ begin
 end
 $$;
 
-comment on function private.guard_submission() is 'Refuses what neither runners nor moderators may do with a submission, and keeps its dates and its revision.';
+comment on function private.guard_submission() is 'Refuses changes to a submission that neither runners nor moderators may make. Sets its dates and its revision.';
 revoke all on function private.guard_submission() from public, anon, authenticated, service_role;
 alter function private.guard_submission() owner to speedcoding_keeper;

@@ -19,6 +19,6 @@ begin
 end
 $$;
 
-comment on function private.guard_synonym() is 'Folds a synonym as tech stacks are folded, and refuses one of a synonym.';
+comment on function private.guard_synonym() is 'Spells a synonym as tech stacks are compared, and refuses a synonym of a synonym.';
 revoke all on function private.guard_synonym() from public, anon, authenticated, service_role;
 alter function private.guard_synonym() owner to speedcoding_keeper;

@@ -3,9 +3,9 @@ language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  -- delete_me() says that the account is erased in the same breath.
+  -- delete_me() sets the name and erased_at in one statement.
   if new.erased_at is null and lower(new.username) like 'erased-%' then
-    -- Whoever had such a name before this was refused keeps it.
+    -- Users who had such a name before this rule keep it.
     if tg_op = 'INSERT' or lower(new.username) <> lower(old.username) then
       perform private.refuse(400, 'invalid_request', 'username must not begin with erased-: erased accounts are called so.',
         jsonb_build_object('errors', jsonb_build_array(jsonb_build_object(

@@ -1,4 +1,4 @@
--- What came with the end is kept until now, and then no longer: the submission has it.
+-- The packages and the video were kept since the end. The submission takes them over.
 create or replace function private.hand_in_session() returns trigger
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -21,6 +21,6 @@ begin
 end
 $$;
 
-comment on function private.hand_in_session() is 'Hands in what came with the end of a session that is completed.';
+comment on function private.hand_in_session() is 'Makes the submission of a session that was completed, from what its end brought.';
 revoke all on function private.hand_in_session() from public, anon, authenticated, service_role;
 alter function private.hand_in_session() owner to speedcoding_keeper;

@@ -1,5 +1,5 @@
--- Synonyms that change wait for the keys that are being made, and keys for synonyms that are being changed: none is left
--- behind (private.follow_synonyms).
+-- A change of synonyms waits for keys that are being made, and a key waits for synonyms that are being changed. So no
+-- session keeps an old key (private.follow_synonyms).
 create or replace function private.key_session() returns trigger
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -11,6 +11,6 @@ begin
 end
 $$;
 
-comment on function private.key_session() is 'Makes the key of a session''s tech stack, whatever is written there.';
+comment on function private.key_session() is 'Sets the key of a session''s tech stack, and replaces any other value.';
 revoke all on function private.key_session() from public, anon, authenticated, service_role;
 alter function private.key_session() owner to speedcoding_keeper;

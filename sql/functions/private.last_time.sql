@@ -16,6 +16,6 @@ end
 $$;
 
 comment on function private.last_time(uuid) is
-  'The latest time that a session has recorded: its start, a split, a verdict asked for. Nothing that follows is earlier.';
+  'The latest time that a session has recorded: its start, a split, or a request for a verdict. Later times must not be earlier than this.';
 revoke all on function private.last_time(uuid) from public, anon, authenticated, service_role;
 grant execute on function private.last_time(uuid) to speedcoding_writer;

@@ -23,7 +23,7 @@ end
 $$;
 
 comment on function private.list_sessions(jsonb, integer, uuid) is
-  'The caller''s own sessions, the newest first, from before an id on.';
+  'The caller''s own sessions, the newest first, from those before an id on.';
 revoke all on function private.list_sessions(jsonb, integer, uuid) from
   public, anon, authenticated, service_role;
 grant execute on function private.list_sessions(jsonb, integer, uuid) to speedcoding_api;

@@ -26,7 +26,7 @@ end
 $$;
 
 comment on function private.list_sign_ins(jsonb, integer, uuid) is
-  'The caller''s living sign-ins, the newest first, from before one of them on.';
+  'The caller''s living sign-ins, the newest first, from those before a given one on.';
 revoke all on function private.list_sign_ins(jsonb, integer, uuid) from
   public, anon, authenticated, service_role;
 grant execute on function private.list_sign_ins(jsonb, integer, uuid) to speedcoding_api;

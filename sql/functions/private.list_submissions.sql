@@ -1,4 +1,4 @@
--- Planned for what is asked: which index serves depends on which filters there are.
+-- The statement is planned at each call, because the best index depends on the filters.
 create or replace function private.list_submissions(
   caller jsonb, page_size integer, mine boolean, status text, challenge text, after_time timestamptz, after_id uuid
 ) returns setof jsonb
@@ -9,7 +9,7 @@ as $$
 declare
   reader uuid := private.enter(caller);
   everyones boolean := not mine and coalesce(private.caller_role(), '') in ('moderator', 'admin');
-  -- A constant of its type when the statement below is planned: so that the index of this status is found.
+  -- The planner sees this as a constant, and so finds the index of this status.
   reviewed public.submission_status := status::public.submission_status;
   wanted uuid;
 begin
@@ -35,7 +35,7 @@ end
 $$;
 
 comment on function private.list_submissions(jsonb, integer, boolean, text, text, timestamptz, uuid) is
-  'The caller''s own submissions; for moderators everybody''s, unless they ask for theirs. The oldest first, from after one on.';
+  'The caller''s own submissions. Moderators get everybody''s, unless they ask for their own. The oldest first, from those after a given one on.';
 revoke all on function private.list_submissions(jsonb, integer, boolean, text, text, timestamptz, uuid) from
   public, anon, authenticated, service_role;
 grant execute on function private.list_submissions(jsonb, integer, boolean, text, text, timestamptz, uuid) to speedcoding_api;

@@ -1,4 +1,4 @@
--- A token of any generation will do: to end a sign-in is always safe. One that another has ended ends no others.
+-- A token of any generation may end its sign-in, because that is always safe. A sign-in that has ended cannot end others.
 create or replace function private.log_out(sign_in uuid, signed_by bytea, nonce bytea, scope text) returns bigint
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
@@ -15,7 +15,7 @@ begin
   if scope <> 'local' then
     perform from private.credentials where user_id = account for no key update;
   end if;
-  -- Asked once the account is ours: of two devices that log each other out the first one has decided.
+  -- Checked after the lock: of two devices that log each other out, the first one wins.
   perform
      from private.refresh_tokens as token
      join private.credentials as credential
@@ -39,6 +39,6 @@ end
 $$;
 
 comment on function private.log_out(uuid, bytea, bytea, text) is
-  'Ends the sign-in that a refresh token belongs to (local), all others of its user, or all (global): how many were ended by name.';
+  'Ends the sign-in of a refresh token (local), all others of its user (others), or all (global). Returns how many it marked as ended.';
 revoke all on function private.log_out(uuid, bytea, bytea, text) from public, anon, authenticated, service_role;
 grant execute on function private.log_out(uuid, bytea, bytea, text) to speedcoding_api;

@@ -1,5 +1,5 @@
--- Why nobody may try this account's password from this network now; null where one may. Without the digests
--- (RATE_LIMITS turns the limit off) nothing is refused: all of these functions are strict.
+-- RATE_LIMITS=off sends null instead of the digests. Then this function and its sisters refuse nothing, because they
+-- are strict.
 create or replace function private.login_delay(account_digest bytea, network_digest bytea) returns jsonb
 language plpgsql volatile strict security definer
 set search_path = pg_catalog, pg_temp
@@ -21,7 +21,7 @@ end
 $$;
 
 comment on function private.login_delay(bytea, bytea) is
-  'The refusal for whoever has sent too many wrong passwords; null for others.';
+  'The refusal while this network has to wait before it tries this account''s password again. Null if it need not wait.';
 revoke all on function private.login_delay(bytea, bytea) from public, anon, authenticated, service_role;
 grant execute on function private.login_delay(bytea, bytea) to speedcoding_api;
 alter function private.login_delay(bytea, bytea) owner to speedcoding_writer;

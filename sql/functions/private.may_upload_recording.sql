@@ -16,7 +16,7 @@ end
 $$;
 
 comment on function private.may_upload_recording(text) is
-  'Whether a path lies in the folder of a session of the caller that runs or is being judged, or whose submission can still be changed.';
+  'Whether a path lies in the folder of one of the caller''s sessions, and that session is running or judging, or its submission can still be changed.';
 revoke all on function private.may_upload_recording(text) from public, anon, authenticated, service_role;
 grant execute on function private.may_upload_recording(text) to authenticated;
 alter function private.may_upload_recording(text) owner to speedcoding_writer;

@@ -9,7 +9,7 @@ begin
   if to_regclass('storage.buckets') is null or to_regclass('storage.objects') is null then
     return;
   end if;
-  -- As texts: elsewhere there are no such tables.
+  -- The statements are texts, because without Supabase Storage these tables do not exist.
   foreach statement in array array[
     'insert into storage.buckets (id, name, public, allowed_mime_types)
      values (''recordings'', ''recordings'', false, ''{video/*}'')
@@ -41,5 +41,5 @@ end
 $$;
 
 comment on function private.open_recordings() is
-  'Makes the private bucket recordings and its policies, where there is Supabase Storage and the caller may.';
+  'Makes the private bucket `recordings` and its policies, if Supabase Storage is there and the caller has the right.';
 revoke all on function private.open_recordings() from public, anon, authenticated, service_role;

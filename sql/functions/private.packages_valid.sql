@@ -1,11 +1,11 @@
--- A check constraint cannot look into an array by itself.
+-- A check constraint cannot look at the items of an array by itself.
 create or replace function private.packages_valid(packages text[]) returns boolean
 language plpgsql immutable parallel safe
 set search_path = pg_catalog, pg_temp
 as $$
 begin
   return cardinality(packages) <= 200
-    -- A list, not one of lists.
+    -- A list whose items are not lists.
     and coalesce(array_ndims(packages), 1) = 1
     and not exists (
       select from unnest(packages) as package

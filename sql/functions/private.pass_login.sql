@@ -1,5 +1,5 @@
--- The right password. Failures that are being recorded at this moment count first: of many guesses at once no more
--- are answered than of guesses one after another, and whether a later one was right is not told.
+-- Called when a password is right. It waits for failures that are being recorded at this moment. So a client that sends
+-- many guesses at once gets no more of them answered than with one guess after another.
 create or replace function private.pass_login(account_digest bytea, network_digest bytea) returns jsonb
 language plpgsql volatile strict security definer
 set search_path = pg_catalog, pg_temp
@@ -20,7 +20,7 @@ end
 $$;
 
 comment on function private.pass_login(bytea, bytea) is
-  'Forgets the wrong passwords before a right one; or the refusal where there were too many.';
+  'Deletes the count of wrong passwords after a right one. Returns the refusal if there were too many.';
 revoke all on function private.pass_login(bytea, bytea) from public, anon, authenticated, service_role;
 grant execute on function private.pass_login(bytea, bytea) to speedcoding_api;
 alter function private.pass_login(bytea, bytea) owner to speedcoding_writer;

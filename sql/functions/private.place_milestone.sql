@@ -10,7 +10,7 @@ begin
     into session
     from public.sessions as s
    where s.id = new.session_id;
-  -- Without a session the foreign key refuses it.
+  -- If there is no session, the foreign key refuses the row.
   if not found then
     return new;
   end if;

@@ -1,4 +1,4 @@
--- A policy that asked another table would recurse; so whether a run is public stands on its own rows.
+-- A policy that read another table would recurse. So each row says itself whether the run is public.
 create or replace function private.publish_session() returns trigger
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -14,6 +14,6 @@ end
 $$;
 
 comment on function private.publish_session() is
-  'Shows a run to everyone while its submission is approved.';
+  'Makes a run visible to everyone while its submission is approved.';
 revoke all on function private.publish_session() from public, anon, authenticated, service_role;
 alter function private.publish_session() owner to speedcoding_keeper;

@@ -1,4 +1,4 @@
--- Whole buckets as far as they go, each level within one bucket of the level before, then the runs of the last.
+-- Counts whole buckets of faster times, from wide to narrow, and then the single runs in the last narrow bucket.
 create or replace function private.rank_of(challenge uuid, stack_key text, run_ms bigint) returns bigint
 language plpgsql stable
 set search_path = pg_catalog, pg_temp

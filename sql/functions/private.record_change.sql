@@ -1,5 +1,5 @@
--- Keeps how a row was before somebody changed it by hand. What runners and verifiers do is not logged here: the rows
--- say when it happened, and the triggers refuse to undo it.
+-- Keeps the old values of a row that somebody changes by hand. It does not log what runners and verifiers do: the rows
+-- themselves say when that happened, and the triggers refuse to undo it.
 create or replace function private.record_change() returns trigger
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -20,13 +20,13 @@ begin
              select jsonb_object_agg(b.key, b.value)
                from jsonb_each(before) as b
               where b.value is distinct from after -> b.key
-                -- A runner's own words may be a name.
+                -- The log holds no text that a runner wrote, because it may be a name.
                 and b.key not in ('tech_stack', 'tech_stack_key')))
          end;
   return null;
 end
 $$;
 
-comment on function private.record_change() is 'Writes into the audit log what somebody changed by hand, and what was there before.';
+comment on function private.record_change() is 'Writes changes that somebody made by hand into the audit log, with the old values.';
 revoke all on function private.record_change() from public, anon, authenticated, service_role;
 alter function private.record_change() owner to speedcoding_keeper;

@@ -1,5 +1,5 @@
--- Fires before the update, behind the guard: only there can what was noted still be taken out of a row that everyone
--- is about to read.
+-- Runs before the update and after the guard. A row that everyone may read must not have the moderator's notes, and only
+-- a trigger before the update can take them out.
 create or replace function private.record_submission() returns trigger
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -16,7 +16,7 @@ begin
       when new.revision <> old.revision then 'edited'
       when new.claimed_by is distinct from old.claimed_by and new.claimed_by is null then 'released'
       when new.claimed_by is distinct from old.claimed_by or new.claimed_at <> old.claimed_at then 'claimed'
-      -- What is generated is not there yet; when it was taken says nothing that the log does not.
+      -- Generated columns have no value yet, and the log itself says when a submission was claimed.
       when to_jsonb(new) - '{total_time,video_key,claimed_at}'::text[]
         is distinct from to_jsonb(old) - '{total_time,video_key,claimed_at}'::text[] then 'corrected'
     end;
@@ -42,6 +42,6 @@ end
 $$;
 
 comment on function private.record_submission() is
-  'Writes what happens to a submission into the audit log, decisions also into private.reviews; leaves no note in an approved row.';
+  'Writes each change of a submission into the audit log, and each decision into private.reviews. Takes the notes out of a row that is approved.';
 revoke all on function private.record_submission() from public, anon, authenticated, service_role;
 alter function private.record_submission() owner to speedcoding_keeper;

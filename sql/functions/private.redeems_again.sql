@@ -1,5 +1,5 @@
--- A generation was redeemed before, and is sent once more. Its own first redemption opened its window, and nothing
--- extends it. Why this tells lost answers and late tabs from thieves: docs/authentication.md.
+-- A client sends a token that was redeemed before. The first redemption opened a window, and nothing extends it.
+-- docs/authentication.md says how this tells lost answers and late browser tabs from thieves.
 create or replace function private.redeems_again(
   sign_in private.refresh_tokens, presented integer, grace_seconds double precision, patience_seconds double precision
 ) returns boolean
@@ -16,7 +16,7 @@ begin
     return false;
   end if;
   return age < grace_seconds * interval '1 second'
-    -- Nobody has used what it was answered with: the answer was lost. That is believed of one generation in four.
+    -- The newest token was never used, so its answer was probably lost. This is granted for one generation in four.
     or presented = sign_in.generation - 1
       and age < patience_seconds * interval '1 second'
       and (sign_in.forgiven_generation is null
@@ -26,7 +26,7 @@ end
 $$;
 
 comment on function private.redeems_again(private.refresh_tokens, integer, double precision, double precision) is
-  'Whether a refresh token that was redeemed before is answered once more.';
+  'Whether a refresh token that was redeemed before gets the newest token once more.';
 revoke all on function private.redeems_again(private.refresh_tokens, integer, double precision, double precision) from
   public, anon, authenticated, service_role;
 grant execute on function private.redeems_again(private.refresh_tokens, integer, double precision, double precision)

@@ -9,7 +9,7 @@ end
 $$;
 
 comment on function private.refusal(integer, text, text, jsonb) is
-  'The same as private.refuse(), but returned instead of raised, so that changes made before it are kept.';
+  'The same as private.refuse(), but returned instead of raised, so that the transaction keeps its changes.';
 revoke all on function private.refusal(integer, text, text, jsonb) from
   public, anon, authenticated, service_role;
 grant execute on function private.refusal(integer, text, text, jsonb) to speedcoding_writer;

@@ -10,6 +10,6 @@ end
 $$;
 
 comment on function private.refuse_verification(text) is
-  'Refuses a milestone whose kind of verification a rule does not know: each rule that decides by kind ends with it.';
+  'Refuses a milestone whose kind of verification the calling rule does not know. Each rule that decides by the kind ends with this call.';
 revoke all on function private.refuse_verification(text) from public, anon, authenticated, service_role;
 grant execute on function private.refuse_verification(text) to speedcoding_writer, speedcoding_keeper;

@@ -15,7 +15,7 @@ begin
 end
 $$;
 
-comment on function private.release_submission(jsonb, uuid) is 'A moderator gives a submission back that they have taken.';
+comment on function private.release_submission(jsonb, uuid) is 'A moderator gives back a submission that they claimed.';
 revoke all on function private.release_submission(jsonb, uuid) from public, anon, authenticated, service_role;
 grant execute on function private.release_submission(jsonb, uuid) to speedcoding_api;
 alter function private.release_submission(jsonb, uuid) owner to speedcoding_writer;

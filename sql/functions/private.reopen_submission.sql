@@ -16,7 +16,7 @@ begin
 end
 $$;
 
-comment on function private.reopen_submission(jsonb, uuid, text) is 'A moderator sets a decided submission back to PENDING: off the boards.';
+comment on function private.reopen_submission(jsonb, uuid, text) is 'A moderator sets a decided submission back to PENDING. Its run leaves the boards.';
 revoke all on function private.reopen_submission(jsonb, uuid, text) from public, anon, authenticated, service_role;
 grant execute on function private.reopen_submission(jsonb, uuid, text) to speedcoding_api;
 alter function private.reopen_submission(jsonb, uuid, text) owner to speedcoding_writer;

@@ -1,6 +1,6 @@
--- It is told whose runs changed, not what changed: it compares the stored boards with the runs that count now, for each
--- runner on each board. Each statement after the lock sees what others have committed before it. PostgreSQL plans it
--- once, for few runs; many runs are looked up one by one in the same way.
+-- Its callers say which runs changed, but not how. It compares the stored boards with the runs that count now, for each
+-- runner on each board. Each statement after the lock sees what others committed before. PostgreSQL keeps one plan, made
+-- for few runs, and uses it for many runs, too.
 create or replace function private.settle_boards(runs private.run[]) returns void
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp

@@ -1,5 +1,5 @@
--- Of the runs in order of their ends, a record is one that is better than all before it. Almost no run is one, and
--- then this finds so by looking at the records alone.
+-- A record is a run that was better, when it ended, than all runs that had ended before. Almost no run is one, and to
+-- find that out this reads only the records.
 create or replace function private.settle_records(runs private.run[]) returns void
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
@@ -38,8 +38,8 @@ begin
         and (before.end_time, before.total_ms, before.submission_id) <= (r.end_time, r.total_ms, r.submission_id)
    );
 
-  -- In the place of one that has fallen may stand what ended after it, before the next record, and was better than
-  -- the one before it. Nothing after the best of all is a record.
+  -- If a record falls, runs that ended between it and the next record may become records: those that were better than
+  -- the record before it. No run after the best of all is a record.
   if fallen is not null then
     select candidates || array_agg(
              row(gap.challenge_id, gap.tech_stack_key, found.submission_id, found.total_ms, found.end_time)::private.records)

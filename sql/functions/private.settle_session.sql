@@ -1,5 +1,5 @@
--- A session that has ended while verdicts were pending is decided by the last of them, whoever gives it. The session is
--- locked before its milestones are looked at: of two last verdicts at once, the second sees the first.
+-- The last pending verdict decides a session that has ended. This locks the session before it reads the milestones, so
+-- that of two verdicts at once the second sees the first.
 create or replace function private.settle_session() returns trigger
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp

@@ -10,7 +10,7 @@ declare
   started_at timestamptz;
   started uuid;
 begin
-  -- One start of a user at a time, before anything is asked: whoever has waited may have been signed out.
+  -- A user can make only one start at a time. This lock comes first, because the sign-in may end during the wait.
   perform pg_advisory_xact_lock(hashtextextended(runner::text, 0));
   perform private.enter(caller);
   select id, max_duration
@@ -26,8 +26,8 @@ begin
     end);
   end if;
 
-  -- The clock is read when nothing is left to wait for: a start that read it while the last session was still
-  -- being ended would begin before that one's end.
+  -- The clock is read after all waiting. Otherwise this session could begin before the end of the last one, if that
+  -- was still being ended.
   loop
     select id, deadline
       into running
@@ -44,7 +44,7 @@ begin
       perform private.expire_session(running.id);
     end if;
 
-    -- Whoever starts one without this function (the dashboard) meets the partial unique index.
+    -- The partial unique index refuses a second session that was made without this function (in the dashboard).
     started_at := private.clock();
     insert into public.sessions as s (user_id, challenge_id, tech_stack, start_time, deadline)
     values (runner, chosen.id, start_session.tech_stack, started_at,

@@ -1,14 +1,14 @@
--- Boards group runs by this key, so "Rust + Postgres" and "postgresql, rust" must meet in it. Names are separated by
--- , ; / | & + 、 and the word "and". A separator belongs to a name where it must: a plus sign beside another (C++), one
--- that ends a name (A+), and whatever a name has that the table of synonyms knows (PL/SQL). Of a synonym the key has the
--- name that it stands for. A stack of separators alone keeps itself as its key.
+-- Boards group runs by this key, so "Rust + Postgres" and "postgresql, rust" have the same one. Names are separated by
+-- , ; / | & + 、 and the word "and". Some separators belong to a name: a plus sign beside another (C++) or at the end of
+-- a name (A+), and those of a name in the table of synonyms (PL/SQL). A synonym is replaced by the name that it stands
+-- for. A stack of nothing but separators is its own key.
 create or replace function private.tech_stack_key(tech_stack text) returns text
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
 declare
   separators constant text := ',;/|&+、';
-  -- What stands for them, and for " and ", inside a name: nobody can type these.
+  -- Stand-ins for separators, and for " and ", inside a name. Users cannot type these characters.
   stand_ins constant text := U&'\E000\E001\E002\E003\E004\E005\E006';
   stand_in_and constant text := U&'\E007';
   folded text := private.fold_stack(translate(tech_stack, stand_ins || stand_in_and, ''));
@@ -45,6 +45,6 @@ end
 $$;
 
 comment on function private.tech_stack_key(text) is
-  'What spellings of one tech stack have in common: "postgresql,rust".';
+  'The key that all spellings of a tech stack share, such as "postgresql,rust".';
 revoke all on function private.tech_stack_key(text) from public, anon, authenticated, service_role;
 grant execute on function private.tech_stack_key(text) to speedcoding_writer, speedcoding_keeper;

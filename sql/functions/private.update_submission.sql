@@ -45,7 +45,7 @@ end
 $$;
 
 comment on function private.update_submission(jsonb, uuid, integer, text[], text, boolean) is
-  'Edits the caller''s own submission until it is approved; one that was rejected is handed in again.';
+  'Changes the caller''s own submission, unless it is approved. A rejected one is handed in again.';
 revoke all on function private.update_submission(jsonb, uuid, integer, text[], text, boolean) from
   public, anon, authenticated, service_role;
 grant execute on function private.update_submission(jsonb, uuid, integer, text[], text, boolean) to speedcoding_api;

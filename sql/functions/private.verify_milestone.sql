@@ -32,12 +32,12 @@ begin
     from public.milestones as m
    where m.session_id = session.id
      and m.milestone_number = verify_milestone.milestone_number;
-  -- A retry answers as the first time, also when the session is over by then: nothing un-passes.
+  -- A retry answers as the first time, even if the session has ended since. A passed milestone stays passed.
   if tried.passed then
     return private.describe_milestone(session.id, verify_milestone.milestone_number);
   end if;
 
-  -- The time is read once, after the lock: those who waited for it are later.
+  -- The time is read once, after the lock. A request that waited for the lock is later than the one that held it.
   checked_at := private.clock();
   over := private.find_over(session.id, session.status, session.deadline, checked_at);
   if over is not null then
@@ -61,7 +61,7 @@ begin
       jsonb_build_object('errors', jsonb_build_array(jsonb_build_object(
         'field', 'answer', 'code', 'required', 'message', 'is required by this milestone'))));
   end if;
-  -- The lock makes of any number of parallel attempts one after the other: the first fails, the others are early.
+  -- The lock puts parallel attempts one after another: the first is judged, and the others come too early.
   if tried.next_attempt_at > checked_at then
     perform private.refuse(429, 'attempt_cooldown', 'The last attempt failed: wait until nextAttemptAt for the next.',
       jsonb_build_object(
@@ -69,7 +69,7 @@ begin
         'retryAfter', ceil(extract(epoch from tried.next_attempt_at - checked_at))::integer));
   end if;
 
-  -- Null waits for a verdict.
+  -- Null: a verifier decides later.
   case judged_by
     when 'manual' then
       passes := true;
@@ -108,7 +108,7 @@ end
 $$;
 
 comment on function private.verify_milestone(jsonb, uuid, integer, text) is
-  'Passes a milestone of the caller''s running session, judges an answer, or asks for a verifier; what is passed answers as the first time.';
+  'Passes a milestone of the caller''s running session, judges an answer, or asks for a verifier. For a milestone that is passed it gives the first answer again.';
 revoke all on function private.verify_milestone(jsonb, uuid, integer, text) from
   public, anon, authenticated, service_role;
 grant execute on function private.verify_milestone(jsonb, uuid, integer, text) to speedcoding_api;

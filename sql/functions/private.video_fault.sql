@@ -1,4 +1,4 @@
--- What only the database can say, or says for every client. The rest of the rules is the service's: which hosts it takes.
+-- Only the rules that need the database are here. The service checks the others, such as the list of hosts.
 create or replace function private.video_fault(video_url text, runner uuid, session uuid) returns jsonb
 language plpgsql immutable
 set search_path = pg_catalog, pg_temp
@@ -30,6 +30,6 @@ end
 $$;
 
 comment on function private.video_fault(text, uuid, uuid) is
-  'Why a video cannot be handed in by a runner for a session, as a member of `errors` or `warnings`; null: it can.';
+  'Why a runner cannot hand in a video for a session, as a member of `errors` or `warnings`. Null if they can.';
 revoke all on function private.video_fault(text, uuid, uuid) from public, anon, authenticated, service_role;
 grant execute on function private.video_fault(text, uuid, uuid) to speedcoding_writer;

@@ -1,5 +1,5 @@
--- Known sites have many addresses for one video: for embedding, sharing, phones. An address of theirs without a video
--- (a channel, a playlist, the start page) has no key; on other hosts the address itself is the key.
+-- YouTube, Vimeo and Twitch have many addresses for one video: for embedding, for sharing, for phones. Their addresses
+-- without a video (a channel, a playlist, the start page) have no key. On other hosts the address itself is the key.
 create or replace function private.video_key(video_url text) returns text
 language plpgsql immutable parallel safe
 set search_path = pg_catalog, pg_temp
@@ -16,7 +16,7 @@ begin
     id := coalesce(
       substring(rest from '^/watch/?\?(?:[^#]*&)?v=([A-Za-z0-9_-]+)(?:&|$)'),
       substring(rest from '^/(?:embed|shorts|live|v|e)/([A-Za-z0-9_-]+)/?(?:\?|$)'));
-    -- Players of a playlist and of a channel.
+    -- These are the players of a playlist and of a channel.
     return 'youtube ' || case when id not in ('videoseries', 'live_stream') then id end;
   elsif host ~ '(^|\.)vimeo\.com$' then
     return 'vimeo ' || coalesce(
@@ -37,6 +37,6 @@ end
 $$;
 
 comment on function private.video_key(text) is
-  'Which video a URL names: "youtube dQw4w9WgXcQ". Null for one of YouTube, Vimeo or Twitch that names none.';
+  'The video that a URL names, such as "youtube dQw4w9WgXcQ". Null for a URL of YouTube, Vimeo or Twitch that names no video.';
 revoke all on function private.video_key(text) from public, anon, authenticated, service_role;
 grant execute on function private.video_key(text) to service_role, speedcoding_writer, speedcoding_keeper;

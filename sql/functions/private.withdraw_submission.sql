@@ -1,5 +1,5 @@
--- The run stays in its runner's list, completed, and cannot be handed in again. What moderators had noted goes with the
--- submission; the audit log keeps what happened. Boards do not change: an approved one is not withdrawn.
+-- The session stays completed in its runner's list, and cannot be handed in again. The moderators' notes are deleted with
+-- the submission. The audit log keeps what happened. Boards do not change, because approved ones cannot be withdrawn.
 create or replace function private.withdraw_submission(caller jsonb, submission_id uuid) returns void
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
@@ -16,7 +16,7 @@ begin
      and s.user_id = runner
      for update;
   if not found then
-    -- Again: as the first time.
+    -- A repeated call answers as the first time.
     if not exists (
       select from private.audit_log as log
        where log.action = 'submission.deleted'
@@ -35,7 +35,7 @@ end
 $$;
 
 comment on function private.withdraw_submission(jsonb, uuid) is
-  'Takes the caller''s own submission back, until it is approved.';
+  'Takes back the caller''s own submission, unless it is approved.';
 revoke all on function private.withdraw_submission(jsonb, uuid) from public, anon, authenticated, service_role;
 grant execute on function private.withdraw_submission(jsonb, uuid) to speedcoding_api;
 alter function private.withdraw_submission(jsonb, uuid) owner to speedcoding_writer;

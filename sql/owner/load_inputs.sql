@@ -1,4 +1,4 @@
--- An input whose answer has changed counts as a new one: runners with the old input are judged by the old answer.
+-- An input with a changed answer counts as a new input. Runners who have the old one are judged by the old answer.
 with listed as (
   select * from unnest($2::integer[], $3::text[], $4::text[]) as l (number, input, answer)
 ),

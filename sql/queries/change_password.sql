@@ -1,4 +1,5 @@
--- A right password after too many wrong ones has to wait, as at login. (A join would call the function all the same.)
+-- After too many wrong passwords the right one has to wait, too, as at login. (A join instead of the `case` would call
+-- the function in any case.)
 with delay as materialized (
   select private.pass_login($4, $5) as refusal
 )

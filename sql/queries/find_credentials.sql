@@ -1,4 +1,4 @@
--- Whoever has failed too often waits, whether or not there is such an account.
+-- After too many wrong passwords a client has to wait, whether or not there is such an account.
 select account.id, account.username, account.role::text as role, account.created_at,
        account.banned_at is not null as banned, credential.password_hash, delay.refusal,
        exists (

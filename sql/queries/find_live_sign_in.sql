@@ -1,4 +1,4 @@
--- Nothing where the sign-in has ended or its user is banned: `admit` says which.
+-- No row if the sign-in has ended or its user is banned. Then `admit` refuses, and says which.
 select sign_in.id
   from private.refresh_tokens as sign_in
   join private.credentials as credential

@@ -1,7 +1,7 @@
 with delay as materialized (
   select private.pass_login($11, $12) as refusal
 ), account as (
-  -- The password may have been changed since it was compared: the old one signs nobody in.
+  -- If the password was changed since it was compared, the old one must sign nobody in.
   select account.id
     from delay,
          private.credentials as credential

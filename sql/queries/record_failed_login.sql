@@ -1,4 +1,4 @@
--- A network is a usual one of the user where a sign-in was opened from it.
+-- A user uses a network if one of the user's sign-ins was opened from it.
 with outcome as materialized (
   select private.fail_login(
     $1, $2,
@@ -10,8 +10,8 @@ with outcome as materialized (
     $5, $6
   ) as refusal
 ), audited as (
-  -- A hundred an hour of each account, and of all unknown names together: nobody can fill the log by
-  -- failing. (Failures at the same moment do not see each other.)
+  -- At most a hundred an hour for each account, and for all unknown names together, so that nobody can fill the log.
+  -- (Failures at the same moment do not count each other.)
   insert into private.audit_log (action, user_id)
   select 'sign_in.failed', $3
     from outcome

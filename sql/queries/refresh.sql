@@ -1,7 +1,7 @@
--- One UPDATE, so that whoever waited for the row is judged by the row as it is then. A hit rotates; a token that was
--- redeemed before and counts again changes nothing, but that an answer given up for lost is remembered. Both have the
--- newest token. (A row that was waited for may be of a later epoch than the account was when the statement began: it was
--- kept by who ended the others.)
+-- One UPDATE, so that a request that waited for the row is judged by the row's new state. The current token is replaced
+-- by the next one. A token that was redeemed before, and is answered once more, changes only forgiven_generation. Both
+-- answers are the newest token. (After the wait, the row's epoch may be later than the account's at the beginning of the
+-- statement: another request kept this sign-in and ended the others.)
 update private.refresh_tokens as token
    set generation = greatest(token.generation, $4 + 1),
        rotated_at = case when token.generation = $4 then private.clock() else token.rotated_at end,

@@ -1,5 +1,5 @@
--- Asked only where `refresh` found nothing to redeem: why. Whoever knows the nonce had a token of this sign-in;
--- one whose turn is over was copied, one whose turn has not come is from before a backup was restored: it ends.
+-- Says why `refresh` found nothing to redeem. A client that knows the nonce had a token of this sign-in. If the token is
+-- an old one, somebody copied it. If it is newer than the row, a backup was restored. Both end the sign-in.
 with ended as (
   update private.refresh_tokens as token
      set revoked_at = private.clock(),

@@ -1,6 +1,6 @@
--- One batch, in the order of ids, so that no statement is long however many there are: looks at so many from an id
--- on, removes those that are long dead, ends by name those of an earlier epoch, and says where it got to. One replica
--- at a time; the others see no row.
+-- One batch in the order of ids, so that each statement is short. It reads a number of rows from an id on, removes
+-- those that ended long ago, marks those of an earlier epoch as ended, and returns the last id. Only one replica sweeps
+-- at a time; the others get no row.
 with batch as materialized (
   select id
     from private.refresh_tokens

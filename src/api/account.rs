@@ -9,13 +9,13 @@ use serde::Deserialize;
 use tokio_postgres::types::ToSql;
 
 use super::{
-    auth::{User, admit, wrong_password},
+    auth::{User, acquire, wrong_password},
     tag::Tag,
     types::Done,
 };
 use crate::{
     auth::{
-        password::{Admitted, Password},
+        password::{Password, Permit},
         token::Claims,
     },
     db::{Found, query},
@@ -151,7 +151,7 @@ async fn delete_me(
     password: &Password,
     address: IpAddr,
 ) -> Result<(), Problem> {
-    let comparing = admit(state, &state.limits.login, address)?;
+    let comparing = acquire(state, &state.limits.login, address)?;
     // If nothing is found, the account was erased before. The answer is that of the first time.
     let Some(account) = find(state, caller, address).await? else {
         return Ok(());
@@ -184,13 +184,13 @@ async fn change_password(
     } = passwords;
     let current = Password::read("currentPassword", current_password)?;
     let new = Password::read("newPassword", new_password)?;
-    let hashing = admit(state, &state.limits.login, address)?;
+    let hashing = acquire(state, &state.limits.login, address)?;
     let account = find(state, caller, address).await?.ok_or_else(|| {
         Problem::unauthorized("sign_in_ended", "This sign-in has ended: log in again.")
     })?;
-    // First, so that a new password that will not do does not tell whether the current one was right.
+    // This comes first, so that the refusal of a new password does not tell whether the current one was right.
     let new_hash = hashing.hash("newPassword", new, &account.username).await?;
-    let comparing = state.auth.passwords.admit()?;
+    let comparing = state.auth.passwords.acquire()?;
     confirm(state, caller, &account, comparing, &current, address).await?;
     let params: [&(dyn ToSql + Sync); 4] = [
         &account.password_hash,
@@ -222,7 +222,7 @@ async fn find(
     let Some((username, password_hash)) = found.username.zip(found.password_hash) else {
         return Ok(None);
     };
-    // Nobody but who has the caller's token can use this up.
+    // Only a client with the caller's token can use this up.
     state.limits.failed_logins.check_site(&username, address)?;
     let attempt = state.limits.failed_logins.attempt(&username, address);
     let params: [&(dyn ToSql + Sync); 2] = [&attempt.account, &attempt.network];
@@ -241,7 +241,7 @@ async fn confirm(
     state: &State,
     caller: &Claims,
     account: &OwnAccount,
-    comparing: Admitted,
+    comparing: Permit,
     password: &Password,
     address: IpAddr,
 ) -> Result<(), Problem> {

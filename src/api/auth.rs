@@ -18,7 +18,7 @@ use super::{
     types::{Created, Timestamp},
 };
 use crate::{
-    auth::password::{Admitted, Password},
+    auth::password::{Password, Permit},
     config::{ACCESS_TOKEN_LIFETIME, SIGN_IN_IDLE_LIFETIME, SIGN_IN_LIFETIME},
     db::{Found, query},
     limits::{client::network, failed_logins::Attempt, rate::NetworkLimit},
@@ -136,7 +136,7 @@ impl AuthApi {
         let Credentials { username, password } = body.0;
         let password = Password::read("password", password)?;
         let device = Device::of(&state, request);
-        let hashing = admit(&state, &state.limits.register, device.ip)?;
+        let hashing = acquire(&state, &state.limits.register, device.ip)?;
         let hash = hashing.hash("password", password, &username).await?;
         let sign_in = state.auth.refresh.open()?;
         let user: User = state
@@ -181,7 +181,7 @@ impl AuthApi {
         let LoginCredentials { username, password } = body.0;
         let password = Password::read("password", password)?;
         let device = Device::of(&state, request);
-        let mut comparing = admit(&state, &state.limits.login, device.ip)?;
+        let mut comparing = acquire(&state, &state.limits.login, device.ip)?;
         for _ in 0..LOGIN_ATTEMPTS {
             let tokens = sign_in(&state, &username, &password, &device, comparing)
                 .await
@@ -189,7 +189,7 @@ impl AuthApi {
             if let Some(tokens) = tokens {
                 return Ok(Json(tokens));
             }
-            comparing = state.auth.passwords.admit()?;
+            comparing = state.auth.passwords.acquire()?;
         }
         Err(Problem::unavailable(
             "busy",
@@ -198,16 +198,16 @@ impl AuthApi {
     }
 }
 
-/// A place in the pool, which counts as an attempt from this network. A client that finds no place must come back, and
-/// is charged nothing for it.
-pub(super) fn admit(
+/// A permit to hash, which counts as an attempt from this network. A client that gets no permit must come back, and is
+/// charged nothing for it.
+pub(super) fn acquire(
     state: &State,
     limit: &NetworkLimit,
     address: IpAddr,
-) -> Result<Admitted, Problem> {
-    let admitted = state.auth.passwords.admit()?;
+) -> Result<Permit, Problem> {
+    let permit = state.auth.passwords.acquire()?;
     limit.check(address)?;
-    Ok(admitted)
+    Ok(permit)
 }
 
 /// Nothing, if the account was deleted or got another hash since its password was compared.
@@ -216,7 +216,7 @@ async fn sign_in(
     username: &str,
     password: &Password,
     device: &Device,
-    comparing: Admitted,
+    comparing: Permit,
 ) -> Result<Option<Tokens>, Problem> {
     let attempt = state.limits.failed_logins.attempt(username, device.ip);
     let found: Option<FoundCredentials> = state

@@ -24,8 +24,9 @@ use crate::{
 /// Operations under `/challenges`.
 pub struct ChallengesApi;
 
-/// Who judges a milestone.
-#[derive(Debug, Enum, Serialize, Deserialize)]
+/// Who judges a milestone. `manual`: the runner says that it is passed. `answer`: the runner's answer is compared with the
+/// right one. `verifier`: the milestone is pending until a verifier attests it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Enum, Serialize, Deserialize)]
 #[oai(rename_all = "lowercase")]
 #[serde(rename_all = "lowercase")]
 pub enum Verification {

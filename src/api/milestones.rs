@@ -133,10 +133,9 @@ pub const REFUSALS: &[Refusals] = &[
 impl MilestonesApi {
     /// Verify a milestone
     ///
-    /// What happens depends on the milestone's `verification`. With `manual` it is passed at the server's time. With
-    /// `answer` your `answer` is judged. With `verifier` it is `pending` until a verifier attests it. After a wrong answer
-    /// (`passed` is false) the next attempt must wait until `nextAttemptAt`. Retrying is safe: a passed milestone keeps
-    /// its original time.
+    /// What happens depends on the milestone's `verification`: it is passed at the server's time, or your `answer` is
+    /// judged, or it is `pending` until somebody else judges it. After a wrong answer (`passed` is false) the next attempt
+    /// must wait until `nextAttemptAt`. Retrying is safe: a passed milestone keeps its original time.
     #[oai(path = "/verify", method = "post", operation_id = "verify_milestone")]
     async fn verify_milestone(
         &self,

@@ -190,11 +190,11 @@ pub const REFUSALS: &[Refusals] = &[
     ),
 ];
 
-/// No more packages are handed in.
+/// The maximum number of packages.
 const MOST_PACKAGES: usize = 200;
-/// Nor longer ones, in characters.
+/// The maximum length of a package's name, in characters.
 const LONGEST_PACKAGE: usize = 214;
-/// More packages that are left out are not listed.
+/// The maximum number of warnings about packages.
 const MOST_WARNINGS: usize = 100;
 
 #[OpenApi(prefix_path = "/sessions", tag = "Tag::Sessions")]
@@ -251,7 +251,7 @@ impl SessionsApi {
         if let Some(Err(fault)) = &kept_video_url {
             warnings.push(warning("videoUrl", "video_url", fault.clone()));
         }
-        // What tells a retry from another end: as it was sent, as far as PostgreSQL's text can hold it.
+        // The data as they were sent, which tell a retry from a different end. (PostgreSQL's text cannot hold U+0000.)
         let sent = |text: &String| text.replace('\0', "\u{fffd}");
         state
             .db
@@ -389,7 +389,7 @@ impl SessionsApi {
     }
 }
 
-/// The packages that can be handed in, without white space around them; and what is left out.
+/// The packages that can be handed in, without white space around them, and warnings about the others.
 fn sift(packages: &[String]) -> (Vec<&str>, Vec<FieldError>) {
     let mut warnings = Vec::new();
     let mut kept = Vec::new();

@@ -439,7 +439,7 @@ async fn answer(
     state.db.call(caller, statement, params).await.map(Json)
 }
 
-/// Nothing is left to tell of it.
+/// The answer of the database, which has no columns.
 struct Withdrawn;
 
 impl FromRow for Withdrawn {

@@ -1,4 +1,7 @@
 //! The keys of `JWT_KEYS`: JWK sets for ES256 (RFC 7517; RFC 7518, section 6.2).
+//!
+//! `jsonwebtoken::jwk` knows only the public members of a key, so it neither reads nor makes one that signs. It refuses a
+//! whole set with a quotation of what it could not read, where an operator needs the number of the key and no secret.
 
 use std::{collections::HashSet, fs};
 

@@ -11,7 +11,8 @@ use secrecy::{ExposeSecret, SecretString};
 use unicode_normalization::UnicodeNormalization;
 use uuid::Uuid;
 
-use super::pool::{Memory, Place, Pool};
+pub use super::pool::Permit;
+use super::pool::{Memory, Pool};
 use crate::{problem::Problem, random::random_bytes};
 
 /// m = 19 MiB, t = 2, p = 1 (OWASP Password Storage Cheat Sheet).
@@ -25,8 +26,8 @@ const NOBODYS_HASH: &str = "$argon2id$v=19$m=19456,t=2,p=1$AzzT48qkOz5HfCc1wN7ZQ
 /// The minimum number of guesses that an attacker with the usual lists must need.
 const MINIMUM_GUESSES: f64 = 1e4;
 const MINIMUM_LENGTH: usize = 8;
-/// Of any password that is sent, in characters once they are composed. A schema counts them as they are sent: there it
-/// is four times as long, for no more than four are composed to one.
+/// The longest password, in composed characters. Schemas count characters as they are sent, so there it is four times
+/// as long: at most four are composed to one.
 const MAXIMUM_LENGTH: usize = 128;
 
 /// A hash that would cost more is not computed. Its numbers are corrupt, or somebody wants to bring the service down.
@@ -41,15 +42,16 @@ const BCRYPT_BYTES: usize = 72;
 #[derive(Clone)]
 pub struct Password {
     composed: SecretString,
-    /// As it was sent, where that differs: an older installation may have hashed it so.
+    /// The password as it was sent, if that differs. An older installation may have hashed it so.
     sent: Option<SecretString>,
 }
 
 impl Password {
-    /// Refuses one that is too long, in this field of the request. (How short it may be depends on what it is for.)
+    /// Refuses a password that is too long, and names this field of the request. (The least length depends on the
+    /// operation.)
     pub fn read(field: &'static str, sent: String) -> Result<Self, Problem> {
         let composed: String = sent.nfc().collect();
-        // Characters of a request that are one when they are composed count as one.
+        // Characters that are composed to one count as one.
         if composed.chars().nth(MAXIMUM_LENGTH).is_some() {
             return Err(Problem::invalid_field(field, "too_long", too_long()));
         }
@@ -63,7 +65,7 @@ impl Password {
         self.composed.expose_secret()
     }
 
-    /// What it may have been hashed as, the usual first.
+    /// The forms that may have been hashed, the usual one first.
     fn spellings(&self) -> impl Iterator<Item = &str> {
         let sent = self.sent.as_ref().map(SecretString::expose_secret);
         std::iter::once(self.composed()).chain(sent)
@@ -83,9 +85,6 @@ pub fn too_short(least: impl Display) -> String {
 /// Hashes and compares passwords.
 pub struct Passwords(Pool);
 
-/// A place in the pool, which one hash or one comparison takes.
-pub struct Admitted(Place);
-
 /// The result of a comparison.
 pub struct Verdict {
     /// Whether the password is the account's.
@@ -100,13 +99,13 @@ impl Passwords {
         Pool::new().map(Passwords)
     }
 
-    /// A place in the pool, or 503 at once.
-    pub fn admit(&self) -> Result<Admitted, Problem> {
-        self.0.admit().map(Admitted)
+    /// A permit for one hash or one comparison, or 503 at once if all are taken.
+    pub fn acquire(&self) -> Result<Permit, Problem> {
+        self.0.acquire()
     }
 }
 
-impl Admitted {
+impl Permit {
     /// The hash of a new password as a PHC string, or a refusal that names the field and says why.
     pub async fn hash(
         self,
@@ -119,7 +118,7 @@ impl Admitted {
             refuse_weak(field, password.composed(), &username)?;
             hash(password.composed().as_bytes(), memory)
         };
-        self.0.run(hashing).await?
+        self.run(hashing).await?
     }
 
     /// Whether the password is that of a user's hash. Without a hash, or with one that cannot be read, it is not, and
@@ -146,7 +145,7 @@ impl Admitted {
                 rehashed: None,
             })
         };
-        self.0.run(comparing).await?
+        self.run(comparing).await?
     }
 }
 

@@ -63,15 +63,15 @@ fn map(bytes: usize) -> io::Result<MmapMut> {
     Ok(mapped)
 }
 
-/// One thread for each core, and places for the jobs that run and the jobs that wait.
+/// One thread for each core, and permits for the jobs that run and the jobs that wait.
 pub struct Pool {
-    places: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
     jobs: Sender<Job>,
 }
 
-/// A place in the pool: one job may be run.
-pub struct Place {
-    place: OwnedSemaphorePermit,
+/// The right to run one job in the pool.
+pub struct Permit {
+    permit: OwnedSemaphorePermit,
     jobs: Sender<Job>,
 }
 
@@ -87,36 +87,36 @@ impl Pool {
                 .spawn(move || work_off(&queue))?;
         }
         Ok(Pool {
-            places: Arc::new(Semaphore::new(cores * (1 + QUEUE_PER_THREAD))),
+            permits: Arc::new(Semaphore::new(cores * (1 + QUEUE_PER_THREAD))),
             jobs,
         })
     }
 
-    /// A place, or 503 at once if all are taken.
-    pub fn admit(&self) -> Result<Place, Problem> {
-        let place = self.places.clone().try_acquire_owned().map_err(|_| {
+    /// A permit, or 503 at once if all are taken.
+    pub fn acquire(&self) -> Result<Permit, Problem> {
+        let permit = self.permits.clone().try_acquire_owned().map_err(|_| {
             Problem::unavailable(
                 "overloaded",
                 "Too many people are logging in. Try again in a moment.",
             )
         })?;
-        Ok(Place {
-            place,
+        Ok(Permit {
+            permit,
             jobs: self.jobs.clone(),
         })
     }
 }
 
-impl Place {
-    /// Runs a job in the pool. The place moves into the job, so a client that hangs up frees nothing early.
+impl Permit {
+    /// Runs a job in the pool. The permit moves into the job, so a client that hangs up frees nothing early.
     pub async fn run<T: Send + 'static>(
         self,
         work: impl FnOnce(&mut Memory) -> T + Send + 'static,
     ) -> Result<T, Problem> {
         let (tell, told) = oneshot::channel();
-        let place = self.place;
+        let permit = self.permit;
         let job: Job = Box::new(move |memory| {
-            let _held = place;
+            let _held = permit;
             // The client may have hung up while the job waited.
             if !tell.is_closed() {
                 let _ = tell.send(work(memory));

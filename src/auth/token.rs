@@ -189,8 +189,8 @@ impl AccessTokens {
     }
 }
 
-/// Whoever signed `crit` means the token for those only who understand what it lists (RFC 7515, section 4.1.11): here
-/// nothing is understood. Whatever stands there, even null.
+/// A token with `crit` is only for verifiers that understand the extensions which it lists (RFC 7515, section 4.1.11).
+/// This service understands none, so it refuses the token, whatever the value is.
 fn refuse_extensions(token: &str) -> jsonwebtoken::errors::Result<()> {
     let header = token.split('.').next().unwrap_or_default();
     let header: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(header)?)?;

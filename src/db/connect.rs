@@ -25,12 +25,12 @@ use crate::error::describe;
 /// The default time to connect. A server may be far away or waking up. `connect_timeout` in the URL sets another time.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(30);
 
-/// A connection on which nobody says anything is asked by the kernel so often whether it is still there.
+/// How often the kernel checks a silent connection (keepalive).
 const KEPT_ALIVE_EVERY: Duration = Duration::from_secs(15);
-/// What is sent and not acknowledged for so long ends the connection (tcp(7), `TCP_USER_TIMEOUT`).
+/// A connection ends if bytes that were sent stay unacknowledged for this time (tcp(7), `TCP_USER_TIMEOUT`).
 const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(15);
 
-/// What is wrong where two URLs lead to two databases.
+/// The message if two URLs lead to two databases.
 pub const ANOTHER: &str =
     "this leads to another database than DATABASE_URL: both must name the database that is served";
 

@@ -32,11 +32,12 @@ use connect::{PostgresUrl, SERVICE_ROLE, is_service_role};
 use pool::{ANSWERED_WITHIN, Connections};
 use query::Statement;
 
-/// Whether the service is ready is answered within so long, whatever the database does.
+/// The longest time of an answer on readiness, whatever the database does.
 const READY_WITHIN: Duration = Duration::from_secs(3);
-/// A PostgreSQL whose program files have changed serves old connections as ever: readiness opens one so often.
+/// A PostgreSQL whose program files were replaced still serves its old connections. So readiness opens a new one this
+/// often.
 const FRESH_FOR: Duration = Duration::from_secs(10);
-/// The statements are all known within so long.
+/// The longest time in which all statements are prepared.
 const CHECKED_WITHIN: Duration = Duration::from_secs(30);
 type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
 
@@ -186,8 +187,8 @@ impl Db {
         }
     }
 
-    /// Whether the database does what requests ask of it: run a function, on a connection that is not old, and take
-    /// changes.
+    /// Whether the database can serve requests: it runs a function, on a connection that is not old, and it is not
+    /// read-only.
     pub async fn ready(&self) -> Result<(), Problem> {
         timeout(READY_WITHIN, self.ask_own())
             .await
@@ -196,13 +197,13 @@ impl Db {
 
     async fn ask_own(&self) -> Result<(), Problem> {
         let mut own = self.own.lock().await;
-        // Where this is given up half-way, or fails, the connection is not kept.
+        // If this fails or is given up half-way, the connection is not kept.
         let mut kept = own.take();
         let mut answer = None;
         if let Some(kept) = &kept
             && kept.opened.elapsed() < FRESH_FOR
         {
-            // It may have died without a word.
+            // It may have died silently.
             let asked = timeout(ANSWERED_WITHIN, is_read_only(&kept.client)).await;
             answer = asked.ok().and_then(Result::ok);
         }
@@ -214,7 +215,7 @@ impl Db {
                     error.code() == Some(&SqlState::TOO_MANY_CONNECTIONS)
                 };
                 let asked = match (opened, kept.take()) {
-                    // The connections that there are do their work.
+                    // The existing connections still work.
                     (Err(error), Some(kept)) if full(&error) => kept,
                     (opened, _) => opened.map_err(Problem::of_connecting)?,
                 };

@@ -1,5 +1,4 @@
-//! Connections: their maximum number, the time after which an idle one ends, and the answers to requests that are not
-//! HTTP.
+//! Connections: their maximum number, and the time after which an idle one ends.
 
 use std::{
     io,
@@ -12,7 +11,7 @@ use std::{
 use hyper::body::Bytes;
 use poem::{
     Addr,
-    http::{StatusCode, uri::Scheme},
+    http::uri::Scheme,
     listener::{Acceptor, TcpAcceptor},
     web::{LocalAddr, RemoteAddr},
 };
@@ -22,11 +21,10 @@ use tokio::{
     time::{Instant, Sleep, sleep},
 };
 
+use super::malformed::{Lines, library_refusal, refusal};
 use crate::{
     config::TrustedProxies,
     limits::shares::{Held, Shares},
-    problem::{Problem, REQUEST_ID},
-    random::request_id,
 };
 
 /// The pause after a failure to accept a connection, such as a lack of file descriptors.
@@ -59,7 +57,7 @@ impl Attended {
     }
 
     /// A share of the connections, or nothing for a client that has its share already. That client gets a 503.
-    fn admit(&self, stream: &TcpStream, remote: &RemoteAddr) -> Option<Held> {
+    fn hold(&self, stream: &TcpStream, remote: &RemoteAddr) -> Option<Held> {
         let caller = match remote {
             RemoteAddr(Addr::SocketAddr(address)) => {
                 let address = address.ip().to_canonical();
@@ -79,81 +77,6 @@ impl Attended {
     }
 }
 
-/// An answer that ends the connection, for a request that no operation has seen.
-fn refusal(problem: &Problem) -> Bytes {
-    let id = request_id();
-    let status = problem.http_status();
-    let retry = problem.retry_after();
-    let retry = retry.map(|seconds| format!("retry-after: {seconds}\r\n"));
-    let body = problem.document(id.clone()).to_string();
-    tracing::info!(request_id = id, status = status.as_u16(), %problem);
-    format!(
-        "HTTP/1.1 {} {}\r\ncontent-type: application/problem+json\r\ncontent-length: {}\r\ncache-control: no-store\r\n\
-         x-content-type-options: nosniff\r\n{REQUEST_ID}: {id}\r\n{}connection: close\r\n\r\n{body}",
-        status.as_u16(),
-        status.canonical_reason().unwrap_or_default(),
-        body.len(),
-        retry.unwrap_or_default(),
-    )
-    .into()
-}
-
-/// The refusal of the HTTP library, or none if the answer is the service's own, which names its request.
-fn library_refusal(bytes: &[u8]) -> Option<Problem> {
-    let text = str::from_utf8(bytes).ok()?;
-    let status = text
-        .strip_prefix("HTTP/1.1 ")
-        .or(text.strip_prefix("HTTP/1.0 "))?;
-    let status: StatusCode = status.get(..3)?.parse().ok()?;
-    if !text.ends_with("\r\n\r\n") || text.to_ascii_lowercase().contains(REQUEST_ID.as_str()) {
-        return None;
-    }
-    let (code, detail) = match status {
-        StatusCode::BAD_REQUEST => ("bad_request", "This is not an HTTP request."),
-        StatusCode::URI_TOO_LONG => ("target_too_long", "The path and its query are too long."),
-        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {
-            ("headers_too_large", "The headers are too many or too long.")
-        }
-        _ => return None,
-    };
-    Some(Problem::new(status, code, detail))
-}
-
-/// Finds a line of a request's head that ends without a carriage return. Two servers may read two different heads from
-/// it (RFC 9112, section 2.2).
-#[derive(Default)]
-struct HeadScan {
-    /// The beginning of the head, until it is known to be one. After that, the bytes that were read last.
-    begun: Vec<u8>,
-    is_over: bool,
-    last: [u8; 3],
-}
-
-impl HeadScan {
-    /// Whether such a line is among these bytes of a head.
-    fn finds_bare_line(&mut self, bytes: &[u8]) -> bool {
-        for &byte in bytes {
-            if self.is_over {
-                return false;
-            }
-            if self.begun.last() != Some(&b' ') {
-                self.begun.push(byte);
-                // Other beginnings are the rest of a body, or HTTP/2, or not read further.
-                let is_method = byte.is_ascii_uppercase() && self.begun.len() <= 8;
-                self.is_over = !(is_method || byte == b' ' && self.begun.len() > 1);
-                self.is_over |= self.begun == *b"PRI ";
-            } else if byte == b'\n' {
-                if self.last[2] != b'\r' {
-                    return true;
-                }
-                self.is_over = self.last[..2] == *b"\r\n";
-            }
-            self.last = [self.last[1], self.last[2], byte];
-        }
-        false
-    }
-}
-
 impl Acceptor for Attended {
     type Io = Connection;
 
@@ -165,7 +88,7 @@ impl Acceptor for Attended {
         loop {
             match self.acceptor.accept().await {
                 Ok((stream, local, remote, scheme)) => {
-                    let Some(held) = self.admit(&stream, &remote) else {
+                    let Some(held) = self.hold(&stream, &remote) else {
                         continue;
                     };
                     // Answers of PostgREST come in pieces. Each piece is sent at once.
@@ -194,7 +117,7 @@ pub struct Connection {
     alarm: Pin<Box<Sleep>>,
     /// Whether something has come since something was sent.
     asked: bool,
-    scan: HeadScan,
+    lines: Lines,
     /// The bytes that replace the HTTP library's refusal: how many of them are left, and how many they replace.
     refusal: Option<(Bytes, usize)>,
     _held: Held,
@@ -208,7 +131,7 @@ impl Connection {
             deadline: Instant::now() + patience,
             alarm: Box::pin(sleep(patience)),
             asked: false,
-            scan: HeadScan::default(),
+            lines: Lines::default(),
             refusal: None,
             _held: held,
         }
@@ -261,19 +184,10 @@ impl AsyncRead for Connection {
         let read = Pin::new(&mut self.stream).poll_read(context, buffer);
         if read.is_ready() && !self.asked {
             self.asked = true;
-            self.scan = HeadScan::default();
             self.prolong();
         }
-        if self
-            .scan
-            .finds_bare_line(buffer.filled().get(before..).unwrap_or_default())
-        {
-            let detail = "Each line of a request's head must end with CR LF.";
-            let problem = Problem::new(StatusCode::BAD_REQUEST, "bad_request", detail);
-            // Nothing else waits to be sent on this connection, so there is room for it.
-            let _ = self.stream.try_write(&refusal(&problem));
-            // The connection ends here, and the bytes that have come are not read.
-            buffer.set_filled(before);
+        if let Some(bytes) = buffer.filled_mut().get_mut(before..) {
+            self.lines.spoil_bare_ends(bytes);
         }
         read
     }

@@ -1,4 +1,7 @@
 //! The layers around the operations. `router` puts them in order, with a reason for each place.
+//!
+//! The timeout of `tower-http` for bodies begins anew with each piece, so a client that sends a byte now and then is never
+//! cut off. Here `limit_time` bounds the whole request, and `connection` the time in which nothing of an answer is sent.
 
 use std::{sync::Arc, time::Duration};
 

@@ -4,6 +4,7 @@ pub mod bearer;
 pub mod connection;
 pub mod delegate;
 pub mod layers;
+mod malformed;
 pub mod pages;
 pub mod respond;
 pub mod router;

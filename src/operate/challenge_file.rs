@@ -1,4 +1,7 @@
 //! Reads a challenge from its TOML file (`challenges/`), and reports all mistakes in it at once.
+//!
+//! `eserde` also collects mistakes, but it tells no lines, and only the first mistake in the syntax. Most of this file is
+//! checks and their messages, which would stay.
 
 use std::{
     cell::RefCell,
@@ -10,11 +13,13 @@ use std::{
     str,
 };
 
-use clap::ValueEnum;
-use serde::Serialize;
+use serde::{
+    Deserialize,
+    de::{IntoDeserializer, value::Error},
+};
 use toml::de::{DeTable, DeValue};
 
-use crate::text::is_hidden;
+use crate::{api::challenges::Verification, text::is_hidden};
 
 /// A challenge as its file describes it.
 pub struct Challenge {
@@ -39,18 +44,6 @@ pub struct Milestone {
     pub verification: Verification,
     /// The inputs. There are none unless the milestone is passed by an answer.
     pub variants: Vec<Variant>,
-}
-
-/// How a milestone is judged. A new kind does not build until each place has decided about it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum Verification {
-    /// The runner says that it is passed.
-    Manual,
-    /// The runner's answer is compared with the right one.
-    Answer,
-    /// A verifier attests that it is passed.
-    Verifier,
 }
 
 /// An input that a session may get. It is never printed.
@@ -226,7 +219,8 @@ fn milestone(mut fields: Fields) -> (Option<(usize, i64)>, Option<Milestone>) {
     let description = fields.text("description", DESCRIPTION, Some(""));
     let judged_by = fields.text("verification", 0..=usize::MAX, Some("manual"));
     let verification = judged_by.as_ref().and_then(|(line, given)| {
-        let known = Verification::from_str(given, false).ok();
+        let text = IntoDeserializer::<Error>::into_deserializer(given.as_str());
+        let known = Verification::deserialize(text).ok();
         if known.is_none() {
             fields.mistake(*line, "verification", "must be manual, answer or verifier");
         }
@@ -298,7 +292,7 @@ fn check_numbers(page: &Page, mut numbers: Vec<(i64, usize, String)>) {
     }
 }
 
-/// Line breaks as the database keeps them.
+/// Lower-case words, separated by hyphens.
 fn is_slug(text: &str) -> bool {
     text.split('-').all(|word| {
         !word.is_empty()

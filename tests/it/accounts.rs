@@ -1,4 +1,4 @@
-//! Registering, logging in, and what ends a sign-in.
+//! Registration, login, and the ends of sign-ins.
 
 use reqwest::{Method, header};
 use serde_json::{Value, json};
@@ -208,7 +208,7 @@ async fn a_password_has_eight_to_128_characters_of_any_kind() {
     let visitor = app.visitor();
     let code = |answer: Answer| answer.faults();
     let fault = |code: &str| vec![("password".to_owned(), code.to_owned())];
-    // Four bytes each, none twice, in no order that a guesser knows.
+    // Characters of four bytes, all different, in an order that no guesser knows.
     let emoji: String = (0..129)
         .filter_map(|n| char::from_u32(0x1F300 + n * 37 % 256))
         .collect();
@@ -259,7 +259,7 @@ fn last_length(text: &str) -> usize {
     text.chars().next_back().map_or(0, char::len_utf8)
 }
 
-/// So many characters, each sent as two or as one: a letter with an accent.
+/// A password of this many letters with an accent. Each is sent as two characters or as one.
 fn accented(count: usize, decomposed: bool) -> String {
     let letters = ('a'..='z').filter(|letter| !"bdfhjqtvx".contains(*letter));
     let letters: Vec<_> = letters.collect();
@@ -297,7 +297,8 @@ async fn a_password_is_measured_as_it_is_composed_wherever_one_is_sent() {
     change(&longest, PASSWORD).await.ok(204);
     change(PASSWORD, &longest).await.ok(204);
 
-    // One too many: composed, decomposed, far beyond what a schema can count; and characters that composition doubles.
+    // One character too many: composed, decomposed, far more than a schema counts, and characters that composition
+    // doubles.
     for too_long in [
         accented(129, false),
         accented(129, true),
@@ -336,7 +337,7 @@ async fn a_password_is_measured_as_it_is_composed_wherever_one_is_sent() {
             );
         }
     }
-    // Four are one when they are composed.
+    // Four of these characters are composed to one.
     let answer = app
         .visitor()
         .register_with("bob", &"\u{3b1}\u{313}\u{301}\u{345}".repeat(7))
@@ -353,7 +354,7 @@ async fn a_name_that_looks_erased_is_given_to_nobody() {
     let app = TestApp::start().await;
     let ada = app.runner("ada").await;
     let sql = app.sql().await;
-    // From before it was refused.
+    // An account from before such names were refused.
     sql.batch_execute(
         "set session_replication_role = replica;
          insert into public.users (username) values ('erased-before');
@@ -392,7 +393,7 @@ async fn a_name_that_looks_erased_is_given_to_nobody() {
     for name in ["erased", "erased_1", "un-erased-1"] {
         app.visitor().register_with(name, PASSWORD).await.ok(201);
     }
-    // Who has one keeps it, and can be banned.
+    // Its user keeps the name, and can be banned.
     let ban = "update public.users set banned_at = now(), username = username where username = 'erased-before'";
     assert_eq!(sql.execute(ban, &[]).await.expect("a ban"), 1);
     assert_eq!(ada.get("/auth/me").await.ok(200)["username"], "ada");
@@ -514,7 +515,7 @@ async fn a_banned_user_cannot_log_in_and_a_live_token_ends_at_once() {
         .log_in("ada", PASSWORD)
         .await
         .problem(403, "account_banned");
-    // Only who knows the password learns of the ban.
+    // Only a client with the right password learns of the ban.
     app.visitor()
         .log_in("ada", "not the right passphrase")
         .await
@@ -559,7 +560,7 @@ async fn a_sign_in_that_nobody_refreshed_ends_by_itself() {
 async fn a_sign_in_ends_after_thirty_days_in_any_case() {
     let app = TestApp::start().await;
     let ada = app.runner("ada").await;
-    // As if it had been refreshed all along.
+    // As if the device had refreshed all the time.
     execute(
         &app,
         "update private.refresh_tokens set idle_expires_at = idle_expires_at + interval '90 days'",
@@ -585,7 +586,7 @@ async fn a_deleted_users_token_says_nothing() {
     ada.get("/auth/me").await.problem(401, "sign_in_ended");
 }
 
-/// As many as a thief made who had the password, before there was a bound. The newest of them are nobody's.
+/// Sign-ins that a thief with the password made before there was a limit. No client has the tokens of the newest ones.
 const MANY: &str = "
     set session_replication_role = replica;
     insert into private.refresh_tokens (id, user_id, nonce_digest, key_id, idle_expires_at, expires_at)
@@ -596,7 +597,7 @@ const MANY: &str = "
 
 #[tokio::test]
 async fn sign_ins_end_at_once_however_many_there_are() {
-    // No statement may touch them all.
+    // No statement may change all of them.
     let app = TestApp::start_with(|config| config.statement_timeout = 1).await;
     let sql = app.sql().await;
     for name in ["password", "others", "global"] {
@@ -624,7 +625,7 @@ async fn sign_ins_end_at_once_however_many_there_are() {
         let written: i64 = sql.query_one(written, &[&name]).await.expect("it").get(0);
         assert_eq!(written, 100, "{name}: as many as an account may have");
 
-        // The thief's is not among those that were ended by name, and is over all the same.
+        // The thief's sign-in is not among those that were marked as ended. It is over, too.
         for path in ["/auth/me", "/auth/sign-ins", "/sessions"] {
             let answer = thief_actor.get(path).await;
             answer.problem(401, "sign_in_ended");
@@ -632,7 +633,7 @@ async fn sign_ins_end_at_once_however_many_there_are() {
         let refresh = json!({ "refreshToken": thief["refreshToken"] });
         let refreshed = app.visitor().post("/auth/refresh", refresh).await;
         refreshed.problem(401, "invalid_refresh_token");
-        // Nor does it end anybody else's.
+        // It does not end sign-ins of other users.
         for scope in ["others", "global"] {
             let body = json!({ "refreshToken": thief["refreshToken"], "scope": scope });
             app.visitor().post("/auth/logout", body).await.ok(204);
@@ -646,14 +647,14 @@ async fn sign_ins_end_at_once_however_many_there_are() {
         }
         let left = owner_actor.get("/auth/sign-ins").await.ok(200);
         assert_eq!(left["items"].as_array().map(Vec::len), Some(1), "{name}");
-        // Who is signed in goes on, and may sign in anew.
+        // The device that is signed in goes on, and the user may sign in again.
         let refresh = json!({ "refreshToken": owner["refreshToken"] });
         app.visitor().post("/auth/refresh", refresh).await.ok(200);
         if name == "others" {
             app.visitor().log_in(name, PASSWORD).await.ok(200);
         }
     }
-    // A bystander's list is as short, and a ban as quick.
+    // The list of another user takes as little time, and so does a ban.
     let sign_ins = app.visitor().log_in("global", PASSWORD).await.ok(200);
     execute(
         &app,

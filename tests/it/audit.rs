@@ -1,4 +1,4 @@
-//! What happens to accounts leaves a row in the audit log, and the metrics count the same.
+//! Events of accounts leave a row in the audit log, and the metrics count the same events.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ use crate::support::{
 const WRONG: &str = "not the password";
 const NEW: &str = "another fine password";
 
-/// How often the audit log tells what.
+/// How often each action is in the audit log.
 async fn told(owner: &Client) -> BTreeMap<String, i64> {
     let rows = owner
         .query(
@@ -77,7 +77,7 @@ async fn the_audit_log_and_the_metrics_tell_the_same_of_accounts() {
             .await
             .problem(401, "wrong_credentials");
     }
-    // A copy of a token that has been redeemed twice over.
+    // A copy of a token that was redeemed twice already.
     let stolen = text(&tokens, "/refreshToken");
     let mut newest = stolen.clone();
     for _ in 0..2 {
@@ -90,7 +90,7 @@ async fn the_audit_log_and_the_metrics_tell_the_same_of_accounts() {
         .post("/auth/refresh", json!({ "refreshToken": stolen }))
         .await
         .problem(401, "refresh_token_reused");
-    // Two more devices: a new password signs them out; a logout another.
+    // A new password signs out two more devices, and a logout signs out another.
     for _ in 0..2 {
         visitor.log_in("ada", PASSWORD).await.ok(200);
     }
@@ -130,7 +130,7 @@ async fn the_audit_log_and_the_metrics_tell_the_same_of_accounts() {
             .into()
     );
 
-    // Who it was, where there is somebody, and on whom.
+    // The user who did it, if there is one, and the user it happened to.
     let rows = owner
         .query(
             "select action, user_id::text, actor_id = user_id, details::text
@@ -164,7 +164,7 @@ async fn nobody_can_fill_the_audit_log_by_failing() {
         config.rate_limits = "login=10000/m,network=off".parse().expect("limits");
     })
     .await;
-    // Another name each time: for each it is the first wrong password.
+    // Each time another name, so that each has its first wrong password.
     for turn in 0..11 {
         let failures = race((0..10).map(|number| {
             let visitor = app.visitor();
@@ -181,7 +181,7 @@ async fn nobody_can_fill_the_audit_log_by_failing() {
     let owner = app.sql().await;
     let noted = told(&owner).await["sign_in.failed"];
     assert_eq!(noted, 100);
-    // Whoever is known is noted all the same.
+    // Failures of known users are still recorded.
     app.runner("ada").await;
     app.visitor()
         .log_in("ada", WRONG)
@@ -211,7 +211,7 @@ async fn nobody_can_fill_the_audit_log_by_wrong_answers() {
     let ada = app.runner("ada").await;
     let start = json!({ "techStack": "Rust", "challenge": "puzzle" });
     let mut refused = None;
-    // Each session anew has no cooldown yet.
+    // Each new session has no cooldown yet.
     for _ in 0..130 {
         let started = ada.start_with(start.clone()).await;
         if started.status != 201 {

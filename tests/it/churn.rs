@@ -1,8 +1,8 @@
-//! Whatever happens, in whatever order, by whomever: boards are what they are by definition.
+//! After any events in any order, the boards are what their definition says.
 //!
-//! Runners through the API and moderators in the dashboard do random things in parallel; after each batch everything
-//! that is kept is compared with what is computed from scratch, and everything that the API answers with both.
-//! `BOARDS_PROPERTY_SECONDS` says for how long, `BOARDS_PROPERTY_SEED` repeats what was chosen.
+//! Runners do random things through the API, and moderators in the dashboard, in parallel. After each batch the test
+//! computes the boards from scratch. It compares them with the stored boards and with the API's answers.
+//! `BOARDS_PROPERTY_SECONDS` sets the time, and `BOARDS_PROPERTY_SEED` repeats the choices of a run.
 
 use std::{
     collections::BTreeMap,
@@ -26,7 +26,7 @@ const RUNNERS: usize = 12;
 const CHALLENGES: [&str; 3] = ["slack-clone", "sprint", "freestyle"];
 const STACKS: [&str; 5] = ["Rust", "Go", "rust", "Zig, Postgres", "postgres + ZIG"];
 
-/// Numbers that look random (splitmix64) and can be had again.
+/// Numbers that look random (splitmix64) and can be repeated.
 struct Dice(u64);
 
 impl Dice {
@@ -43,7 +43,7 @@ impl Dice {
     }
 }
 
-/// Who does things: a runner with an account, and the dashboard.
+/// A worker: a runner with an account, and the dashboard.
 struct Worker {
     number: u64,
     dice: Dice,
@@ -54,7 +54,7 @@ struct Worker {
     tally: Tally,
 }
 
-/// What was done, and how often it could not be.
+/// What was done, and how often it was refused.
 #[derive(Default)]
 struct Tally {
     done: BTreeMap<&'static str, u64>,
@@ -63,7 +63,7 @@ struct Tally {
 
 impl Worker {
     async fn act(&mut self) {
-        // The dashboard does to some rows, by chance, what somebody may do there to one or to many.
+        // The dashboard changes some rows at random, one or many in a statement.
         let few = [1, 1, 1, 3, 40][usize::try_from(self.dice.roll(5)).expect("an index")];
         let some_submissions = |of: &str| {
             format!(
@@ -146,8 +146,8 @@ impl Worker {
             Ok(()) => *self.tally.done.entry(what).or_default() += 1,
             Err(error) => {
                 let error = error.as_db_error().expect("PostgreSQL's error");
-                // Two who lay hands on the same rows, each on more than one, may have to try again: what one of them
-                // waits for may then be a board. That boards alone let nobody wait for ever: boards.rs.
+                // Two statements that change several of the same rows may deadlock, and one of them has to try again.
+                // One of them may be waiting for a board then. boards.rs shows that boards alone cause no deadlock.
                 let code = error.code().code();
                 assert!(["PT409", "40P01"].contains(&code), "{statement}: {error:?}");
                 *self.tally.refused.entry(code.to_owned()).or_default() += 1;
@@ -155,7 +155,7 @@ impl Worker {
         }
     }
 
-    /// A run through the API, with an account that somebody may have banned or deleted by now.
+    /// A run through the API, with an account that may have been banned or deleted meanwhile.
     async fn run(&mut self) {
         let challenge = *self.dice.pick(&CHALLENGES[1..]);
         let stack = *self.dice.pick(&STACKS);
@@ -163,16 +163,16 @@ impl Worker {
         let started = self.runner.start_with(start).await;
         match started.status.as_u16() {
             201 => {}
-            // Deleted, banned.
+            // The account was deleted or banned.
             401 | 403 => {
                 self.registered += 1;
                 let name = format!("runner_{}_{}", self.number, self.registered);
                 self.runner = self.visitor.clone().register(&name).await;
                 return;
             }
-            // Withdrawn; just deleted.
+            // The challenge was withdrawn, or the account was deleted just now.
             404 | 503 => return,
-            // Banned while it was running.
+            // The account was banned during the run.
             409 => {
                 self.runner.end(&text(&started.body, "/sessionId")).await;
                 return;
@@ -227,7 +227,7 @@ const BOARD: &str = "
                from records
            ), '[]')";
 
-/// Compares everything.
+/// Compares the stored boards, the computed ones and the API's answers.
 async fn compare(
     app: &TestApp,
     dashboard: &Client,
@@ -327,8 +327,7 @@ async fn compare(
     }
 }
 
-/// A list page by page; none where it is not there. What was answered before under the same tag must be what is
-/// answered now.
+/// A list, page by page, or nothing if there is none. Two answers with the same tag must be equal.
 async fn walk(
     app: &TestApp,
     url: &str,
@@ -387,7 +386,7 @@ async fn boards_stay_true_under_random_operations() {
     });
     let app = TestApp::start_with(|config| {
         config.db_connections = Some(64);
-        // In ten minutes more accounts are made than one address may.
+        // In ten minutes the test makes more accounts than one address may.
         config.rate_limits = "off".parse().expect("limits");
     })
     .await;
@@ -424,7 +423,7 @@ async fn boards_stay_true_under_random_operations() {
         workers = race(batch).answers().await;
         batches += 1;
         let runners: Vec<_> = workers.iter().map(|worker| worker.runner.clone()).collect();
-        // With the seed, what fails can be had again; how the workers met cannot.
+        // The seed repeats the choices of a failed run, but not how the workers met.
         println!("seed {seed}, batch {batches}");
         compare(&app, &dashboard, &mut known, &runners).await;
     }

@@ -15,8 +15,8 @@ use crate::support::{
     program::Scratch,
 };
 
-/// The service in front of a look-alike of a Supabase project, and who edits rows there: the Table Editor and the
-/// SQL Editor as the project's owner, other tools as service_role.
+/// The service on a look-alike of a Supabase project, and the editors of rows there. The Table Editor and the SQL
+/// Editor work as the project's owner, other tools as service_role.
 async fn project() -> (TestApp, Client, Client) {
     let (database, owner_url) = Database::project().await;
     migrate(&owner_url).await.expect("migrations");
@@ -30,7 +30,7 @@ async fn project() -> (TestApp, Client, Client) {
     (app, connect(&owner_url).await, service_role)
 }
 
-/// What the Table Editor sends when cells of a row are edited.
+/// The statement that the Table Editor sends for an edited row.
 async fn edit(client: &Client, table: &str, id: &str, cells: Value) -> Result<u64, String> {
     let columns = columns(&cells);
     send(client, &format!(
@@ -40,7 +40,7 @@ async fn edit(client: &Client, table: &str, id: &str, cells: Value) -> Result<u6
     .await
 }
 
-/// What it sends when a row is inserted.
+/// The statement that it sends for a new row.
 async fn insert(client: &Client, table: &str, cells: Value) -> Result<u64, String> {
     let columns = columns(&cells);
     send(client, &format!(
@@ -55,7 +55,7 @@ fn columns(cells: &Value) -> String {
     names.join(",")
 }
 
-/// How many rows a statement returned or changed, or what the editor shows instead.
+/// The number of rows that a statement returned or changed, or the message that the editor shows.
 async fn send(client: &Client, statement: &str) -> Result<u64, String> {
     let messages = client.simple_query(statement).await.map_err(|error| {
         error
@@ -80,7 +80,7 @@ async fn board(app: &TestApp) -> Vec<String> {
         .collect()
 }
 
-/// Everything that an administrator does, as one of them.
+/// The whole work of an administrator, in one of these roles.
 async fn administer(app: &TestApp, editor: &Client, name: &str) {
     let alice = app.runner(&format!("alice_{name}")).await;
     let mona = app.runner(&format!("mona_{name}")).await;
@@ -102,7 +102,7 @@ async fn administer(app: &TestApp, editor: &Client, name: &str) {
     let bob = app.runner(&format!("bob_{name}")).await;
     assert_eq!(send(&as_client(app, Some(&bob)).await, &queue).await, Ok(0));
 
-    // Reviews: what is not possible is refused, and says why.
+    // Reviews. Impossible decisions are refused with the reason.
     let decide = async |cells: Value| edit(editor, "submissions", &submission, cells).await;
     let refused = async |cells: Value, words: &str| {
         let refusal = decide(cells.clone()).await.expect_err(&cells.to_string());
@@ -148,7 +148,7 @@ async fn administer(app: &TestApp, editor: &Client, name: &str) {
     let seen = alice.session(&session).await.ok(200);
     assert_eq!(seen["submission"]["reviewReason"], "The recording stops.");
 
-    // Bans, and lets in again.
+    // Bans a user, and lifts the ban.
     assert_eq!(decide(json!({ "status": "PENDING" })).await, Ok(1));
     assert_eq!(decide(json!({ "status": "APPROVED" })).await, Ok(1));
     let ban = json!({ "banned_at": "2026-11-25T12:00:00+00:00" });
@@ -162,7 +162,7 @@ async fn administer(app: &TestApp, editor: &Client, name: &str) {
     alice.get("/auth/me").await.ok(200);
     assert!(board(app).await.contains(&on_board));
 
-    // Adds a challenge, which is built as soon as it is complete, and withdraws it.
+    // Adds a challenge, opens it when it is complete, and withdraws it.
     let slug = format!("challenge-{}", name.replace('_', "-"));
     let mut challenge = json!({ "slug": slug, "title": "Challenge", "required_milestones": 1 });
     let hasty = insert(editor, "challenges", challenge.clone()).await;
@@ -202,7 +202,7 @@ async fn administer(app: &TestApp, editor: &Client, name: &str) {
         .await
         .problem(404, "challenge_not_found");
 
-    // Gives an account another name, and then erases it; its run goes from the board.
+    // Renames an account, and then deletes it. Its run leaves the board.
     let renamed = json!({ "username": format!("renamed_{name}") });
     assert_eq!(edit(editor, "users", &alice.id, renamed).await, Ok(1));
     let on_board = format!("1 renamed_{name}");
@@ -253,7 +253,7 @@ async fn an_administrator_edits_rows_and_meets_the_rules_of_the_api() {
     administer(&app, &owner, &name[0]).await;
     administer(&app, &service_role, "service_role").await;
 
-    // The audit log is read by the owner alone, and changed by nobody.
+    // Only the owner can read the audit log, and nobody can change it.
     let log = "select * from private.audit_log order by id desc limit 100 offset 0;";
     assert!(send(&owner, log).await.expect("a log") > 0);
     for statement in [
@@ -448,7 +448,7 @@ async fn what_everybody_sees_follows_from_the_review_alone() {
             let seen = app.visitor().get(&path).await.status;
             assert_eq!(seen, if published { 404 } else { 200 });
         }
-        // Whoever inserts one decides as little.
+        // An insert cannot decide it either.
         let id = format!("00000000-0000-7000-8000-00000000000{number}");
         let inserted = json!({
             "id": id, "user_id": alice.id, "challenge_id": challenge[0], "tech_stack": "Rust", "status": "incomplete",
@@ -510,7 +510,7 @@ async fn every_statement_of_the_page_on_the_dashboard_does_what_it_says_on_the_s
 #[tokio::test]
 async fn the_sample_season_is_whole_harmless_and_added_once() {
     let app = TestApp::start().await;
-    // A name of the season that somebody has already: theirs it stays.
+    // A user already has a name of the sample season. The name stays theirs.
     let pia = app.runner("Pia_Codes").await;
     let url = app.database.url();
     assert_eq!(seed(url).await.expect("a season"), (11, 12));
@@ -559,7 +559,7 @@ async fn the_sample_season_is_whole_harmless_and_added_once() {
         "nobody can log in"
     );
 
-    // What has been changed since stays so.
+    // Later changes stay.
     owner
         .batch_execute(
             "update public.submissions set status = 'PENDING' where user_id::text like '%14';

@@ -15,7 +15,7 @@ fn document() -> Value {
     serde_yaml_ng::from_str(&yaml).expect("YAML")
 }
 
-/// What is referred to, or else this itself.
+/// The schema that a `$ref` names, or the schema itself.
 fn resolve<'a>(document: &'a Value, value: &'a Value) -> &'a Value {
     let Some(reference) = value["$ref"].as_str() else {
         return value;
@@ -130,7 +130,7 @@ fn a_challenge_is_filled_in_wherever_one_is_asked_for() {
     assert_eq!(asked, 4);
 }
 
-/// That each is what the service really answers, `Answer::problem` sees to in every story.
+/// In every story `Answer::problem` checks that the service really answers like this.
 #[test]
 fn each_refusal_shows_an_example_of_each_of_its_codes() {
     let document = document();
@@ -442,7 +442,7 @@ fn every_code_that_the_database_refuses_with_is_listed() {
             let (Some(status), Some(code)) = (status, arguments.next()) else {
                 continue;
             };
-            // It may depend: `case when … then 'one_code' else 'another_code' end`.
+            // The code may be a choice: `case when … then 'one_code' else 'another_code' end`.
             for code in code.split('\'').filter(|word| word.contains('_')) {
                 found += 1;
                 assert!(

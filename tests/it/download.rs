@@ -17,7 +17,7 @@ use poem::{
 };
 use tempfile::TempDir;
 
-/// What each path answers with; anything else is a 404.
+/// The answer of each path. Other paths answer 404.
 type Files = HashMap<String, Vec<u8>>;
 
 #[tokio::test]
@@ -37,7 +37,7 @@ async fn without_installed_programs_they_are_fetched_once() {
     let fetching = said(&first).matches("fetching").count();
     assert_eq!(fetching, 1, "a line, not a flood: {}", said(&first));
 
-    // The mirror is gone, and not missed.
+    // The mirror is gone, and the program does not need it.
     let again = migrate(data.path(), "http://127.0.0.1:1").await;
     assert!(again.status.success(), "{}", said(&again));
     assert_eq!(
@@ -81,7 +81,7 @@ async fn a_mirror_that_cannot_be_reached_is_told_once() {
     assert!(lines[1].contains("127.0.0.1 cannot be reached"), "{said}");
 }
 
-/// What the program says when this mirror is all it has; nothing stays behind.
+/// The program's message if it has only this mirror. It leaves no files behind.
 async fn refused(files: Files) -> String {
     let data = data_dir();
     let url = serve(files).await;

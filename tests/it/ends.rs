@@ -1,4 +1,4 @@
-//! The end of a run: nothing that comes with it costs time, verdicts that are pending are waited for, and a clock that went
+//! The end of a run: packages and videos never hold it up, a session waits for pending verdicts, and a clock that went
 //! back leaves a mark.
 
 use serde_json::{Value, json};
@@ -25,7 +25,7 @@ async fn judged() -> TestApp {
     app
 }
 
-/// What stays the same while time passes.
+/// The answer without what changes as time passes.
 fn timeless(mut session: Value) -> Value {
     session["serverTime"].take();
     session
@@ -91,7 +91,8 @@ async fn what_cannot_be_handed_in_is_left_out_and_the_end_counts() {
         ])
     );
 
-    // Again, much later: as the first time. Other data, though nothing else of it would be kept: another end.
+    // A retry much later answers as the first time. Other data are a different end, even if the same parts of them
+    // would be kept.
     app.travel("25 hours").await;
     let again = runner
         .end_with(&session, packages.clone(), video)
@@ -253,7 +254,7 @@ async fn a_run_that_ends_before_its_verdicts_is_handed_in_by_the_last_of_them() 
     assert_eq!(ended["milestones"][1]["pending"], true);
     assert_eq!(ended["warnings"].as_array().map(Vec::len), Some(2));
 
-    // Longer than the run could have lasted: the end stands.
+    // This is longer than the run could have lasted. The end stays.
     app.travel("25 hours").await;
     let again = alice
         .end_with(&session, json!(["poem", ""]), bad_video.clone())
@@ -356,7 +357,7 @@ async fn while_a_run_is_judged_its_runner_may_run_another_and_change_nothing_of_
         .end_with(&session, json!([]), json!(null))
         .await
         .problem(409, "session_already_ended");
-    // What was asked for is asked again by whoever lost the answer; it is neither judged nor forgotten.
+    // A runner who lost the answer asks again. The request is neither judged nor forgotten.
     let problem = alice
         .verify(&session, 1)
         .await
@@ -403,7 +404,7 @@ async fn the_dashboard_decides_a_run_that_is_judged_and_leaves_its_rules_alone()
     let dashboard = app.sql().await;
     let rules = "update public.challenges set required_milestones = 1 where slug = 'judged'";
 
-    // Milestone by milestone.
+    // One milestone after the other.
     let session = text(&judging(&alice).await, "/id");
     let told = refused(&dashboard, rules, "challenge_running").await;
     assert!(told.contains("wait for verdicts"), "{told}");
@@ -420,7 +421,7 @@ async fn the_dashboard_decides_a_run_that_is_judged_and_leaves_its_rules_alone()
         (&json!("completed"), &json!(VIDEO))
     );
 
-    // Or at once, where no verdict will come.
+    // Or at once, if no verdict will come.
     for (status, handed_in) in [("completed", true), ("incomplete", false)] {
         let session = text(&judging(&alice).await, "/id");
         done(
@@ -451,7 +452,7 @@ async fn the_dashboard_decides_a_run_that_is_judged_and_leaves_its_rules_alone()
     );
     done(&dashboard, rules).await;
 
-    // No other way leads there.
+    // Nothing else makes a session `judging`.
     for status in ["judging", "running"] {
         let edit = format!("update public.sessions set status = '{status}' where id = '{session}'");
         dashboard.batch_execute(&edit).await.expect_err(&edit);
@@ -517,7 +518,7 @@ async fn of_two_last_verdicts_at_once_one_decides_whoever_gives_them() {
         assert_eq!(decided["submission"].is_object(), verdict == "pass");
     }
 
-    // In the dashboard nobody locks the session first: whoever comes second sees what the first has done.
+    // The dashboard does not lock the session first. The second edit sees what the first one did.
     let session = text(&judging(&alice).await, "/id");
     let pass = format!(
         "update public.milestones set passed = true, completed_at = requested_at
@@ -543,7 +544,7 @@ async fn a_clock_that_goes_back_leaves_a_mark_for_moderators() {
     );
     app.stop_clock().await;
 
-    // Before the start: a run of no time at all.
+    // The clock is before the start: the run has no length.
     let session = alice.start("freestyle").await;
     app.travel("-90 seconds").await;
     let ended = alice.end(&session).await.ok(200);
@@ -567,7 +568,7 @@ async fn a_clock_that_goes_back_leaves_a_mark_for_moderators() {
     );
     assert_eq!(first_column(&app.sql().await, &queued).await, ["90000"]);
 
-    // Behind a split, twice; the most is kept, and no split is before another.
+    // The clock is behind a split, twice. The larger difference is kept, and no split is before another.
     let session = alice.start("freestyle").await;
     app.travel("10 minutes").await;
     alice.verify(&session, 1).await.ok(200);
@@ -581,7 +582,7 @@ async fn a_clock_that_goes_back_leaves_a_mark_for_moderators() {
         (&json!(600_000), &json!(240_000))
     );
 
-    // A clock that only goes on leaves none.
+    // A clock that only moves forward leaves no mark.
     let session = alice.start("freestyle").await;
     app.travel("1 minute").await;
     alice.verify(&session, 1).await.ok(200);

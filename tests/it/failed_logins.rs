@@ -1,4 +1,4 @@
-//! Guessing passwords: it gets slower and slower, on all replicas, and locks nobody out.
+//! Guesses of passwords: they get slower and slower, on all replicas, and lock no user out.
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ use crate::support::{
 const WRONG: &str = "not the password";
 const HOME: &str = "192.0.2.7";
 
-/// The service behind a trusted proxy: these stories choose where somebody is.
+/// The service behind a trusted proxy, so that the stories can choose each client's address.
 async fn app() -> TestApp {
     app_with("on").await
 }
@@ -52,7 +52,7 @@ fn enter(visitor: &Actor, path: &str, name: &str, password: &str, from: &str) ->
         .json(&json!({ "username": name, "password": password }))
 }
 
-/// Registers from a network, which is a usual one from then on.
+/// Registers from a network. From then on the user is known to use it.
 async fn register(app: &TestApp, name: &str, from: &str) -> Value {
     let request = enter(&app.visitor(), "/auth/register", name, PASSWORD, from);
     answer(request).await.ok(201)
@@ -64,7 +64,7 @@ async fn fail(app: &TestApp, name: &str, from: &str) {
         .problem(401, "wrong_credentials");
 }
 
-/// How many seconds an attempt has to wait: it is refused whatever the password.
+/// The seconds that an attempt has to wait. Until then every password is refused.
 async fn wait(app: &TestApp, name: &str, from: &str) -> u64 {
     let mut waits = Vec::new();
     for password in [WRONG, PASSWORD] {
@@ -105,16 +105,16 @@ async fn after_five_wrong_passwords_each_further_one_doubles_the_wait() {
         app.travel("1 second").await;
         fail(&app, "ada", HOME).await;
     }
-    // Whatever the case of the name.
+    // In upper or lower case.
     assert_eq!(wait(&app, "ADA", HOME).await, 900);
     app.travel("15 minutes").await;
     login(&app, "ada", PASSWORD, HOME).await.ok(200);
-    // The right one starts anew.
+    // The right password resets the count.
     for _ in 0..5 {
         fail(&app, "ada", HOME).await;
     }
     assert_eq!(wait(&app, "ada", HOME).await, 29);
-    // So does an hour without another.
+    // So does an hour without a wrong one.
     app.travel("61 minutes").await;
     for _ in 0..5 {
         fail(&app, "ada", HOME).await;
@@ -203,7 +203,7 @@ async fn a_right_guess_among_too_many_at_once_is_not_told() {
     for _ in 0..4 {
         fail(&app, "ada", HOME).await;
     }
-    // The fifth wrong one waits for the row; the right one, which has been hashed by then, comes behind it.
+    // The fifth wrong password waits for the row. The right one, which is hashed by then, waits behind it.
     let gate = app
         .hold("select from private.failed_logins for update")
         .await;
@@ -235,7 +235,7 @@ async fn somebody_elsewhere_cannot_lock_a_user_out() {
     login(&app, "ada", PASSWORD, "2001:db8:1:2::3")
         .await
         .ok(200);
-    // One stranger, as often as he likes.
+    // One stranger, any number of times.
     for _ in 0..5 {
         fail(&app, "ada", "203.0.113.9").await;
     }
@@ -246,27 +246,27 @@ async fn somebody_elsewhere_cannot_lock_a_user_out() {
 
     // Many, from many networks.
     hunt(&app, "ada").await;
-    // At home, in either of them, nothing has changed: she may mistype.
+    // In both of the user's own networks nothing has changed. The user may mistype.
     for home in [HOME, "2001:db8:1:2:aaaa::4"] {
         for _ in 0..4 {
             fail(&app, "ada", home).await;
         }
         login(&app, "ada", PASSWORD, home).await.ok(200);
     }
-    // Elsewhere the right password gets her in at once; a wrong one is expensive.
+    // Elsewhere the right password works at once, but a wrong one means a long wait.
     login(&app, "ada", PASSWORD, "192.0.2.99").await.ok(200);
     for number in 101..=103 {
         let elsewhere = format!("198.51.100.{number}");
         fail(&app, "ada", &elsewhere).await;
         assert_eq!(wait(&app, "ada", &elsewhere).await, 900);
     }
-    // Nobody else suffers for it.
+    // Other users notice nothing.
     register(&app, "bob", "192.0.2.50").await;
     for _ in 0..5 {
         fail(&app, "bob", "198.51.100.101").await;
     }
     assert_eq!(wait(&app, "bob", "198.51.100.101").await, 29);
-    // When the hunt is over it is as before.
+    // After the hunt everything is as before.
     app.travel("61 minutes").await;
     for _ in 0..5 {
         fail(&app, "ada", "198.51.100.104").await;
@@ -280,7 +280,7 @@ async fn a_site_of_many_ipv6_networks_does_not_guess_from_each_of_them() {
     register(&app, "ada", HOME).await;
     register(&app, "bob", "2001:db8:7:1::1").await;
     for name in ["ada", "bob", "nobody"] {
-        // Each from another network: a first attempt, which is always tried.
+        // Each comes from another network. A first attempt is always compared.
         let mut tried = 0;
         let refused = loop {
             let guess = login(&app, name, WRONG, &format!("2001:db8:7:f{tried:03}::1")).await;
@@ -293,12 +293,12 @@ async fn a_site_of_many_ipv6_networks_does_not_guess_from_each_of_them() {
         refused.problem(429, "rate_limited");
         // It refills by one in a minute and a half.
         assert!((40..45).contains(&tried), "{name}: {tried}");
-        // Nor is a right guess told.
+        // A right guess gets no other answer.
         login(&app, name, PASSWORD, "2001:db8:7:eeee::1")
             .await
             .problem(429, "rate_limited");
     }
-    // Nobody at home is locked out by it, not even by a neighbour in the same site.
+    // It locks nobody out of their own network, not even a neighbour's guesses in the same site.
     login(&app, "ada", PASSWORD, HOME).await.ok(200);
     login(&app, "bob", PASSWORD, "2001:db8:7:1::2")
         .await
@@ -322,7 +322,7 @@ async fn a_name_that_nobody_has_is_limited_like_one_that_somebody_has() {
                 answer.headers.remove("date");
                 answer.headers.remove("x-request-id");
                 let (body, headers) = (answer.body.to_string(), answer.headers);
-                // Of the network, which has seen both names.
+                // The count of the network, which has seen both names.
                 let limits = headers["ratelimit"].to_str().expect("text");
                 let limits = limits.split("\"failed_logins\"").nth(1).map(str::to_owned);
                 let mut headers = headers.clone();
@@ -346,7 +346,7 @@ async fn two_hundred_people_behind_one_address_who_all_come_at_once_get_in() {
             let visitor = visitor.clone();
             async move {
                 let name = format!("person_{number}");
-                // Every other one mistypes first.
+                // Every second user mistypes first.
                 if path == "/auth/login" && number % 2 == 0 {
                     let wrong = enter(&visitor, path, &name, WRONG, HOME);
                     let answer = patiently(wrong).await;
@@ -361,7 +361,7 @@ async fn two_hundred_people_behind_one_address_who_all_come_at_once_get_in() {
     }
 }
 
-/// Comes back as often as it is told to, and when.
+/// Retries as often as the answers say, and when they say.
 async fn patiently(request: RequestBuilder) -> Answer {
     loop {
         let answer = answer(request.try_clone().expect("a body in memory")).await;
@@ -435,7 +435,7 @@ async fn the_database_keeps_neither_names_nor_addresses_of_failures_nor_the_fail
     for trace in ["lovelace", "nobody", "203.0.113", HOME] {
         assert!(!kept.contains(trace), "{trace} in {kept}");
     }
-    // The same network is another one for another name.
+    // The same network has another digest for another name.
     let networks: i64 = owner
         .query_one(
             "select count(distinct network) from private.failed_logins",

@@ -1,4 +1,4 @@
-//! Keys of access tokens: ES256 beside HS256, what is published, what is refused, and changing keys under way.
+//! Keys of access tokens: ES256 beside HS256, published keys, refused tokens, and changes of keys while clients work.
 
 use std::{
     fs,
@@ -126,7 +126,7 @@ async fn the_first_private_key_signs_and_everybody_can_verify() {
         .verify(message.as_bytes(), &signature)
         .expect("a signature of the published key");
 
-    // Those that only verify do so.
+    // Keys without a private part only verify.
     for other in [&standby, &retired] {
         let header = json!({ "alg": "ES256", "kid": kid(other) });
         let token = sign_es256(&header, &part(&token, 1), other);
@@ -207,7 +207,7 @@ async fn each_key_verifies_its_own_algorithm_and_no_other() {
         .problem(401, "invalid_token");
 
     let mut forged = Vec::new();
-    // What is published as a secret of HS256.
+    // A published key, used as a secret of HS256.
     let point = point(&own["keys"][0]);
     let header = "3059301306072a8648ce3d020106082a8648ce3d030107034200";
     let bytes = (0..header.len()).step_by(2);
@@ -240,7 +240,7 @@ async fn each_key_verifies_its_own_algorithm_and_no_other() {
     // The secret under a key's name.
     let header = json!({ "alg": "HS256", "kid": kid(&own) });
     forged.push(sign(&header, &claims, hmac::HMAC_SHA256, JWT_SECRET));
-    // A stranger who brings the key along.
+    // A stranger sends the key in the token.
     let jwk = public(&stranger)["keys"][0].clone();
     for header in [
         es256(&kid(&own)),
@@ -251,7 +251,7 @@ async fn each_key_verifies_its_own_algorithm_and_no_other() {
     ] {
         forged.push(sign_es256(&header, &claims, &stranger));
     }
-    // A key of ours under another name, or another algorithm's.
+    // One of our keys under another id, or with another algorithm.
     for header in [
         es256(&kid(&other)),
         es256(""),
@@ -263,7 +263,7 @@ async fn each_key_verifies_its_own_algorithm_and_no_other() {
     ] {
         forged.push(sign_es256(&header, &claims, &own));
     }
-    // Signatures that are none.
+    // Texts that are no signatures.
     for signature in [
         vec![],
         vec![0; 64],
@@ -319,14 +319,14 @@ async fn keys_are_made_by_the_program_and_named_by_their_thumbprint() {
     nothing.told(&["JWT_KEYS", "keys generate"]);
 }
 
-/// Two replicas behind something that knows which are there.
+/// Two replicas behind a load balancer that knows which of them are up.
 struct Replicas {
     scratch: Scratch,
     database: Database,
     programs: [RwLock<Option<Program>>; 2],
 }
 
-/// A device that goes on working, whichever replica it meets.
+/// A device that goes on working at either replica.
 struct Device {
     requests: AtomicUsize,
     token: Mutex<String>,
@@ -356,7 +356,8 @@ impl Replicas {
             .fold(launch, |launch, (name, value)| launch.env(name, value))
     }
 
-    /// One after the other: the new one is there before the old one goes, once its last request is answered.
+    /// Replaces one replica after another. The new one is up before the old one stops, and the old one first answers
+    /// its last request.
     async fn restart(&self, settings: Settings<'_>, devices: &[(Arc<Device>, JoinHandle<()>)]) {
         for place in &self.programs {
             let new = self.launch(settings).serve().await;
@@ -431,7 +432,7 @@ impl Replicas {
     }
 }
 
-/// Waits until no device has a token of an older key: in real life, for as long as a token lives.
+/// Waits until no device has a token of an older key. In real life this takes as long as a token lives.
 async fn until_all_renewed(devices: &[(Arc<Device>, JoinHandle<()>)], kid: &str) {
     for (device, _) in devices {
         until("the device has a new token", async || {
@@ -503,7 +504,7 @@ async fn a_shared_secret_is_replaced_by_a_key_and_no_request_fails() {
     let early = devices[0].0.token.lock().expect("it").clone();
     assert_eq!(part(&early, 0)["alg"], "HS256");
 
-    // Everybody learns to verify.
+    // All replicas learn to verify with the key.
     let settings = [("JWT_SECRET", secret), ("JWT_KEYS", "public.json")];
     replicas.restart(&settings, &devices).await;
     assert_eq!(replicas.published().await, public(&new));
@@ -515,7 +516,7 @@ async fn a_shared_secret_is_replaced_by_a_key_and_no_request_fails() {
         .request(0, Some(&early), "/auth/me", None)
         .await
         .ok(200);
-    // The secret goes from access tokens; refresh tokens keep it, so that everybody stays signed in.
+    // The secret no longer signs access tokens. Refresh tokens keep it, so that everybody stays signed in.
     let settings = [("REFRESH_SECRETS", secret), ("JWT_KEYS", "keys.json")];
     replicas.restart(&settings, &devices).await;
     let late = replicas.request(0, Some(&early), "/auth/me", None).await;

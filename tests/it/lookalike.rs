@@ -1,4 +1,4 @@
-//! On what Supabase gives a project: an owner without superuser, and default privileges that give clients all.
+//! On a look-alike of a Supabase project: its owner is no superuser, and default privileges give clients every right.
 
 use secrecy::{ExposeSecret, SecretString};
 use speedcoding::{db::migrate::migrate, embedded::Embedded};

@@ -1,4 +1,4 @@
-//! Migrating: many at once, what Supabase's CLI has applied, replicas of several ages.
+//! Migrations: many at once, after Supabase's CLI, and with replicas of several versions.
 
 use std::{fs, path::Path};
 
@@ -100,7 +100,7 @@ async fn eight_databases_of_a_fresh_cluster_migrate_at_once() {
             .expect("a database");
         urls.push(with_database(embedded.url(), &name));
     }
-    // Twice each: replicas of one database meet, and so do databases of one cluster.
+    // Each is migrated twice, so that replicas of one database meet, and databases of one cluster.
     let runs: Vec<_> = urls
         .iter()
         .chain(&urls)
@@ -223,7 +223,7 @@ async fn rows_that_would_be_refused_today_stop_neither_an_upgrade_nor_their_revi
     assert_eq!(count(before), count(after));
     for edit in [
         "update public.submissions set status = 'PENDING'",
-        // Its milestones become public with it.
+        // Its milestones become public, too.
         "update public.submissions set status = 'APPROVED'",
         "update public.milestones set attempts = attempts + 1",
         "update public.sessions set tech_stack = 'Go'",
@@ -367,7 +367,7 @@ async fn an_older_replica_still_starts_on_a_newer_database() {
         .expect("a newer history");
     assert_eq!(migrate(database.url()).await.expect("quiet"), [""; 0]);
     assert_eq!(history(&owner).await.len(), files().len() + 1);
-    // What an older release asks for is still there.
+    // Everything that an older release needs is still there.
     owner
         .prepare_typed("select private.delete_me($1)", &[Type::JSONB])
         .await

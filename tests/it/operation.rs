@@ -1,4 +1,4 @@
-//! What an operator relies on: time limits, an orderly end, headers, limits on what is sent.
+//! What operators rely on: time limits, an orderly shutdown, headers, limits on requests.
 
 use std::{fs, time::Duration};
 
@@ -20,7 +20,7 @@ use crate::support::{
     program::Scratch,
 };
 
-/// Holds the row of a session, so that whoever ends it waits; released when the connection is dropped.
+/// Locks the row of a session, so that its end waits. The lock ends with the connection.
 async fn hold(app: &TestApp, session: &str) -> tokio_postgres::Client {
     let client = app.sql().await;
     client
@@ -32,7 +32,7 @@ async fn hold(app: &TestApp, session: &str) -> tokio_postgres::Client {
     client
 }
 
-/// Returns once somebody waits for a lock in this database.
+/// Returns as soon as a connection waits for a lock in this database.
 async fn until_somebody_waits(app: &TestApp) {
     let client = app.sql().await;
     let waiting = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
@@ -157,7 +157,7 @@ async fn a_packed_body_is_refused_unread() {
         ("gzip, br", "/nowhere"),
     ] {
         let mut client = connect(&app.base).await;
-        // Nothing comes after it.
+        // No more bytes come after it.
         let head = format!(
             "POST /api/v1{path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\
              Content-Encoding: {coding}\r\nContent-Length: 1000\r\n\r\n"
@@ -274,7 +274,7 @@ async fn a_page_that_nobody_reads_takes_no_memory() {
     };
     let before = resident();
 
-    // A client of HTTP/2 that lets nothing of the bodies come asks for it 200 times.
+    // An HTTP/2 client whose window lets no body through asks for it 200 times.
     let mut client = connect(&program.base).await;
     let mut asked =
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\x06\x04\0\0\0\0\0\0\x04\0\0\0\0".to_vec();

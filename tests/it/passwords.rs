@@ -1,4 +1,4 @@
-//! Password hashes: those of an older installation, of other parameters, changed meanwhile, corrupt, or too many at once.
+//! Password hashes: from an older installation, with other parameters, changed meanwhile, corrupt, or too many at once.
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
 
@@ -95,7 +95,7 @@ async fn an_imported_password_may_be_shorter_than_a_new_one() {
     );
 }
 
-/// An older installation hashed what was typed as it came: here decomposed, the letter and then its dots.
+/// An older installation hashed passwords as they were sent. This one was decomposed: the letter, and then its dots.
 #[tokio::test]
 async fn an_imported_password_that_was_not_composed_counts_and_is_composed_from_then_on() {
     const DECOMPOSED: &str = "sehr geheim u\u{308}";
@@ -107,7 +107,7 @@ async fn an_imported_password_that_was_not_composed_counts_and_is_composed_from_
     {
         let name = format!("imported{number}");
         import(&app, &name, hash).await;
-        // Composed it is another one to that hash.
+        // Composed, it is a different password to that hash.
         for wrong in [IMPORTED, "sehr geheim u", "sehr geheim o\u{308}"] {
             visitor
                 .log_in(&name, wrong)
@@ -125,7 +125,7 @@ async fn an_imported_password_that_was_not_composed_counts_and_is_composed_from_
     }
 }
 
-/// bcrypt sees 72 bytes. Were the hash replaced, a slip behind them would become the password.
+/// bcrypt reads 72 bytes. If the hash were replaced, a typing error behind them would become part of the password.
 #[tokio::test]
 async fn what_bcrypt_never_saw_of_a_long_password_does_not_become_the_password() {
     let app = TestApp::start().await;
@@ -178,7 +178,7 @@ async fn a_password_that_is_changed_during_a_login_wins() {
             "update private.credentials set password_hash = '{changed}'"
         ))
         .await;
-    // One more would be one too many wrong passwords.
+    // One more wrong password would be too many.
     let logins = race((0..4).map(|_| {
         let visitor = app.visitor();
         async move { visitor.log_in("ada", IMPORTED).await }
@@ -296,7 +296,7 @@ async fn more_logins_than_can_wait_are_told_to_come_back() {
     .await;
     app.runner("ada").await;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    // Nobody gets as far as the hash.
+    // No request reaches the hash.
     let gate = app
         .hold("lock table private.credentials in access exclusive mode")
         .await;
@@ -320,7 +320,7 @@ async fn more_logins_than_can_wait_are_told_to_come_back() {
         }
     }
     assert!(let_in >= cores, "{let_in}");
-    // Their places are free again.
+    // Their permits are free again.
     app.visitor().log_in("ada", PASSWORD).await.ok(200);
 }
 

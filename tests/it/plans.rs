@@ -5,7 +5,7 @@ use secrecy::ExposeSecret;
 use serde_json::Value;
 use speedcoding::db::{migrate::migrate, query};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
-use tokio_postgres::{AsyncMessage, Client, NoTls};
+use tokio_postgres::{AsyncMessage, Client, NoTls, types::Type};
 
 use crate::support::cluster::Database;
 
@@ -60,22 +60,20 @@ const FILL_BOARDS: &str = "
 /// Tables of a handful of rows, which somebody has written by hand: reading all of them is the best plan.
 const SMALL: &[&str] = &["challenges", "challenge_milestones", "tech_stack_synonyms"];
 
-/// How each statement is called: its arguments. A runner's claims are `{caller}`, the runner's running session is
-/// `{session}`, the sign-in `{sign_in}` and its digest `{digest}`; `{idler}`, `{verifier}`, `{moderator}` and
-/// `{hander}`, whose submission `{pending}` is, are others.
+/// How statements are called. Arguments that are left out are the runner, the runner's running session, and 1, by their
+/// types, or else null. The runner's claims are `{caller}`, the session is `{session}`, the sign-in `{sign_in}` and its
+/// digest `{digest}`. `{idler}`, `{verifier}`, `{moderator}` and `{hander}` are other users; `{pending}` is the
+/// submission of `{hander}`.
 const CALLS: &[(&str, &str)] = &[
-    ("ready", ""),
     (
         "register",
         "'newcomer', 'none', gen_random_uuid(), sha256('x'), '\\x00000000', 60, 60, 'agent', '127.0.0.1'",
     ),
-    ("admit", "{caller}"),
     ("find_live_sign_in", "{sign_in}, {user}"),
     (
         "find_credentials",
         "'RUNNER_77', sha256('account'), sha256('network'), '127.0.0.1'",
     ),
-    ("find_own_credentials", "{caller}"),
     ("login_delay", "sha256('account'), sha256('network')"),
     (
         "change_password",
@@ -134,7 +132,6 @@ const CALLS: &[(&str, &str)] = &[
     ("list_sign_ins", "{caller}, 21, null"),
     ("end_sign_in", "{caller}, {sign_in}"),
     ("sweep_sign_ins", "{sign_in}, 100, 60"),
-    ("get_me", "{caller}"),
     ("start_session", "{idler}, 'Rust', 'slack-clone'"),
     ("verify_milestone", "{caller}, {session}, 1, 'wrong'"),
     ("verify_milestone", "{caller}, {session}, 2, null"),
@@ -143,13 +140,10 @@ const CALLS: &[(&str, &str)] = &[
         "attest_milestone",
         "{verifier}, {session}, 2, 'pass', 'log', '1.0'",
     ),
-    ("get_milestone_input", "{caller}, {session}, 1"),
     (
         "end_session",
         "{caller}, {session}, '{tokio}', 'https://youtu.be/abc', '{tokio}', 'https://youtu.be/abc', '[]'",
     ),
-    ("abandon_session", "{caller}, {session}"),
-    ("get_current_session", "{caller}"),
     ("list_sessions", "{caller}, 21, null"),
     ("list_challenges", "null, 21, null"),
     ("get_challenge", "null, 'slack-clone'"),
@@ -163,7 +157,6 @@ const CALLS: &[(&str, &str)] = &[
         "null, 'slack-clone', null, '{}', 21, 1300000",
     ),
     ("get_user", "null, 'runner_77'"),
-    ("get_session", "{caller}, {session}"),
 ];
 
 /// What the dashboard does to boards, as its owner.
@@ -347,16 +340,27 @@ async fn no_statement_reads_a_whole_table() {
             .batch_execute(&format!("prepare {} {types} as {}", query.name, query.sql))
             .await
             .expect(query.name);
-        let calls: Vec<_> = CALLS
-            .iter()
-            .filter(|(name, _)| *name == query.name)
-            .collect();
-        assert!(!calls.is_empty(), "CALLS: how is {} called?", query.name);
-        for (name, arguments) in calls {
-            let arguments = match fill_in(arguments) {
+        let calls = CALLS.iter().filter(|(name, _)| *name == query.name);
+        let mut calls: Vec<_> = calls.map(|(_, arguments)| *arguments).collect();
+        if calls.is_empty() {
+            calls.push("");
+        }
+        for given in calls {
+            let name = query.name;
+            let given = given.split(", ").filter(|argument| !argument.is_empty());
+            let mut arguments: Vec<_> = given.collect();
+            let left_out = query.types.iter().skip(arguments.len());
+            arguments.extend(left_out.map(|ty| match *ty {
+                Type::JSONB => "{caller}",
+                Type::UUID => "{session}",
+                Type::INT4 => "1",
+                _ => "null",
+            }));
+            let arguments = match fill_in(&arguments.join(", ")) {
                 none if none.is_empty() => none,
                 some => format!("({some})"),
             };
+            // If this fails, CALLS must say how the statement is called.
             let call = format!("execute {name}{arguments}");
             let (plans, found) = explain(&client, &mut told, &call).await;
             let nested = query.sql.starts_with("select * from private.");

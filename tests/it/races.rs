@@ -1,4 +1,4 @@
-//! Requests at the same moment: whoever comes first, one consistent history remains.
+//! Requests at the same moment: in any order, they leave one consistent history.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ use crate::support::{
 const SESSIONS: &str = "select from public.sessions for update";
 const ALL_SESSIONS: &str = "lock table public.sessions in access exclusive mode";
 
-/// What no order of requests may leave behind.
+/// States that no order of requests may leave behind.
 const INCONSISTENT: &str = "
     select 'milestone outside its session', m.id from public.milestones as m
       join public.sessions as s on s.id = m.session_id
@@ -189,7 +189,7 @@ async fn of_twenty_parallel_ends_with_different_data_one_counts() {
     let won = won[0].body.clone();
     let read = runner.session(&session).await.ok(200);
     assert_eq!(timeless(read), timeless(won.clone()));
-    // Its replay answers the same.
+    // A repeated request gets the same answer.
     let packages = won["submission"]["packages"].clone();
     let replay = end(runner.clone(), session, packages).await.ok(200);
     assert_eq!(timeless(replay), timeless(won));
@@ -244,7 +244,7 @@ async fn seven_verifications_at_once_pass_consecutive_milestones() {
     for round in 0..10 {
         let session = runner.start("slack-clone").await;
         let gate = app.hold(SESSIONS).await;
-        // In turns forwards, backwards, and in the order in which they happen to arrive.
+        // By turns: forwards, backwards, and in the order in which they arrive.
         let mut numbers: Vec<i64> = (1..=7).collect();
         if round % 3 == 1 {
             numbers.reverse();
@@ -410,7 +410,7 @@ async fn starts_against_ends_never_leave_two_sessions_at_once() {
     let mut session = runner.start("slack-clone").await;
     for round in 0..20 {
         let gate = app.hold(SESSIONS).await;
-        // Whoever comes first holds up the other: the end, the starts, or both at once.
+        // By turns the end comes first, the starts come first, or both come at once.
         let (ends, starts) = if round % 2 == 0 {
             let ends = race([end(runner.clone(), session.clone(), json!([]))]);
             gate.until_waiting(1).await;

@@ -1,4 +1,4 @@
-//! Recordings in the project's own storage: who may do what in the bucket, and whose a submission may name.
+//! Recordings in the project's own storage: the rights on the bucket, and the recordings that a submission may name.
 
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
@@ -37,7 +37,7 @@ async fn serve(database: Database, owner_url: SecretString) -> TestApp {
     .await
 }
 
-/// Storage as somebody uses it: one of PostgREST's roles, with the claims of the token.
+/// Storage as a user sees it: one of PostgREST's roles, with the claims of the token.
 struct Storage {
     client: Client,
 }
@@ -153,7 +153,7 @@ async fn a_recording_is_its_runners_until_it_is_approved_and_nobody_changes_what
         assert_eq!(somebody.sees().await, nothing);
     }
 
-    // What is handed in stays as it is; what is not can be taken away by its runner.
+    // A recording that is handed in cannot change. Its runner can delete any other.
     for somebody in [&alices, &bobs, &moderators, &anon] {
         let change = "update storage.objects set name = name || '.mp4'";
         assert_eq!(somebody.changes(change).await, 0);
@@ -288,7 +288,7 @@ async fn a_submission_names_a_recording_of_its_own_or_none_of_storage() {
         assert_eq!(ended["submission"]["videoUrl"], video_url.as_str());
     }
 
-    // So does a correction, be it the runner's or the dashboard's.
+    // So does a correction by the runner or in the dashboard.
     let submission = alice.session(&earlier).await.ok(200);
     let submission = text(&submission, "/submission/id");
     let patch = async |video_url: String| {

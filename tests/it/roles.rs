@@ -1,4 +1,4 @@
-//! What the service's own roles may do in the database. What its clients may is in `rls`.
+//! The rights of the service's own roles in the database. Those of clients are in `rls`.
 
 use serde_json::Value;
 use speedcoding::db::query;
@@ -28,7 +28,7 @@ pub async fn relations(owner: &Client) -> Vec<String> {
     rows.iter().map(|row| row.get(0)).collect()
 }
 
-/// What a role may do with which relation of ours, such as `public.users INSERT(username)`.
+/// The rights of a role on our relations, such as `public.users INSERT(username)`.
 pub async fn may(owner: &Client, role: &str) -> Vec<String> {
     let rows = owner
         .query(
@@ -211,7 +211,7 @@ async fn no_role_of_ours_can_bypass_the_policies_or_become_another() {
         0,
         "memberships"
     );
-    // Nor may any of them make objects, in which names could be shadowed.
+    // None of them may make objects, because those could shadow names.
     assert_eq!(
         number(
             &owner,
@@ -226,7 +226,7 @@ async fn no_role_of_ours_can_bypass_the_policies_or_become_another() {
     );
 }
 
-/// Domain functions such as somebody may write by mistake: they trust the id that they are given.
+/// Faulty domain functions: they trust the id that they get.
 const FAULTY: &str = "
     create function private.show_faultily(caller jsonb, whose uuid) returns bigint
     language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
@@ -379,7 +379,7 @@ async fn a_faulty_domain_function_can_neither_show_nor_write_a_strangers_row() {
     }
     assert_eq!(state().await, before);
 
-    // For their own user the same functions work: it is the policies that stop them.
+    // For the caller's own rows the same functions work. So it is the policies that stop them.
     let herself = app.claims(&alice).await;
     assert_eq!(call("show_faultily", &herself).await, Ok(1));
     assert_eq!(call("pass_faultily", &herself).await, Ok(1));

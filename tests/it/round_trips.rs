@@ -1,4 +1,4 @@
-//! How often a request goes to the database: an edge may be far away from it.
+//! The number of round trips of a request to the database, which may be far away from an edge.
 
 use serde_json::{Value, json};
 use speedcoding::config::Statements;
@@ -23,7 +23,7 @@ async fn counted_app(statements: Statements) -> (TestApp, Proxy) {
     (app, proxy)
 }
 
-/// What is answered, and how many round trips that took.
+/// The answer, and the number of round trips that it took.
 async fn count(proxy: &Proxy, request: impl Future<Output = Answer>) -> (Answer, usize) {
     let before = proxy.trips();
     let answer = request.await;
@@ -57,7 +57,7 @@ async fn a_warm_request_makes_one_round_trip_in_both_statement_modes() {
         let runner = app.runner("alice").await;
         let cold = trips_of_a_run(&proxy, &runner).await;
         match statements {
-            // That the proxy counts at all: preparing is a trip of its own.
+            // The proxy does count: preparing takes a trip of its own.
             Statements::Prepared => assert_eq!(cold, [2, 2, 2, 2, 2]),
             Statements::Unnamed => assert_eq!(cold, [1, 1, 1, 1, 1]),
         }
@@ -142,7 +142,7 @@ async fn a_refresh_makes_one_round_trip_and_a_logout_too() {
         assert_eq!(trips, 1, "a list of sign-ins, {statements:?}");
         assert_eq!(listed["items"].as_array().map(Vec::len), Some(1));
 
-        // One that was copied is the rare exception: it asks why, which prepares once.
+        // A copied token is the rare exception. It takes a second query, which is prepared once.
         app.travel("10 seconds").await;
         let (reused, trips) = count(&proxy, refresh(&first)).await;
         reused.problem(401, "refresh_token_reused");

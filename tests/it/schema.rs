@@ -1,4 +1,4 @@
-//! What the migrations leave in the database: the functions and statements of `sql/`, and the house rules.
+//! The result of the migrations: the functions and statements of `sql/`, and the house rules.
 
 use std::{collections::BTreeMap, fs, path::Path};
 
@@ -121,7 +121,7 @@ async fn functions_pin_their_search_path_and_are_granted_by_name() {
     .await;
     assert_eq!(for_everyone, [""; 0], "EXECUTE for PUBLIC");
 
-    // Whoever migrates may be a superuser: no function may lend that out.
+    // The role that migrates may be a superuser, so it must own no function that runs with its owner's rights.
     let lent = first_column(
         &owner,
         "select p.oid::regprocedure::text
@@ -150,7 +150,7 @@ async fn every_statement_prepares_as_the_service_with_the_types_that_rust_declar
     let (database, _owner) = migrated().await;
     let service = database.role("speedcoding_api", None).await;
     for query in query::ALL {
-        // Without being told the types: PostgreSQL must come to the same.
+        // Prepared without types. PostgreSQL must infer the same ones.
         let statement = service.prepare(query.sql).await.expect(query.name);
         assert_eq!(statement.params(), query.types, "{}", query.name);
         for column in statement.columns() {

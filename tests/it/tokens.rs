@@ -1,4 +1,4 @@
-//! Access and refresh tokens: what they say, what the database keeps of them, and which are refused.
+//! Access and refresh tokens: their content, their rows in the database, and the tokens that are refused.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -261,7 +261,7 @@ async fn a_token_with_an_extension_that_must_be_understood_is_refused() {
         assert_eq!(answer.status, 401, "{header}");
         answer.problem(401, "invalid_token");
     }
-    // One that need not be is passed over.
+    // A bad token is ignored if none is needed.
     let header = json!({ "alg": "HS256", "typ": "JWT", "extension": true });
     let token = sign(&header, &claims, hmac::HMAC_SHA256, JWT_SECRET);
     me_with(&app, &token).await.ok(200);

@@ -1,4 +1,4 @@
-//! A kind of verification that the rules do not know yet: nothing passes by it.
+//! A kind of verification that the rules do not know yet. No milestone of such a kind can be passed.
 
 use serde_json::{Value, json};
 
@@ -16,7 +16,7 @@ const CHALLENGE: &str = "
       from public.challenges, generate_series(1, 3) as number
      where slug = 'oracles';";
 
-/// What triggers would refuse.
+/// A change that triggers would refuse.
 const FORCED: &str = "
     set session_replication_role = replica;
     update public.challenge_milestones
@@ -51,7 +51,7 @@ async fn nothing_passes_by_a_kind_of_verification_that_the_rules_do_not_know() {
     owner.batch_execute(FORCED).await.expect("milestones");
     let before = first_column(&owner, HISTORY).await;
 
-    // The milestone that waits for a verdict answers that it waits, as it did; the others are refused.
+    // The milestone that waits for a verdict answers as before. The others are refused.
     assert_eq!(alice.verify(&session, 1).await.ok(200)["passed"], false);
     for number in [2, 3] {
         for answer in [Value::Null, json!("answer")] {

@@ -1,4 +1,5 @@
-//! What comes by the wire and is no good request, or is too much: told as a problem, before it costs anything.
+//! Bytes that are no good request, and requests that are too large or too many: the service answers with a problem
+//! before they cost anything.
 
 use h2::client;
 use serde_json::{Value, json};
@@ -19,7 +20,7 @@ async fn refused(app: &TestApp, sent: &str) -> (u16, String, Value) {
     let mut client = connect(app).await;
     client.write_all(sent.as_bytes()).await.expect(sent);
     let mut answer = Vec::new();
-    // The service may end it with what it has not read: then the client's system says so, after the answer.
+    // The service may close the connection with unread bytes. The client's system reports that after the answer.
     let _ = client.read_to_end(&mut answer).await;
     let answer = String::from_utf8_lossy(&answer).into_owned();
     let (head, body) = answer.split_once("\r\n\r\n").expect(&answer);
@@ -77,7 +78,7 @@ async fn a_request_that_two_servers_might_read_differently_is_refused() {
             "{what}"
         );
     }
-    // What is good is served, on the same connection again and again.
+    // Good requests are served on the same connection again and again.
     let mut client = connect(&app).await;
     for _ in 0..3 {
         client
@@ -91,6 +92,62 @@ async fn a_request_that_two_servers_might_read_differently_is_refused() {
         let count = client.read(&mut rest).await.expect("the rest");
         assert!(String::from_utf8_lossy(&rest[..count]).contains("live"));
     }
+}
+
+#[tokio::test]
+async fn a_request_behind_others_is_read_as_strictly_as_the_first() {
+    let app = TestApp::start().await;
+    let live = "GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n";
+    let login = "POST /api/v1/auth/login HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n";
+    // Its lines may end as they like.
+    let body = "{\"username\":\n\"ada\"}\n";
+    let counted = format!("{login}content-length:  {} \r\n\r\n{body}", body.len());
+    let chunked = format!(
+        "{login}Transfer-Encoding: chunked\r\n\r\n{:x};a=b\r\n{}\r\n{:X} \r\n{}\r\n0\r\nContent-Length: 9\r\n\r\n",
+        11,
+        &body[..11],
+        body.len() - 11,
+        &body[11..],
+    );
+    let bare = "GET /health/live HTTP/1.1\r\nHost: a\nX: y\r\n\r\n";
+    for (before, statuses) in [
+        (live, vec![200]),
+        ("\r\n", vec![]),
+        (&counted, vec![400]),
+        (&chunked, vec![400]),
+        (
+            &[live, &chunked, &counted, live].concat(),
+            vec![200, 400, 400, 200],
+        ),
+    ] {
+        for (last, status) in [
+            (
+                "GET /health/live HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+                200,
+            ),
+            (bare, 400),
+        ] {
+            let mut client = connect(&app).await;
+            let sent = [before, last].concat();
+            client.write_all(sent.as_bytes()).await.expect("a request");
+            let mut answers = String::new();
+            let _ = client.read_to_string(&mut answers).await;
+            let found: Vec<u16> = answers
+                .split("HTTP/1.1 ")
+                .skip(1)
+                .map(|answer| answer[..3].parse().expect("a status"))
+                .collect();
+            assert_eq!(
+                found,
+                [&statuses[..], &[status]].concat(),
+                "{sent}\n{answers}"
+            );
+            let is_told = answers.contains("must end with CR LF");
+            assert_eq!(is_told, status == 400, "{answers}");
+        }
+    }
+    // An empty line before a request is skipped, but not one that ends wrongly.
+    refused(&app, &format!("\n{live}")).await;
 }
 
 #[tokio::test]

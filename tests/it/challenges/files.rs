@@ -1,4 +1,4 @@
-//! Challenges loaded from files, and what is said of a wrong file.
+//! Challenges loaded from files, and the messages about wrong files.
 
 use std::{collections::BTreeSet, fs, path::Path};
 

@@ -1,4 +1,4 @@
-//! The database behind us: what becomes of requests when it is silent, unable, replaced, or asked for too much.
+//! The database behind the service: requests while it is silent, unable, replaced, or overloaded.
 
 mod overload;
 mod silent;
@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use crate::support::actor::Answer;
 
-/// Far longer than any answer here takes, and far shorter than a connection that is dead stays open.
+/// Far longer than any answer here takes, and far shorter than a dead connection stays open.
 const BOUND: Duration = Duration::from_secs(30);
 
 /// Answers, or hangs and fails.
@@ -19,7 +19,7 @@ async fn within<T>(answer: impl Future<Output = T>) -> T {
     timeout(BOUND, answer).await.expect("an answer in time")
 }
 
-/// Asks until it is answered so; what is answered meanwhile must be refused as it should.
+/// Asks until this answer comes. All other answers must be the expected refusal.
 async fn until_ok(answer: impl AsyncFn() -> Answer) {
     let ok = async {
         loop {

@@ -1,4 +1,4 @@
-//! More is asked of the database than it can do.
+//! More requests than the database can answer.
 
 use super::within;
 use crate::support::{actor::Actor, app::TestApp, race::race};
@@ -25,7 +25,7 @@ async fn what_would_wait_too_long_is_refused_at_once_and_health_answers() {
     };
     let held = race([end(&runner), end(&runner)]);
     gate.until_waiting(2).await;
-    // The first surplus finds out how long it takes.
+    // The first surplus requests show how long a wait is.
     within(runner.get("/auth/me"))
         .await
         .problem(503, "overloaded");

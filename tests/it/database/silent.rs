@@ -1,4 +1,4 @@
-//! Connections that die without a word, servers that accept and say nothing, names that lead elsewhere.
+//! Connections that die silently, servers that accept and stay silent, names that lead to another server.
 
 use std::{fs, time::Duration};
 

@@ -13,7 +13,7 @@ use crate::support::{
     program::{Scratch, is_root, tell_untold},
 };
 
-/// A PostgreSQL of a test's own, where what is set for the whole server hurts no other test.
+/// A PostgreSQL for one test, so that settings of the whole server disturb no other test.
 struct OwnServer {
     embedded: Embedded,
     scratch: Scratch,
@@ -64,7 +64,7 @@ impl OwnServer {
     }
 }
 
-/// It is refused with 503 and these words, by a request and by readiness.
+/// Requests and readiness are refused with 503 and these words.
 async fn both_told(change: Answer, actor: &Actor, words: &str) {
     for answer in [change, actor.get("/health/ready").await] {
         let problem = answer.problem(503, "database_unavailable");
@@ -171,10 +171,10 @@ async fn a_database_without_a_free_connection_is_told_as_that() {
         }
     };
     assert_eq!(full.code().map(SqlState::code), Some("53300"));
-    // The service goes on with what it has, and is ready.
+    // The service goes on with its connections, and is ready.
     runner.get("/auth/me").await.ok(200);
     runner.get("/health/ready").await.ok(200);
-    // Without any it says why.
+    // Without any connection it says why.
     let ours = "select count(pg_terminate_backend(pid))::text from pg_stat_activity where application_name = 'speedcoding'";
     first_column(&others[0], ours).await;
     let mut more = Vec::new();

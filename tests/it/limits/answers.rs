@@ -12,14 +12,14 @@ use tokio::{
 
 use crate::support::{actor::Actor, app::TestApp, upstream::Upstream};
 
-/// Asks many times, and reads no more than the status of each answer.
+/// Sends many requests, and reads only the status of each answer.
 async fn ask_deaf(app: &TestApp, asker: &Actor, path: &str) -> Vec<(TcpStream, u16)> {
     let address = app.base.trim_start_matches("http://");
     let token = asker.token.as_deref().unwrap_or("anon");
     let mut answers = Vec::new();
     for _ in 0..250 {
         let socket = TcpSocket::new_v4().expect("a socket");
-        // Little of it is on its way.
+        // Few of its bytes are on their way.
         socket.set_recv_buffer_size(4096).expect("a small buffer");
         let address = address.parse().expect("an address");
         let mut stream = socket.connect(address).await.expect("a connection");
@@ -33,7 +33,7 @@ async fn ask_deaf(app: &TestApp, asker: &Actor, path: &str) -> Vec<(TcpStream, u
         stream.read_exact(&mut status).await.expect("a status");
         let status = String::from_utf8_lossy(&status[9..]).parse();
         answers.push((stream, status.expect("a status")));
-        // That it goes on like this is enough to know.
+        // That is enough to see that it goes on like this.
         if answers.iter().filter(|(_, status)| *status == 503).count() == 3 {
             break;
         }
@@ -65,7 +65,7 @@ async fn whoever_reads_no_answers_gets_no_more_of_them_and_others_do() {
     let page = "/api/v1/submissions?limit=100";
     let deaf = ask_deaf(&app, &ada, page).await;
     let held = deaf.iter().filter(|(_, status)| *status == 200).count();
-    // 51 MiB, and what the sockets hold.
+    // 51 MiB, and the bytes in the sockets.
     assert!((4..9).contains(&held), "{held} of {}", deaf.len());
 
     ada.get("/submissions?limit=100")
@@ -90,7 +90,7 @@ async fn whoever_reads_no_answers_gets_no_more_of_them_and_others_do() {
     drop(deaf);
     until_read(&ada).await;
 
-    // Over one connection of HTTP/2, which lets nothing of the bodies come.
+    // Over one HTTP/2 connection whose window lets no body through.
     let address = app.base.trim_start_matches("http://");
     let mut client = TcpStream::connect(address).await.expect("a connection");
     let token = format!("Bearer {}", ada.token.as_deref().expect("a token"));
@@ -127,7 +127,7 @@ async fn whoever_reads_no_answers_gets_no_more_of_them_and_others_do() {
     until_read(&ada).await;
 }
 
-/// Until what was not read counts no longer.
+/// Waits until the unread answers no longer count.
 async fn until_read(runner: &Actor) {
     let again = async {
         while runner.get("/submissions?limit=100").await.status != 200 {
@@ -141,7 +141,7 @@ async fn until_read(runner: &Actor) {
 
 #[tokio::test]
 async fn whoever_reads_no_answers_of_postgrest_gets_no_more_of_them_and_others_do() {
-    // It does not say how long it is.
+    // This answer does not say its length.
     let chunk = format!("4000\r\n{}\r\n", "x".repeat(0x4000)).repeat(512);
     let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
     let long = format!("{head}{chunk}0\r\n\r\n");

@@ -22,7 +22,7 @@ async fn the_client_is_the_right_most_hop_that_no_trusted_proxy_has() {
     let cases: &[(&[&str], &str)] = &[
         (&[], proxy),
         (&["192.0.2.7"], client),
-        // What the client claims itself stands to the left.
+        // The client's own claims stand to the left.
         (&["203.0.113.9, 192.0.2.7"], client),
         (&["127.0.0.1, 10.1.2.3, 192.0.2.7"], client),
         (&["203.0.113.9,192.0.2.7,10.0.0.1"], client),
@@ -52,7 +52,7 @@ async fn the_client_is_the_right_most_hop_that_no_trusted_proxy_has() {
         (&["192.0.2.7, ::ffff:10.0.0.1"], client),
         (&["192.0.2.7, ::ffff:127.0.0.1"], client),
         (&["0:0:0:0:0:ffff:c000:0207"], client),
-        // What names nobody: nothing to its left is believed.
+        // A hop that is no address. Nothing to its left is trusted.
         (&["203.0.113.9, unknown"], proxy),
         (&["203.0.113.9, unknown, 10.0.0.1"], "10.0.0.1"),
         (&["203.0.113.9, _hidden, 10.0.0.1"], "10.0.0.1"),
@@ -123,7 +123,7 @@ async fn nobody_is_believed_but_trusted_proxies_and_their_one_header() {
     }
 }
 
-/// What a client sends, the proxy passes on, and ends with what it knows itself.
+/// The proxy passes on the client's header, and adds the address that it knows.
 #[tokio::test]
 async fn whatever_a_client_sends_through_a_proxy_counts_for_its_own_network() {
     let app = behind("127.0.0.1, 10.0.0.0/8", "network=1000/h").await;
@@ -151,7 +151,7 @@ async fn whatever_a_client_sends_through_a_proxy_counts_for_its_own_network() {
             "{own}Transfer-Encoding: chunked\r\nTrailer: X-Forwarded-For\r\n\r\n0\r\nX-Forwarded-For: {spoof}\r\n"
         ),
     ];
-    // What is no header is not understood as one.
+    // Texts that are no such header are ignored.
     let refused = [
         format!("X-Forwarded-For : {spoof}\r\n"),
         format!("{own}\t, {spoof}\r\n"),

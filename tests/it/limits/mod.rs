@@ -1,4 +1,4 @@
-//! How much one client may ask for, and how the service tells clients apart.
+//! How many requests one client may send, and how the service tells clients apart.
 
 mod answers;
 mod clients;

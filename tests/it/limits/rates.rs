@@ -1,4 +1,4 @@
-//! How often each may ask.
+//! Rates of requests.
 
 use std::{num::NonZeroU32, time::Duration};
 
@@ -27,7 +27,7 @@ async fn registrations_are_limited_by_network_and_the_answers_say_how() {
         "\"network\";q=12000;w=60, \"register\";q=2;w=3600"
     );
     first.ok(201);
-    // What the document refuses has cost nothing.
+    // Requests that the document refuses cost nothing.
     register_from(&app, "x", &["192.0.2.7"]).await.faults();
     register_from(&app, "grace", &["192.0.2.7"]).await.ok(201);
 
@@ -51,7 +51,7 @@ async fn registrations_are_limited_by_network_and_the_answers_say_how() {
         format!("There were too many requests. Try again in {wait} s.")
     );
 
-    // Another network, and whoever is in it.
+    // Another network, and its users.
     register_from(&app, "hedy", &["192.0.2.8"]).await.ok(201);
     // An IPv6 network has 64 bits; an IPv4 address is the same in either family.
     for (name, hop) in [
@@ -89,7 +89,7 @@ async fn an_ipv6_site_counts_as_sixteen_networks_whatever_many_it_has() {
     }
 }
 
-/// A translator and a tunnel make IPv6 networks of an IPv4 address: as many as one likes.
+/// A translator and a tunnel can make any number of IPv6 networks from one IPv4 address.
 #[tokio::test]
 async fn an_ipv4_address_is_the_same_through_nat64_and_6to4() {
     let app = behind("127.0.0.1, 10.0.0.0/8", "register=1/d").await;
@@ -110,7 +110,7 @@ async fn an_ipv4_address_is_the_same_through_nat64_and_6to4() {
     register_from(&app, "eve", &["2001:db8:c000:207::1"])
         .await
         .ok(201);
-    // Nobody becomes a trusted proxy by it.
+    // This makes no address a trusted proxy.
     register_from(&app, "hedy", &["203.0.113.9, 64:ff9b::10.0.0.1"])
         .await
         .ok(201);
@@ -178,7 +178,7 @@ async fn a_password_that_is_asked_for_again_counts_as_a_login() {
 async fn whoever_is_signed_in_is_limited_as_a_user_and_nobody_else_can_use_that_up() {
     let app = behind("", "network=20/h,user=3/h").await;
     let (ada, bob) = (app.runner("ada").await, app.runner("bob").await);
-    // Tokens that are not valid count for the network, even where they say that they are hers.
+    // Invalid tokens count for the network, even if they name the user.
     let mut forged = ada.token.clone().expect("a token");
     forged.replace_range(forged.len() - 4.., "AAAA");
     let forger = app.visitor().with_token(forged);
@@ -199,7 +199,7 @@ async fn whoever_is_signed_in_is_limited_as_a_user_and_nobody_else_can_use_that_
     }
     bob.get("/auth/me").await.ok(200);
 
-    // Without a token too, and with a bad one where none is needed: there the network counts.
+    // Requests without a token, and with a bad one where none is needed, count for the network.
     let visitor = app.visitor();
     let mut allowed = 0;
     while visitor.get("/challenges").await.status == 200 {
@@ -212,7 +212,7 @@ async fn whoever_is_signed_in_is_limited_as_a_user_and_nobody_else_can_use_that_
     assert!(allowed >= 12, "{allowed}");
     forger.get("/challenges").await.problem(429, "rate_limited");
     bob.get("/auth/me").await.ok(200);
-    // What is not the API is not limited.
+    // Pages outside of the API have no limit.
     for path in ["/health/live", "/health/ready", "/openapi.json"] {
         let answer = visitor.get(path).await;
         assert!(!answer.headers.contains_key("ratelimit"), "{path}");
@@ -235,7 +235,7 @@ async fn starts_and_edits_are_limited_by_user() {
     edit(2).await.problem(429, "rate_limited");
     let start = json!({ "techStack": "Rust" });
     ada.start_with(start).await.problem(429, "rate_limited");
-    // What is under way goes on.
+    // Sessions that are running go on.
     ada.end(&session).await.ok(200);
     bob.start("freestyle").await;
 }
@@ -253,7 +253,7 @@ async fn refreshes_are_limited_by_sign_in_and_by_nothing_that_a_neighbour_does()
         .problem(429, "rate_limited");
 
     let mut token = text(&first.ok(201), "/refreshToken");
-    // Not signed by the service: it costs her nothing.
+    // The service did not sign this token, so it costs the user nothing.
     let mut forged = token.clone();
     forged.replace_range(forged.len() - 4.., "AAAA");
     for _ in 0..5 {
@@ -401,7 +401,7 @@ fn a_million_clients_take_no_more_memory_than_a_few_and_hide_nobody() {
         limiter.check_key(&greedy).is_err(),
         "one who has used up its share is not forgotten among them"
     );
-    // It is forgotten when there is nothing to remember any more.
+    // The counter is removed when its limit is full again.
     clock.advance(Duration::from_secs(60 * 60));
     assert!(limiter.check_key(&greedy).is_ok());
     let states = limiter.into_state_store();

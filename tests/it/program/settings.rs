@@ -1,4 +1,4 @@
-//! Settings: the environment, a dotenv file, and what is wrong in them.
+//! Settings: the environment, a dotenv file, and mistakes in them.
 
 use std::fs;
 
@@ -93,13 +93,13 @@ async fn each_wrong_setting_is_named_in_one_line() {
         .await
         .told(&["JWT_ISSUER", "Supabase Auth"]);
 
-    // Whatever is wrong with a URL: which one, and why; never the password in it.
+    // The message about a wrong URL names the setting and the reason, but never the password.
     let url = |change: fn(&mut url::Url)| changed(&good, change);
     let nobody_listens = url(|url| url.set_port(Some(1)).expect("a port"));
     let wrong_password = url(|url| url.set_password(Some("a wrong one")).expect("a password"));
     let no_such_database = url(|url| url.set_path("nowhere"));
     let no_such_host = url(|url| url.set_host(Some("database.invalid")).expect("a host"));
-    // What is not escaped in it must not be told as the host.
+    // The part of a password behind an unescaped `@` must not be shown as the host.
     let odd_password = "postgresql://root:pass@sesame/word@127.0.0.1:1/app";
     let odd_mode = url(|url| url.set_query(Some("sslmode=perhaps")));
     for (url, why) in [

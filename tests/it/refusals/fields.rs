@@ -1,4 +1,4 @@
-//! Fields and parameters that are wrong, each refused by its name.
+//! Wrong fields and parameters. Each is refused by its name.
 
 use serde_json::json;
 
@@ -158,7 +158,7 @@ async fn text_that_cannot_be_is_refused_by_the_name_of_its_parameter() {
     // Nor may a cursor have one in it.
     let cursor = app.visitor().get("/challenges?cursor=AGFh").await;
     assert_eq!(cursor.faults(), [fault("cursor", "format")]);
-    // However its name is written.
+    // In any spelling of its name.
     let challenge = moderator.get("/submissions?limit=1&chall%65nge=%00").await;
     assert_eq!(challenge.faults(), [fault("challenge", "format")]);
     let nothing = moderator.get("/submissions?nothing=%00%FF").await;
@@ -255,7 +255,7 @@ async fn what_others_read_has_no_characters_that_a_terminal_obeys() {
             );
         }
     }
-    // Lines are what a reason may have.
+    // A reason may have several lines.
     let body =
         json!({ "decision": "REJECTED", "revision": 1, "reason": "First:\n\tthe sound.\r\n" });
     moderator.post(&review, body).await.ok(200);

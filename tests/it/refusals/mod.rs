@@ -1,4 +1,4 @@
-//! Whatever is sent, the answer is a problem with a stable code that says what is at fault; never a 500.
+//! Any bad request gets a problem with a stable code that says what is wrong. Never a 500.
 
 mod database;
 mod fields;
@@ -15,7 +15,7 @@ fn fault(field: &str, code: &str) -> (String, String) {
     (field.to_owned(), code.to_owned())
 }
 
-/// A body as it is, said to be JSON.
+/// Sends this body as JSON, unchanged.
 async fn post_raw(actor: &Actor, path: &str, body: impl Into<reqwest::Body>) -> Answer {
     let request = actor
         .request(Method::POST, path)
@@ -24,7 +24,7 @@ async fn post_raw(actor: &Actor, path: &str, body: impl Into<reqwest::Body>) -> 
     answer(request).await
 }
 
-/// Hands in a run, with nothing; the path of the submission.
+/// Hands in a run without packages and video. Returns the path of the submission.
 async fn hand_in(runner: &Actor) -> String {
     let session = runner.start("freestyle").await;
     let ended = runner.end_with(&session, json!([]), json!(null)).await;

@@ -386,7 +386,7 @@ async fn a_chunked_body_below_the_limit_is_read_like_any_other() {
     assert!(answer.starts_with("HTTP/1.1 201 "), "{answer}");
 }
 
-/// What the service answers to a registration with this header and body, sent byte by byte as given.
+/// The service's answer to a registration with this header and body, sent exactly as given.
 async fn send_raw(app: &TestApp, header: &str, body: &[&[u8]]) -> String {
     let address = app.base.strip_prefix("http://").expect("an address");
     let stream = TcpStream::connect(address).await.expect("a connection");
@@ -398,7 +398,7 @@ async fn send_raw(app: &TestApp, header: &str, body: &[&[u8]]) -> String {
     let writing = async {
         writer.write_all(head.as_bytes()).await?;
         for part in body {
-            // The service need not read on once it has refused.
+            // After a refusal the service need not read the rest.
             writer.write_all(part).await?;
         }
         Ok::<_, std::io::Error>(())

@@ -1,4 +1,4 @@
-//! What a moderator's claim lasts, what a runner can take out or back, and what moderators are pointed to.
+//! How long a moderator's claim lasts, what a runner can remove or withdraw, and the hints that moderators get.
 
 use serde_json::{Value, json};
 
@@ -37,7 +37,7 @@ async fn a_claim_lasts_thirty_minutes() {
     let refused = max.claim(&id).await.problem(409, "submission_claimed");
     assert_eq!(refused["claimExpiresAt"], taken["claimExpiresAt"]);
 
-    // Then it is anybody's: also hers, who may still decide while nobody else has it.
+    // Then any moderator may claim it. The first one may still decide while nobody else has claimed it.
     app.travel("1 millisecond").await;
     let expired = max.submission(&id).await.ok(200);
     assert_eq!(
@@ -59,7 +59,7 @@ async fn a_claim_lasts_thirty_minutes() {
         (&json!("REJECTED"), &Value::Null)
     );
     let mut audited = audited(&app, &id).await;
-    // All within one millisecond of a clock that stands still.
+    // All of this happens in one millisecond, because the clock stands still.
     audited.sort();
     assert_eq!(
         audited,
@@ -72,7 +72,7 @@ async fn a_claim_lasts_thirty_minutes() {
         ]
     );
 
-    // What is taken in the dashboard lasts as long.
+    // A claim in the dashboard lasts as long.
     let id = alice.hand_in().await;
     let take = format!(
         "update public.submissions set claimed_by = '{}' where id = '{id}'",
@@ -167,7 +167,7 @@ async fn a_submission_is_withdrawn_by_its_runner_until_it_is_approved() {
     }
     bob.delete(&path).await.problem(404, "submission_not_found");
 
-    // The run is still there, and will not be handed in again; moderators have nothing to decide.
+    // The run is still there, but it cannot be handed in again, and moderators have nothing to decide.
     let left = alice.get(&format!("/sessions/{session}")).await.ok(200);
     assert_eq!(
         (&left["status"], &left["submission"]),

@@ -1,4 +1,4 @@
-//! The same rules for what is done in the dashboard.
+//! The dashboard follows the same rules.
 
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
@@ -16,7 +16,7 @@ use crate::{
 
 use super::{VIDEO, audited};
 
-/// All that an administrator may try in the dashboard, which works as `role`.
+/// Edits that an administrator may try in the dashboard, which works as `role`.
 async fn administer(app: &TestApp, dashboard: &Client, role: &str) {
     let (alice, bob) = (app.runner("alice").await, app.runner("bob").await);
     let mona = app.user_with_role("mona", "moderator").await;
@@ -29,7 +29,7 @@ async fn administer(app: &TestApp, dashboard: &Client, role: &str) {
         history.clone()
     };
 
-    // Nobody judges their own run, here neither.
+    // Moderators cannot judge their own run here either.
     for who in ["claimed_by", "reviewed_by"] {
         refused(
             dashboard,
@@ -115,7 +115,7 @@ async fn administer(app: &TestApp, dashboard: &Client, role: &str) {
     )
     .await;
 
-    // The run itself.
+    // Edits of the run itself.
     let run_of = |what: &str| format!("update public.sessions set {what} where id = '{session}'");
     refused(
         dashboard,
@@ -179,7 +179,7 @@ async fn administer(app: &TestApp, dashboard: &Client, role: &str) {
         (role, total(&before).to_string().as_str())
     );
 
-    // A second submission, and one of a run that is not over.
+    // A second submission, and one for a session that is not completed.
     let again = format!(
         "insert into public.submissions (session_id, video_url) values ('{session}', '{VIDEO}')"
     );
@@ -224,7 +224,7 @@ async fn administer(app: &TestApp, dashboard: &Client, role: &str) {
     )
     .await;
 
-    // What was withdrawn can be handed in again: the dashboard gives the session, the rest follows.
+    // The dashboard can hand in a withdrawn run again: it gives the session, and triggers fill in the rest.
     done(
         dashboard,
         &format!("delete from public.submissions where id = '{id}'"),
@@ -247,7 +247,7 @@ async fn administer(app: &TestApp, dashboard: &Client, role: &str) {
     let board = app.visitor().get("/leaderboards/slack-clone").await.ok(200);
     assert_eq!(board["items"][0]["totalTimeMs"], corrected["totalTimeMs"]);
 
-    // A user with approved runs goes with all of them; the audit log stays.
+    // The deletion of a user deletes their approved runs, too. The audit log stays.
     done(
         dashboard,
         &format!("delete from public.users where id = '{}'", alice.id),

@@ -1,4 +1,4 @@
-//! What runners hand in and what moderators make of it, through the API and in the dashboard.
+//! How runners hand in and moderators decide, through the API and in the dashboard.
 
 mod claims;
 mod dashboard;
@@ -23,7 +23,7 @@ async fn page(actor: &Actor, query: &str) -> (Vec<String>, Option<String>) {
     )
 }
 
-/// What the audit log says of a submission: what happened, who did it as which role, what else is known.
+/// The audit log's entries about a submission: the action, the user, the database role, the reviewer.
 async fn audited(app: &TestApp, id: &str) -> Vec<String> {
     let rows = app
         .sql()

@@ -1,4 +1,4 @@
-//! Two who decide at once.
+//! Two users who decide at the same moment.
 
 use serde_json::json;
 
@@ -12,7 +12,7 @@ use super::audited;
 
 const LOCK: &str = "select from public.submissions for update";
 
-/// Two requests that queue for the same row, in this order; what each was answered.
+/// Sends two requests that wait for the same row, in this order. Returns both answers.
 async fn in_turn(
     app: &TestApp,
     first: impl Future<Output = Answer> + Send + 'static,

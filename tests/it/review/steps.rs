@@ -1,4 +1,4 @@
-//! A submission's steps from hand to hand, and who may take each.
+//! The steps of a submission, and who may take each of them.
 
 use serde_json::{Value, json};
 
@@ -6,7 +6,7 @@ use crate::support::{actor::text, app::TestApp};
 
 use super::{MISSING, VIDEO, audited, page};
 
-/// A submission without what moderators alone are told.
+/// A submission without the members that only moderators get.
 fn as_runners_see(mut submission: Value) -> Value {
     submission["clockWentBackMs"] = Value::Null;
     submission["sameVideo"] = Value::Null;
@@ -169,7 +169,7 @@ async fn moderators_work_through_the_queue_from_its_oldest_end() {
     }
     assert_eq!(page(&mona, "challenge=slack-clone").await.0, clones);
 
-    // The first is rejected and handed in again: it is the last then.
+    // The first submission is rejected and handed in again. Now it is the last one of the queue.
     mona.review(&handed_in[0], "REJECTED", 1).await.ok(200);
     mona.review(&handed_in[1], "APPROVED", 1).await.ok(200);
     for (query, expected) in [
@@ -190,7 +190,7 @@ async fn moderators_work_through_the_queue_from_its_oldest_end() {
         let (ids, next) = page(&mona, &format!("status=PENDING&limit=3{cursor}")).await;
         walked.extend(ids);
         if turn == 0 {
-            // What happens meanwhile moves nobody else.
+            // Changes in between do not move the other items.
             alice
                 .edit(&handed_in[0], json!({ "revision": 1 }))
                 .await
@@ -278,7 +278,7 @@ async fn a_submission_is_its_runners_and_the_moderators_until_it_is_approved() {
             "because"
         );
     }
-    // Nor does whoever reads the tables.
+    // Readers of the tables do not see them either.
     for role in ["anon", "authenticated"] {
         let client = app.database.role(role, None).await;
         let row = client
@@ -292,7 +292,7 @@ async fn a_submission_is_its_runners_and_the_moderators_until_it_is_approved() {
             .await
             .expect_err("what was noted");
     }
-    // Somebody else's is answered like none.
+    // A submission of somebody else gets the same answer as a missing one.
     for (theirs, status, code) in [
         (id.as_str(), 404, "submission_not_found"),
         (MISSING, 404, "submission_not_found"),
@@ -328,7 +328,7 @@ async fn what_one_moderator_has_taken_others_leave_alone() {
             mona.id
         );
     }
-    // An admin may take over; and what somebody took who is no moderator any more is free.
+    // An admin may take over a claim. The claim of a user who is no moderator any more does not count.
     assert_eq!(root.claim(&id).await.ok(200)["claimedBy"], root.id);
     mona.claim(&id).await.problem(409, "submission_claimed");
     root.release(&id).await.ok(200);
@@ -350,7 +350,7 @@ async fn what_one_moderator_has_taken_others_leave_alone() {
             .await
             .expect("the old claim");
     }
-    // An edit leaves it with whoever has it; a decision ends that.
+    // An edit does not end the claim. A decision does.
     owner
         .batch_execute(
             "update public.users set role = 'moderator', banned_at = null where username = 'mona'",
@@ -536,7 +536,7 @@ async fn a_decision_is_complete_and_about_what_was_seen() {
             2
         );
     }
-    // A rejection that is repeated when the run is handed in again unchanged does not hit it.
+    // The run is handed in again unchanged. A repetition of the old rejection does not reject it again.
     mona.review(&id, "REJECTED", 2).await.ok(200);
     alice.edit(&id, json!({ "revision": 2 })).await.ok(200);
     mona.review(&id, "REJECTED", 2)

@@ -1,4 +1,4 @@
-//! What a role may put in the way of ours, and that none of ours takes it.
+//! Objects that a role can put in the way of ours, and that our functions ignore.
 
 use std::collections::BTreeSet;
 
@@ -35,7 +35,7 @@ const DECOYS: &str = r#"
     create function decoy.refuse(integer, text, text, jsonb default null) returns void language sql as '';
     grant usage on schema decoy to public;"#;
 
-/// In a session of its own: a table for each of ours, in which everybody is an admin.
+/// Temporary tables with the names of ours, in which everybody is an admin.
 const TEMPORARY: &str = "
     do $$
     declare
@@ -58,7 +58,7 @@ const TEMPORARY: &str = "
     create function pg_temp.caller_role() returns text language sql as $$ select 'admin'::text $$;";
 
 impl World {
-    /// As `client`, with all that a role could put in the way of ours.
+    /// A connection as `client`, with everything that a role could put in the way of ours.
     async fn deceiver(&self, role: &str, claims: &Value) -> Client {
         let client = self.app.sql().await;
         client.batch_execute(TEMPORARY).await.expect("decoys");
@@ -111,7 +111,7 @@ async fn nothing_of_ours_is_fooled_by_what_a_role_puts_in_its_way() {
     let asked = fails(&client, "select speedcoding.check_request()").await;
     assert_eq!(asked.as_deref(), Some("PT403"));
 
-    // Triggers, by service_role: rules hold, and what follows from an edit follows.
+    // Triggers, fired by service_role. The rules hold, and derived rows follow.
     let service = world
         .deceiver("service_role", &json!({ "role": "service_role" }))
         .await;
@@ -170,7 +170,7 @@ async fn nothing_of_ours_is_fooled_by_what_a_role_puts_in_its_way() {
     let passed = call(&format!("verify_milestone($1, '{id}', 1)")).await;
     let passed: Value = serde_json::from_str(&passed[0]).expect("JSON");
     assert_eq!(passed["passed"], true);
-    // Somebody else's is nobody's.
+    // The rows of others stay hidden.
     let stranger = world.app.claims(&world.actors["owner"]).await;
     let statement = format!("select private.verify_milestone('{stranger}', '{id}', 2)");
     assert_eq!(fails(&api, &statement).await.as_deref(), Some("PT404"));

@@ -1,5 +1,5 @@
 //! The RLS matrix: who reads and writes what, for every table, view, column and function of the catalog, through SQL as
-//! PostgREST sends it. What stands in no table here must not exist.
+//! PostgREST sends it. Anything that is in no table here must not exist.
 
 mod decoys;
 mod matrix;
@@ -17,7 +17,7 @@ use crate::support::{
     cluster::{first_column, sqlstate},
 };
 
-/// Whose eyes the matrix is read through.
+/// The subjects of the matrix.
 const SUBJECTS: [&str; 8] = [
     "anon",
     "stranger",
@@ -29,7 +29,7 @@ const SUBJECTS: [&str; 8] = [
     "service",
 ];
 
-/// The schemas that there are, and which roles may enter them; Supabase's own apart, nobody makes anything in them.
+/// The schemas, and the roles that may use them. No client may make objects in them.
 #[rustfmt::skip]
 const SCHEMAS: [(&str, &str); 5] = [
     ("auth",        "anon authenticated service_role"),
@@ -39,8 +39,9 @@ const SCHEMAS: [(&str, &str); 5] = [
     ("speedcoding", "anon authenticated service_role"),
 ];
 
-/// What clients may see something of: its columns, which rows are for everyone, and what each subject sees:
-/// `all` rows, `pub`lic ones, those and its `own`, or `-`: it is refused. `+`: it writes there, too.
+/// The relations that clients may read: the condition of public rows, the rights of each subject, and the columns. A
+/// subject reads `all` rows, `pub`lic rows, public rows and its `own`, or nothing (`-`, refused). With `+` it may also
+/// write.
 #[rustfmt::skip]
 const OPEN: [(&str, &str, &str, &str); 11] = [
     //                                                                  anon stranger owner moderator demoted banned verifier service
@@ -76,14 +77,14 @@ const OPEN: [(&str, &str, &str, &str); 11] = [
      "id username role created_at banned_at erased_at"),
 ];
 
-/// What no client sees anything of.
+/// The relations that no client may read.
 const CLOSED: &str = "\
     private.answer_variants private.attestations private.audit_log private.board_versions private.boards \
     private.counted_runs private.credentials private.failed_logins private.migration_history \
     private.rank_buckets private.records private.refresh_tokens private.reviews private.session_ends \
     private.session_inputs private.travelled";
 
-/// What clients may execute, for the sake of policies, views, defaults and constraints.
+/// The functions that clients may execute, because policies, views, defaults and constraints call them.
 #[rustfmt::skip]
 const EXECUTABLE: [(&str, &str); 5] = [
     ("anon authenticated service_role", "private.clock private.display_duration private.elapsed_ms speedcoding.check_request"),
@@ -103,7 +104,7 @@ fn role(subject: &str) -> &'static str {
     }
 }
 
-/// What a subject sees of a relation: `-`, `pub`, `own` or `all`; and whether it writes there.
+/// The rows of a relation that a subject sees (`-`, `pub`, `own` or `all`), and whether it may write there.
 fn cell(sees: &str, subject: &str) -> (String, bool) {
     let at = SUBJECTS.iter().position(|known| *known == subject);
     let cell = sees.split_whitespace().nth(at.expect("a subject"));
@@ -123,7 +124,7 @@ async fn fails(client: &Client, statement: &str) -> Option<String> {
     state
 }
 
-/// Everybody with something of their own that others are not to see, beside the sample season.
+/// Every subject has rows of its own that others must not see, beside the sample season.
 struct World {
     app: TestApp,
     actors: BTreeMap<&'static str, Actor>,
@@ -224,7 +225,7 @@ impl World {
     }
 }
 
-/// A line of `OPEN`, and what tells its rows apart.
+/// A line of `OPEN`, and the columns that identify its rows.
 struct Relation {
     name: &'static str,
     public_when: &'static str,
@@ -235,7 +236,7 @@ struct Relation {
 }
 
 impl Relation {
-    /// What tells a row apart, as an expression.
+    /// An expression that identifies a row.
     fn key(&self) -> String {
         format!("concat_ws('/', {})", self.keys.join(", "))
     }
@@ -289,7 +290,7 @@ async fn open(owner: &Client) -> Vec<Relation> {
     relations
 }
 
-/// Tries every way of writing to a relation. Whoever may, may not truncate either.
+/// Tries every way of writing to a relation. Even a role that may write must not truncate.
 async fn refuses_writes(
     client: &Client,
     subject: &str,

@@ -1,4 +1,4 @@
-//! One refresh after another, at once, and with answers that are lost.
+//! Refreshes one after another, at the same time, and with lost answers.
 
 use std::{
     sync::{
@@ -49,7 +49,7 @@ async fn a_refresh_gives_new_tokens_and_the_sign_in_stays(replicas: usize) {
         assert_eq!(next["expiresIn"], 900);
         assert_ne!(refresh_token(&next), refresh_token(&tokens));
         service.me(turn, &next).await.ok(200);
-        // An access token lives on beside the next one.
+        // An access token stays valid beside the next one.
         service.me(turn, &tokens).await.ok(200);
         tokens = next;
     }
@@ -59,7 +59,7 @@ async fn a_refresh_gives_new_tokens_and_the_sign_in_stays(replicas: usize) {
             .await,
         "1"
     );
-    // A role counts from the next token on, for display; a session knows when the password was given.
+    // The next token shows a new role. It also says when the user gave the password.
     service
         .execute("update public.users set role = 'moderator'")
         .await;
@@ -83,8 +83,8 @@ async fn a_token_used_again_at_once_has_the_same_successor_and_later_ends_the_si
     let token = refresh_token(&first);
     service.stop_clock().await;
     let next = service.refresh(0, &token).await.ok(200);
-    // However often it is asked, the window is that of the first time. (Ten seconds for tabs. For an answer that nobody
-    // has used, until the client could have given it up twice.)
+    // Repeated requests do not extend the window. (It lasts ten seconds for tabs. For an answer that nobody used, it
+    // lasts until the client could have given up twice.)
     for turn in 1..70 {
         service.travel("1 second").await;
         let again = service.refresh(turn, &token).await.ok(200);
@@ -98,7 +98,7 @@ async fn a_token_used_again_at_once_has_the_same_successor_and_later_ends_the_si
         .await
         .problem(401, "refresh_token_reused");
     assert_eq!(service.causes().await, json!({ "reuse": 1 }));
-    // Everything of this sign-in is over, and it is noted once.
+    // All tokens of this sign-in are refused, and the audit log has one entry.
     for token in [token, refresh_token(&next)] {
         service
             .refresh(0, &token)
@@ -109,7 +109,7 @@ async fn a_token_used_again_at_once_has_the_same_successor_and_later_ends_the_si
         service.me(1, tokens).await.problem(401, "sign_in_ended");
     }
     assert_eq!(service.causes().await, json!({ "reuse": 1 }));
-    // Other sign-ins of the same user live.
+    // Other sign-ins of the same user stay alive.
     service
         .refresh(0, &refresh_token(&service.log_in("ada").await))
         .await
@@ -122,7 +122,7 @@ async fn an_older_token_ends_the_sign_in_when_its_window_has_closed(replicas: us
     let first = refresh_token(&service.register("ada").await);
     let second = refresh_token(&service.refresh(0, &first).await.ok(200));
     let third = service.refresh(1, &second).await.ok(200);
-    // Until then it may be that of a tab which comes late.
+    // Until then it may come from a late tab.
     service.travel("10 seconds").await;
     service
         .refresh(0, &first)
@@ -172,7 +172,7 @@ async fn a_sign_in_ends_after_fourteen_idle_days_and_after_thirty_in_any_case(re
         .refresh(0, &last)
         .await
         .problem(401, "invalid_refresh_token");
-    // To be idle is no theft.
+    // An idle sign-in is no theft.
     assert_eq!(service.causes().await, json!({}));
 
     service.travel("2 days").await;
@@ -222,7 +222,7 @@ async fn fifty_refreshes_of_one_token_at_once_are_one_rotation(replicas: usize) 
 }
 
 async fn an_answer_that_is_lost_is_had_again(replicas: usize) {
-    // Between the service and the database: the first replica's wire can be cut.
+    // The proxy is between the first replica and the database.
     let database = Database::migrated().await;
     let wire = Proxy::before(database.url()).await;
     let mut apps = vec![
@@ -248,7 +248,7 @@ async fn an_answer_that_is_lost_is_had_again(replicas: usize) {
     assert_eq!(service.text(generation).await, "3", "it was committed");
     let next = refresh_token(&service.refresh(1, &token).await.ok(200));
 
-    // Between the client and the service.
+    // The proxy is between the client and the service.
     let base = SecretString::from(service.replicas[0].base.clone());
     let wire = Proxy::before(&base).await;
     let visitor = Actor::new(wire.url().expose_secret().trim_end_matches('/'));
@@ -270,7 +270,7 @@ async fn an_answer_that_is_lost_is_had_again(replicas: usize) {
 async fn two_tabs_go_on_together(replicas: usize) {
     let service = Service::of(replicas, |_| {}).await;
     service.stop_clock().await;
-    // They share what they keep, and wake up at the same moment.
+    // The tabs share their storage, and wake up at the same moment.
     let mut kept = refresh_token(&service.register("ada").await);
     for _ in 0..20 {
         let tabs = race((0..2).map(|tab| {
@@ -288,13 +288,13 @@ async fn two_tabs_go_on_together(replicas: usize) {
     assert_eq!(service.causes().await, json!({}));
 }
 
-/// Another sign-in of a user who has just been made.
+/// A sign-in of a new user.
 async fn anew(service: &Service) -> Value {
     let name = format!("ada{}", uuid::Uuid::new_v4().simple());
     service.register(&name[..20]).await
 }
 
-/// The service gives a request up after 30 s. A client that waited so long asks again, and may wait as long.
+/// The service gives up a request after 30 s. A client that waited as long asks again, and may wait as long again.
 async fn an_answer_that_was_waited_for_as_long_as_it_may_take_is_had_again(replicas: usize) {
     let service = Service::of(replicas, |_| {}).await;
     service.stop_clock().await;
@@ -303,7 +303,7 @@ async fn an_answer_that_was_waited_for_as_long_as_it_may_take_is_had_again(repli
     service.travel("30 seconds").await;
     let again = service.refresh(1, &token).await.ok(200);
     assert_eq!(refresh_token(&again), refresh_token(&lost));
-    // That answer is lost, too.
+    // This answer is lost, too.
     service.travel("30 seconds").await;
     let again = service.refresh(0, &token).await.ok(200);
     assert_eq!(refresh_token(&again), refresh_token(&lost));
@@ -311,7 +311,7 @@ async fn an_answer_that_was_waited_for_as_long_as_it_may_take_is_had_again(repli
     service.refresh(0, &refresh_token(&again)).await.ok(200);
     assert_eq!(service.causes().await, json!({}));
 
-    // Where tabs have no time at all, lost answers have none.
+    // If tabs get no time, lost answers get none either.
     let service = Service::of(replicas, |config| config.refresh_grace = 0).await;
     service.stop_clock().await;
     let token = refresh_token(&service.register("ada").await);
@@ -322,7 +322,7 @@ async fn an_answer_that_was_waited_for_as_long_as_it_may_take_is_had_again(repli
         .problem(401, "refresh_token_reused");
 }
 
-/// Or a thief could follow at leisure.
+/// Otherwise a thief could follow slowly.
 async fn an_answer_is_taken_for_lost_once_in_four_generations(replicas: usize) {
     let service = Service::of(replicas, |_| {}).await;
     service.stop_clock().await;
@@ -349,15 +349,15 @@ async fn an_answer_is_taken_for_lost_once_in_four_generations(replicas: usize) {
     assert_eq!(service.causes().await, json!({ "reuse": 3 }));
 }
 
-/// Each has its own copy of the first token; one after the other wakes up, and the last one comes when the others have
-/// gone on by themselves.
+/// Each tab has its own copy of the first token. They wake up one after another, and the last one comes when the others
+/// have refreshed on their own.
 async fn a_tab_that_comes_late_goes_on_with_the_newest_token(replicas: usize) {
     let service = Service::of(replicas, |_| {}).await;
     service.stop_clock().await;
     for (late, in_time) in [("9.999 seconds", true), ("10 seconds", false)] {
         let first = refresh_token(&anew(&service).await);
         let mut newest = service.refresh(0, &first).await.ok(200);
-        // Seven go on; of no more generations it is remembered when they were redeemed.
+        // Seven tabs go on. The service remembers the redemptions of no more generations.
         for turn in 0..7 {
             newest = service.refresh(turn, &refresh_token(&newest)).await.ok(200);
         }
@@ -428,7 +428,7 @@ async fn a_killed_service_leaves_each_sign_in_with_one_token(replicas: usize) {
                     .json(&body)
                     .send()
                     .await;
-                // No answer, or none that is whole: ask again with the same token.
+                // There was no answer, or a broken one. Ask again with the same token.
                 let Ok(response) = sent else {
                     tokio::time::sleep(Duration::from_millis(5)).await;
                     continue;
@@ -458,7 +458,7 @@ async fn a_killed_service_leaves_each_sign_in_with_one_token(replicas: usize) {
     stop.store(true, Ordering::SeqCst);
     let devices = devices.answers().await;
 
-    // Each goes on with the token that it has, inside the window, however its last refresh ended.
+    // Inside the window, each goes on with its token, however its last refresh ended.
     let mut newest = Vec::new();
     for (turn, had) in devices.iter().enumerate() {
         let mut distinct = had.clone();
@@ -470,7 +470,7 @@ async fn a_killed_service_leaves_each_sign_in_with_one_token(replicas: usize) {
         newest.push(refresh_token(&next));
     }
     assert_eq!(service.causes().await, json!({}));
-    // Outside the windows one token of each counts: the newest. The one before does not.
+    // Outside the windows only the newest token of each sign-in counts.
     service.travel("70 seconds").await;
     for token in &newest[1..] {
         service.refresh(0, token).await.ok(200);

@@ -1,4 +1,4 @@
-//! The secrets that tokens are made with: what they forge, and how they are changed.
+//! The secrets that sign tokens: what a thief can forge with them, and how to change them.
 
 use aws_lc_rs::{digest, hkdf, hmac};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -41,7 +41,7 @@ async fn a_token_that_this_service_did_not_sign_changes_nothing(replicas: usize)
         encode(&bytes[..40]),
         encode(digest::digest(&digest::SHA256, &bytes).as_ref()),
     ];
-    // Each bit that can be turned, the generation and the MAC among them.
+    // Flips each bit, also those of the generation and the MAC.
     for at in 0..bytes.len() {
         let mut changed = bytes.clone();
         changed[at] ^= 1 << (at % 8);
@@ -97,7 +97,7 @@ async fn a_dump_with_the_source_and_the_secrets_forges_no_token(replicas: usize)
             bytes.extend_from_slice(hmac::sign(&key, &bytes).as_ref());
             format!("rt_{}", URL_SAFE_NO_PAD.encode(bytes))
         };
-        // The attacker signs in, too: of that sign-in, which the attacker knows, the forgery is a genuine token.
+        // The attacker signs in, too. For that sign-in, which the attacker knows, the forged token is a genuine one.
         let own = refresh_token(&service.register("mallory").await);
         let own = URL_SAFE_NO_PAD.decode(&own[3..]).expect("base64url");
         service
@@ -165,8 +165,8 @@ async fn a_dump_with_the_source_and_the_secrets_forges_no_token(replicas: usize)
 
 async fn secrets_are_rotated_without_one_failed_request(replicas: usize) {
     const NEW: &str = "another secret for refresh tokens alone";
-    // First all learn to verify by the new one, then to sign; the old one goes when its last sign-in has ended.
-    // (The old one is that which is derived from JWT_SECRET.)
+    // First all replicas learn to verify with the new secret, then to sign with it. The old one is removed when its
+    // last sign-in has ended. (The old one is derived from JWT_SECRET.)
     let steps = [
         String::new(),
         format!("{JWT_SECRET},{NEW}"),
@@ -186,7 +186,7 @@ async fn secrets_are_rotated_without_one_failed_request(replicas: usize) {
     let mut devices = vec![service.log_in("ada").await];
     for (step, secrets) in steps.iter().enumerate().skip(1) {
         for replica in 0..replicas {
-            // One after the other, while the others serve.
+            // The replicas change one after another, while the others serve.
             let app = service.replicas[0].replica(set(secrets)).await;
             service.replace(replica, app);
             for turn in 0..replicas {
@@ -196,7 +196,7 @@ async fn secrets_are_rotated_without_one_failed_request(replicas: usize) {
                 for device in &mut devices {
                     let token = refresh_token(device);
                     let next = service.refresh(turn, &token).await.ok(200);
-                    // From a replica of another step it is the same.
+                    // A replica at another step answers the same.
                     let again = service.refresh(turn + 1, &token).await.ok(200);
                     assert_eq!(refresh_token(&next), refresh_token(&again));
                     *device = next;
@@ -205,7 +205,7 @@ async fn secrets_are_rotated_without_one_failed_request(replicas: usize) {
             }
         }
         if step == 2 {
-            // Who was signed in by then comes back until their thirty days are over.
+            // Users who were signed in come back until their thirty days are over.
             for _ in 0..2 {
                 service.travel("13 days").await;
                 for (turn, device) in devices.iter_mut().enumerate() {
@@ -217,7 +217,7 @@ async fn secrets_are_rotated_without_one_failed_request(replicas: usize) {
         }
     }
 
-    // In a hurry: a secret that is taken away ends the sign-ins that it signed, where it is gone, and no others.
+    // In an emergency: without its secret, a sign-in ends on each replica that has lost it. Other sign-ins stay.
     let hasty = service.replicas[0]
         .replica(set("a third secret for refresh tokens alone"))
         .await;

@@ -19,23 +19,23 @@ stories! {
     an_end_beats_refreshes_under_way
 }
 
-/// Who redeems: both have had the first token of the sign-in.
+/// Who redeems a token. Both have the first token of the sign-in.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Who {
     Victim,
     Thief,
 }
 
-/// What must come of it.
+/// The expected outcome of a redemption.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Due {
     /// The next generation.
     Rotation,
-    /// The newest token, which another had before: within the window of tabs.
+    /// The newest token, which the other already has: within the window for tabs.
     Repetition,
-    /// The same, taken for an answer that was lost.
+    /// The newest token, because its first answer seems to be lost.
     Forgiven,
-    /// The theft is noticed.
+    /// The service notices the theft.
     Notice,
 }
 
@@ -44,21 +44,21 @@ struct Redemption {
     /// Seconds from the beginning.
     at: u32,
     who: Who,
-    /// What is redeemed.
+    /// The generation that is redeemed.
     generation: usize,
-    /// What is the newest afterwards.
+    /// The newest generation afterwards.
     newest: usize,
     due: Due,
 }
 
-/// What happened to a sign-in whose first token was copied, in the order of time: the rule, as a model.
+/// A model of the rule: the history of a sign-in whose first token was copied, in order of time.
 #[derive(Clone, Debug, Default)]
 struct Theft {
     redemptions: Vec<Redemption>,
     /// When each generation but the newest was first redeemed.
     redeemed_at: Vec<u32>,
     forgiven: Option<usize>,
-    /// The newest that each has.
+    /// The newest generation that each of the two has.
     has: [usize; 2],
 }
 
@@ -66,8 +66,8 @@ impl Theft {
     const GRACE: u32 = 10;
     const PATIENCE: u32 = Self::GRACE + 2 * 30;
     const REMEMBERED: usize = 8;
-    /// Until the next redemption: three of the first cross the grace, the second does, and with the first the third
-    /// crosses the patience.
+    /// Pauses before the next redemption. Three of the first one exceed the grace, and one of the second does. The
+    /// first and the third together exceed the patience.
     const PAUSES: [u32; 3] = [4, 10, 66];
     const REDEMPTIONS: usize = 6;
 
@@ -113,8 +113,8 @@ impl Theft {
         next
     }
 
-    /// Every order of redemptions with every pause between them, up to the notice. Both have the same token: who
-    /// comes first does not matter.
+    /// Every order of redemptions with every pause between them, until the theft is noticed. Both have the same token
+    /// at first, so it does not matter who begins.
     fn all() -> Vec<Self> {
         let first = Theft::default().then(0, Who::Victim);
         let (mut over, mut under_way) = (Vec::new(), vec![first]);
@@ -133,7 +133,7 @@ impl Theft {
         over
     }
 
-    /// Whether both come in turn, and nobody within the grace of the other.
+    /// Whether the two take turns, and each comes after the other's grace.
     fn is_leisurely(&self) -> bool {
         self.redemptions
             .windows(2)
@@ -141,7 +141,7 @@ impl Theft {
     }
 }
 
-/// A theft as it is played: the answers that were had, by generation.
+/// A theft against the real service: the tokens that were answered, by generation.
 struct Played {
     theft: Theft,
     tokens: Vec<Value>,
@@ -172,7 +172,7 @@ impl Played {
         }
     }
 
-    /// Once it is noticed both are out, whatever they have; until then the newest token counts.
+    /// After the notice no token of the two counts. Before it, the newest token counts.
     async fn end(&self, service: &Service, turn: usize) {
         let newest = self.tokens.last().expect("a token");
         if !self.theft.noticed() {
@@ -180,7 +180,7 @@ impl Played {
             service.refresh(turn, &refresh_token(newest)).await.ok(200);
             return;
         }
-        // The first was had with no access token.
+        // The first generation came without an access token.
         for tokens in &self.tokens[1..] {
             let me = service.me(turn, tokens).await;
             me.problem(401, "sign_in_ended");
@@ -190,7 +190,7 @@ impl Played {
     }
 }
 
-/// The first tokens of so many sign-ins: more than an account may have, and with no password hashed.
+/// The first tokens of this many sign-ins: more than an account may have, made without hashing a password.
 async fn sign_ins_of(service: &Service, username: &str, count: usize) -> Vec<Value> {
     let (key_id, key) = mac_key(JWT_SECRET);
     let count = i32::try_from(count).expect("a count");
@@ -225,12 +225,12 @@ async fn a_thief_is_noticed_in_every_interleaving(replicas: usize) {
     let thefts = Theft::all();
     let noticed = thefts.iter().filter(|theft| theft.noticed()).count();
     assert_eq!((thefts.len(), noticed), (3146, 1349));
-    // What the rule is for. A thief and a victim who take turns at leisure are told apart by the fourth redemption, the
-    // second that comes late: the first may have been a lost answer.
+    // The purpose of the rule: if a thief and a victim take turns slowly, the service notices it by the fourth
+    // redemption. That is the second late one; the first late one could be a lost answer.
     for theft in thefts.iter().filter(|theft| theft.is_leisurely()) {
         assert!(theft.noticed() && theft.redemptions.len() <= 4, "{theft:?}");
     }
-    // The victim alone is never taken for a thief.
+    // A victim alone never looks like a thief.
     for theft in &thefts {
         let alone = theft.redemptions.iter().all(|it| it.who == Who::Victim);
         assert!(!(alone && theft.noticed()), "{theft:?}");
@@ -254,7 +254,7 @@ async fn a_thief_is_noticed_in_every_interleaving(replicas: usize) {
     for time in times {
         service.travel(&format!("{} seconds", time - now)).await;
         now = time;
-        // All of them at once, each by its own redemptions.
+        // All of them run at the same time, each with its own redemptions.
         stream::iter(all.iter_mut().enumerate())
             .for_each_concurrent(8, async |(turn, played)| {
                 played.redeem(&service, turn, now).await
@@ -328,7 +328,7 @@ async fn an_end_beats_refreshes_under_way(replicas: usize) {
                 async move { visitor.post("/auth/refresh", body).await }
             }))
         };
-        // A ban waits for nothing: it counts for whoever comes after it, and those who wait are under way.
+        // A ban waits for nothing. It counts for requests that come after it, and those that wait came before.
         let waits = usize::from(end != "ban");
         let (ending, refreshes) = if comes_first {
             let ending = race([ending]);
@@ -357,7 +357,7 @@ async fn an_end_beats_refreshes_under_way(replicas: usize) {
                 ),
             }
         }
-        // Whatever the refreshes were given, it is over.
+        // Whatever the refreshes got, the sign-in is over.
         for tokens in &had {
             let again = service.refresh(0, &refresh_token(tokens)).await;
             again.problem(refused, code);
@@ -372,7 +372,7 @@ async fn an_end_beats_refreshes_under_way(replicas: usize) {
             service.refresh(0, &refresh_token(newest)).await.ok(200);
         }
     }
-    // Nobody was taken for a thief.
+    // The service noticed no theft.
     assert_eq!(
         service.causes().await,
         json!({ "logout": 4, "password_changed": 2, "signed_out": 2 })

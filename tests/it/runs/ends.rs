@@ -6,7 +6,7 @@ use crate::support::{actor::text, app::TestApp};
 
 use super::{count, stored};
 
-/// An answer without what changes by itself.
+/// An answer without the members that change as time passes.
 fn timeless(mut session: Value) -> Value {
     session["serverTime"] = Value::Null;
     session

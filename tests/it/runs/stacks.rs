@@ -1,4 +1,4 @@
-//! Tech stacks: how they are spelled, and which spellings are one.
+//! Tech stacks: their spellings, and which spellings mean the same.
 
 use serde_json::json;
 

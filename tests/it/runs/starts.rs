@@ -121,7 +121,7 @@ async fn a_second_start_names_the_session_that_is_running() {
         assert_eq!(problem["sessionId"], session);
     }
     assert_eq!(count(&app, "public.sessions").await, 1);
-    // Others are not held up.
+    // Other users do not wait.
     app.runner("bob").await.start("slack-clone").await;
 }
 
@@ -155,7 +155,7 @@ async fn a_start_after_the_deadline_closes_the_old_session_at_its_deadline() {
 async fn a_session_is_given_the_time_that_its_challenge_tells() {
     let app = TestApp::start().await;
     let dashboard = app.sql().await;
-    // Where a day may have 23 hours, and a month 28 days.
+    // In this time zone a day may have 23 hours, and a month 28 days.
     done(
         &dashboard,
         &format!(

@@ -1,4 +1,4 @@
-//! Somebody who makes requests, and what was answered.
+//! Users who make requests, and the answers that they get.
 
 use std::{mem::discriminant, sync::LazyLock};
 
@@ -17,7 +17,7 @@ static EXAMPLES: LazyLock<Vec<Value>> = LazyLock::new(|| {
     examples.map(|example| example["value"].clone()).collect()
 });
 
-/// Somebody who makes requests, with an access token once they have signed in.
+/// A user who makes requests, with an access token after a sign-in.
 #[derive(Clone)]
 pub struct Actor {
     client: Client,
@@ -45,7 +45,7 @@ impl Actor {
         }
     }
 
-    /// Registers, and signs in by that.
+    /// Registers, which also signs in.
     pub async fn register(self, username: &str) -> Self {
         let tokens = self.register_with(username, PASSWORD).await.ok(201);
         self.with_tokens(&tokens)
@@ -63,7 +63,7 @@ impl Actor {
         self.post("/auth/login", credentials).await
     }
 
-    /// Goes on with the tokens of an answer.
+    /// The same user with the tokens of an answer.
     pub fn with_tokens(self, tokens: &Value) -> Self {
         Actor {
             token: Some(text(tokens, "/accessToken")),
@@ -72,7 +72,7 @@ impl Actor {
         }
     }
 
-    /// Goes on with a token of whatever kind.
+    /// The same user with any other token.
     pub fn with_token(self, token: impl Into<String>) -> Self {
         Actor {
             token: Some(token.into()),
@@ -104,7 +104,7 @@ impl Actor {
         answer(request).await
     }
 
-    /// For what is unusual: a request, to be changed and then sent with `answer`.
+    /// A request that a story changes and then sends with `answer`.
     pub fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
         let path = if path.starts_with("/health")
             || path == "/"
@@ -207,13 +207,13 @@ impl Actor {
         self.get(&format!("/submissions/{id}")).await
     }
 
-    /// Changes a submission of one's own.
+    /// Edits one of the user's own submissions.
     pub async fn edit(&self, submission: &str, body: Value) -> Answer {
         self.patch(&format!("/submissions/{submission}"), body)
             .await
     }
 
-    /// Takes a submission for review.
+    /// Claims a submission for review.
     pub async fn claim(&self, submission: &str) -> Answer {
         let path = format!("/submissions/{submission}/claim");
         self.send(Method::POST, &path, None).await
@@ -260,7 +260,8 @@ impl Answer {
         self.body
     }
 
-    /// The problem (RFC 9457) of an answer with this status and code, complete in every member that its example has.
+    /// The problem (RFC 9457) of an answer with this status and code. It must have every member that the document's
+    /// example has.
     #[track_caller]
     pub fn problem(self, status: u16, code: &str) -> Value {
         assert_eq!(
@@ -286,7 +287,7 @@ impl Answer {
             status == 503 || status == 429,
             self.headers.contains_key("retry-after")
         );
-        // None where no operation answers so.
+        // There is no example if no operation answers with this code.
         let example = EXAMPLES.iter().find(|example| example["code"] == code);
         for (name, shown) in example.and_then(Value::as_object).into_iter().flatten() {
             let told = &self.body[name];

@@ -9,7 +9,7 @@ use tokio_postgres::Client;
 
 use super::{actor::Actor, cluster::Database};
 
-/// What signs access tokens in tests.
+/// The secret that signs access tokens in tests.
 pub const JWT_SECRET: &str = "a secret for tests of more than 32 bytes";
 
 /// A running service. It ends with its test.
@@ -51,7 +51,7 @@ impl TestApp {
         Self::start_on(Database::migrated().await, change).await
     }
 
-    /// On a database that is there already, such as another replica's.
+    /// On a database that exists, such as another replica's.
     pub async fn start_on(database: Database, change: impl FnOnce(&mut Config)) -> Self {
         Self::serve(database, change, std::future::pending())
             .await
@@ -63,7 +63,7 @@ impl TestApp {
         Self::start_on(self.database.clone(), change).await
     }
 
-    /// Until it is told to stop; the task ends when the service has.
+    /// Serves until it is told to stop. The task ends when the service has ended.
     pub async fn start_until(
         stop: impl Future<Output = ()> + Send + 'static,
     ) -> (Self, JoinHandle<anyhow::Result<()>>) {
@@ -116,7 +116,7 @@ impl TestApp {
         actor
     }
 
-    /// What the access token of somebody who has signed in once says, as far as the database asks.
+    /// The claims of the access token of a user who signed in once, as far as the database reads them.
     pub async fn claims(&self, of: &Actor) -> Value {
         let row = self
             .sql()
@@ -137,7 +137,7 @@ impl TestApp {
         self.database.owner().await
     }
 
-    /// All rows of all tables of ours, as text.
+    /// All rows of all our tables, as text.
     pub async fn dump(&self) -> String {
         let sql = self.sql().await;
         let tables = sql
@@ -158,7 +158,7 @@ impl TestApp {
         dump
     }
 
-    /// Stops the server's clock: from here on only `travel` moves it.
+    /// Stops the server's clock. After this, only `travel` moves it.
     pub async fn stop_clock(&self) {
         self.sql()
             .await
@@ -167,7 +167,7 @@ impl TestApp {
             .expect("a clock that stands still");
     }
 
-    /// Moves the server's clock on, as PostgreSQL reads `by`: `25 hours`.
+    /// Moves the server's clock forward. `by` is an interval of PostgreSQL, such as `25 hours`.
     pub async fn travel(&self, by: &str) {
         self.sql()
             .await

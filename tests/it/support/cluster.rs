@@ -44,7 +44,7 @@ struct Cluster {
     copying: Mutex<()>,
 }
 
-/// A database of its own for one test, and of all its replicas: it goes with the last of them.
+/// The database of one test and of all its replicas. It is dropped with the last of them.
 #[derive(Clone)]
 pub struct Database(Arc<Owned>);
 
@@ -59,12 +59,12 @@ impl Database {
         Self::create(&format!("template {TEMPLATE}")).await
     }
 
-    /// With nothing in it.
+    /// Empty.
     pub async fn empty() -> Self {
         Self::create("").await
     }
 
-    /// A look-alike of a Supabase project, with nothing of ours in it, and its owner's URL: no superuser's.
+    /// A look-alike of a Supabase project, without anything of ours, and the URL of its owner, who is no superuser.
     pub async fn project() -> (Self, SecretString) {
         let database = Self::empty().await;
         let superuser = database.owner().await;
@@ -99,7 +99,7 @@ impl Database {
         Self::at(with_database(cluster.embedded.url(), &name))
     }
 
-    /// One that is somewhere else.
+    /// A database of another server.
     pub fn at(url: SecretString) -> Self {
         Database(Arc::new(Owned {
             url,
@@ -107,7 +107,7 @@ impl Database {
         }))
     }
 
-    /// One whose server goes with its test.
+    /// A database whose server is stopped with its test.
     pub fn lent(url: &SecretString) -> Self {
         Database(Arc::new(Owned {
             url: url.clone(),
@@ -125,7 +125,7 @@ impl Database {
         connect(&self.0.url).await
     }
 
-    /// A connection as a role, with claims where it has any: what PostgREST does for a request.
+    /// A connection as a role, with claims if there are any, as PostgREST makes it for a request.
     pub async fn role(&self, role: &str, claims: Option<&serde_json::Value>) -> Client {
         let client = self.owner().await;
         client
@@ -145,7 +145,7 @@ impl Database {
     }
 }
 
-/// A run makes a hundred databases: what a test has done with goes at once, in the background.
+/// A run makes a hundred databases. Each is dropped in the background as soon as its test has ended.
 impl Drop for Owned {
     fn drop(&mut self) {
         if self.is_lent {
@@ -187,7 +187,7 @@ pub async fn first_column(client: &Client, query: &str) -> Vec<String> {
     rows.iter().map(|row| row.get(0)).collect()
 }
 
-/// The SQLSTATE with which a statement fails; none where it succeeds.
+/// The SQLSTATE of a failed statement, or nothing if it succeeded.
 pub async fn sqlstate(client: &Client, statement: &str) -> Option<String> {
     let error = client.batch_execute(statement).await.err()?;
     Some(
@@ -251,7 +251,7 @@ async fn start() -> Cluster {
     }
 }
 
-/// What earlier runs left: their directories, once nobody holds the lock in them.
+/// Removes the directories of earlier runs, if no process holds the lock in them.
 fn remove_leftovers() {
     let leftovers = std::fs::read_dir(std::env::temp_dir()).expect("a temporary directory");
     let is_leftover = |path: &PathBuf| {

@@ -1,5 +1,5 @@
-//! What the stories are told with: one PostgreSQL for the run, a database and an app for each test, the
-//! program itself, and actors who make requests over real HTTP.
+//! The parts of stories: one PostgreSQL for the run, a database and a service for each test, the program itself, and
+//! actors who make requests over real HTTP.
 
 pub mod actor;
 pub mod app;

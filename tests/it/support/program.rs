@@ -19,10 +19,10 @@ use super::{
     app::JWT_SECRET,
 };
 
-/// Nothing that is waited for takes longer, on the slowest machine.
+/// The longest wait of a test, on the slowest machine.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// A temporary directory, which goes with its test.
+/// A temporary directory. It is removed with its test.
 pub struct Scratch {
     path: PathBuf,
     /// While it is held no other run takes this directory for a leftover.
@@ -47,7 +47,7 @@ impl Scratch {
         self.path.join(name)
     }
 
-    /// The program with these arguments, in this directory, with a data directory in it, and no other settings.
+    /// The program with these arguments, in this directory, with a data directory of its own, and no other settings.
     pub fn program(&self, arguments: &[&str]) -> Launch {
         let data_dir = self.path("data");
         let mut command = Command::new(env!("CARGO_BIN_EXE_speedcoding"));
@@ -93,7 +93,7 @@ impl Launch {
         self
     }
 
-    /// Served by this database instead of a private one.
+    /// With this database instead of a private one.
     pub fn on(self, url: &str) -> Self {
         self.env("DATABASE_URL", url).env("JWT_SECRET", JWT_SECRET)
     }
@@ -218,7 +218,7 @@ impl Program {
         Actor::new(&self.base)
     }
 
-    /// Where it has said that its metrics are.
+    /// The address of its metrics, which it has printed.
     pub fn metrics(&self) -> String {
         let text = self.stderr.text();
         let said = text.split_once("metrics are at ").expect("metrics").1;
@@ -226,7 +226,7 @@ impl Program {
         format!("{}/metrics", &said[..end])
     }
 
-    /// Waits until it has said these words in its log.
+    /// Waits until these words are in its log.
     pub async fn says(&self, words: &str) {
         let said = async || self.stderr.text().contains(words).then_some(());
         until(words, said).await;
@@ -245,13 +245,13 @@ impl Program {
         send(self.child.id(), signal);
     }
 
-    /// Asks it to stop, and waits until it has.
+    /// Asks it to stop, and waits until it has stopped.
     pub async fn stop(self) -> Ended {
         self.signal("TERM");
         self.ended().await
     }
 
-    /// Waits for its end. Whatever it was: it has kept its secrets, and it has not panicked.
+    /// Waits for its end. In any case it must have kept its secrets, and it must not have panicked.
     pub async fn ended(mut self) -> Ended {
         let status = until("the program ends", async || {
             self.child.try_wait().expect("a process")
@@ -304,7 +304,7 @@ impl Ended {
         self
     }
 
-    /// It ended with an error that is told in one line, with all of these words; that line.
+    /// It ended with an error of one line that has all of these words. Returns that line.
     #[track_caller]
     pub fn told(self, words: &[&str]) -> String {
         let code = self.status.code();
@@ -335,7 +335,7 @@ pub fn install_script(script: &str, to: &Path) {
     install(&source, to);
 }
 
-/// What a process writes, as it comes.
+/// The output of a process, as it comes.
 struct Said {
     text: Arc<Mutex<String>>,
     reader: Option<JoinHandle<()>>,
@@ -362,7 +362,7 @@ impl Said {
         self.text.lock().expect("a text").clone()
     }
 
-    /// To its end: nobody holds the other end of the pipe any more.
+    /// Reads to the end: no process holds the other end of the pipe any more.
     fn all(&mut self) -> String {
         if let Some(reader) = self.reader.take() {
             reader.join().expect("a reader");
@@ -371,7 +371,7 @@ impl Said {
     }
 }
 
-/// Waits until there is an answer, by asking again and again; panics when it takes too long.
+/// Asks again and again until there is an answer. Panics if that takes too long.
 pub async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
     let began = Instant::now();
     loop {
@@ -389,7 +389,7 @@ pub fn postmaster(data_dir: &Path) -> Option<u32> {
     text.lines().next()?.trim().parse().ok()
 }
 
-/// Whether there is such a process; one that is dead and not buried yet does not count.
+/// Whether there is such a process. A zombie does not count.
 pub fn is_alive(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(") ")
@@ -410,7 +410,7 @@ pub fn is_root() -> bool {
     id.stdout.trim_ascii() == b"0"
 }
 
-/// Says that a story could not be told here: past the test harness, which would swallow it.
+/// Prints that a story could not be told here. It bypasses the test harness, which would swallow the line.
 pub fn tell_untold(story: &str, needs: &str) {
     use std::io::Write;
     let _ = writeln!(
@@ -442,7 +442,7 @@ fn server_log(data_dir: &Path) -> String {
     fs::read_to_string(data_dir.join("postgres.log")).unwrap_or_default()
 }
 
-/// Fails where a text holds one of these secrets, or any token.
+/// Fails if a text has one of these secrets, or any token.
 #[track_caller]
 fn assert_keeps(text: &str, secrets: &[String], place: &str) {
     for secret in secrets.iter().filter(|secret| !secret.is_empty()) {

@@ -1,5 +1,5 @@
-//! A wire between the service and PostgreSQL, or between a client and the service: it counts round trips, can be
-//! cut, and can fall silent.
+//! A proxy between the service and PostgreSQL, or between a client and the service. It counts round trips, can be cut,
+//! and can fall silent.
 
 use std::sync::{
     Arc, Mutex,
@@ -15,7 +15,7 @@ use tokio::{
     },
 };
 
-/// A proxy that counts: one trip is a burst from the client, up to the server's next word.
+/// Counts round trips. One trip is everything that the client sends before the server answers.
 pub struct Proxy {
     url: SecretString,
     trips: Arc<AtomicUsize>,
@@ -24,7 +24,7 @@ pub struct Proxy {
     silent: Arc<Silence>,
 }
 
-/// Which connections are silent: their bytes vanish, and nobody is told. They are numbered as they come.
+/// The silent connections, by number. Their bytes vanish, and neither side learns of it.
 #[derive(Default)]
 struct Silence {
     below: AtomicUsize,
@@ -78,7 +78,7 @@ impl Proxy {
                     move || silence.covers(number)
                 };
                 let server = TcpStream::connect(&server).await.expect("PostgreSQL");
-                // As the service does: a burst is sent as soon as it is written.
+                // As the service does: bytes are sent as soon as they are written.
                 client.set_nodelay(true).expect("an option");
                 server.set_nodelay(true).expect("an option");
                 let last = Arc::new(Mutex::new(Speaker::Server));
@@ -111,22 +111,22 @@ impl Proxy {
         }
     }
 
-    /// The way through it.
+    /// The URL that leads through the proxy.
     pub fn url(&self) -> &SecretString {
         &self.url
     }
 
-    /// How many trips so far, on all connections.
+    /// The number of trips so far, on all connections.
     pub fn trips(&self) -> usize {
         self.trips.load(Ordering::SeqCst)
     }
 
-    /// The server's next word is lost, and with it the connection.
+    /// Drops the server's next answer, and closes its connection.
     pub fn cut_next_answer(&self) {
         self.cut.store(true, Ordering::SeqCst);
     }
 
-    /// Whether that is still to come.
+    /// Whether that has not happened yet.
     pub fn will_cut(&self) -> bool {
         self.cut.load(Ordering::SeqCst)
     }
@@ -136,24 +136,24 @@ impl Proxy {
         self.opened.load(Ordering::SeqCst)
     }
 
-    /// What is said on the connections of now vanishes from here on, and nobody is told; new ones work.
+    /// Bytes on the present connections vanish from now on, and neither side learns of it. New connections work.
     pub fn swallow(&self) {
         self.silent.below.store(self.opened(), Ordering::SeqCst);
     }
 
-    /// New connections are taken, and nothing is ever said on them; until `unmute`.
+    /// New connections are accepted, but stay silent, until `unmute`.
     pub fn mute(&self) {
         self.silent.from.store(self.opened(), Ordering::SeqCst);
     }
 
-    /// New connections work again; those of meanwhile stay silent.
+    /// New connections work again. Those that were made while it was mute stay silent.
     pub fn unmute(&self) {
         self.swallow();
         self.silent.from.store(usize::MAX, Ordering::SeqCst);
     }
 }
 
-/// Passes on what one side says, and notes it before the other side can hear it, as long as it may.
+/// Passes the bytes of one side on, and notes them before the other side gets them.
 async fn forward(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
@@ -170,7 +170,7 @@ async fn forward(
         }
     }
     if is_silent() {
-        // Not even the end is told.
+        // The other side does not even learn of the end.
         std::future::pending::<()>().await;
     }
     let _ = to.shutdown().await;

@@ -7,7 +7,7 @@ use tokio_postgres::Client;
 
 use super::app::TestApp;
 
-/// Far longer than anything here takes: reached only when a test fails.
+/// Far longer than anything here takes. Only a failing test waits this long.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A lock that is held until it is released.
@@ -37,7 +37,7 @@ impl TestApp {
 }
 
 impl Gate {
-    /// Waits until so many requests wait for a lock.
+    /// Waits until this many requests wait for a lock.
     pub async fn until_waiting(&self, count: usize) {
         let count = i64::try_from(count).expect("a small number");
         self.until(|waiting| waiting >= count).await;
@@ -62,7 +62,7 @@ impl Gate {
             .expect("so many requests wait for the lock");
     }
 
-    /// Runs a function such as `pg_cancel_backend` on whoever waits for a lock.
+    /// Calls a function such as `pg_cancel_backend` on each connection that waits for a lock.
     pub async fn on_waiting(&self, function: &str) {
         let hit = self
             .number(&format!(
@@ -102,7 +102,7 @@ impl<T> Race<T> {
         self.0.len()
     }
 
-    /// What was answered, in the order in which they were sent.
+    /// The answers, in the order of the requests.
     pub async fn answers(self) -> Vec<T> {
         let mut answers = Vec::new();
         for request in self.0 {

@@ -1,4 +1,4 @@
-//! One replica of the service or two, and who signs in there.
+//! One replica of the service or two, and the users who sign in there.
 
 use serde_json::{Value, json};
 use speedcoding::config::Config;
@@ -28,19 +28,19 @@ impl Service {
         Self::from(replicas)
     }
 
-    /// Of replicas that are running already.
+    /// With replicas that are running already.
     pub fn from(replicas: Vec<TestApp>) -> Self {
         let visitors = replicas.iter().map(TestApp::visitor).collect();
         Service { replicas, visitors }
     }
 
-    /// Another one in a replica's place.
+    /// Replaces a replica by another one.
     pub fn replace(&mut self, replica: usize, app: TestApp) {
         self.visitors[replica] = app.visitor();
         self.replicas[replica] = app;
     }
 
-    /// Somebody who has not signed in, at the replica whose turn it is.
+    /// A user who has not signed in, at the next replica.
     pub fn visitor(&self, turn: usize) -> Actor {
         self.visitors[turn % self.visitors.len()].clone()
     }
@@ -65,13 +65,13 @@ impl Service {
         self.visitor(1).log_in(username, PASSWORD).await.ok(200)
     }
 
-    /// What `GET /auth/me` makes of an access token.
+    /// The answer of `GET /auth/me` to an access token.
     pub async fn me(&self, turn: usize, tokens: &Value) -> Answer {
         let actor = self.visitor(turn).with_tokens(tokens);
         actor.get("/auth/me").await
     }
 
-    /// The whole table of sign-ins, to be compared with what it is later.
+    /// The whole table of sign-ins, to be compared with a later state.
     pub async fn sign_ins(&self) -> String {
         self.text(
             "select coalesce(json_agg(t order by id), '[]')::text from private.refresh_tokens as t",
@@ -79,7 +79,7 @@ impl Service {
         .await
     }
 
-    /// What the audit log says of sign-ins that ended: how often for which cause.
+    /// How often sign-ins ended for each cause, by the audit log.
     pub async fn causes(&self) -> Value {
         let causes = self
             .text(

@@ -22,7 +22,7 @@ async fn the_right_answer_to_ones_own_input_passes() {
         (&passed["attempts"], &passed["nextAttemptAt"]),
         (&json!(1), &Value::Null)
     );
-    // A retry, with whatever answer, answers as the first time.
+    // A retry with any answer gets the first answer again.
     assert_eq!(runner.solve(&session, 1, "else").await.ok(200), passed);
     assert_eq!(runner.verify(&session, 1).await.ok(200), passed);
 }
@@ -241,7 +241,7 @@ async fn an_input_is_shown_to_its_runner_once_its_milestone_is_next() {
         .await
         .problem(409, "session_already_ended");
 
-    // In any order means: at once, but in the run.
+    // Without an order, every input is available at once, but only during the run.
     let free = alice.start("any-order").await;
     assert_eq!(alice.input(&free, 2).await.ok(200)["input"], "second input");
     for number in [3, 4, 0, -1, i64::from(i32::MAX)] {

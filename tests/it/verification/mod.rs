@@ -1,4 +1,4 @@
-//! Milestones that a runner cannot simply claim: answers to an input of one's own, and a verifier's verdict.
+//! Milestones that need more than the runner's word: the answer to the runner's own input, or a verifier's verdict.
 
 mod answers;
 mod secrecy;
@@ -11,7 +11,8 @@ use crate::support::{
     app::TestApp,
 };
 
-/// What an administrator adds in the dashboard: an answer, a verdict, the runner's word; in order, and in any.
+/// Two challenges that an administrator adds in the dashboard. Each has a milestone of every kind: answer, verifier,
+/// manual. One is ordered.
 const PUZZLES: &str = "
     insert into public.challenges (slug, title, required_milestones, ordered)
     values ('puzzle', 'Puzzle', 3, true), ('any-order', 'Puzzle in any order', 3, false);
@@ -34,7 +35,7 @@ async fn app() -> TestApp {
     app
 }
 
-/// What the input of a session is answered by.
+/// The right answer to the input of a session.
 async fn right_answer(runner: &Actor, session: &str) -> String {
     let input = text(&runner.input(session, 1).await.ok(200), "/input");
     input.replace("input", "Señor")
@@ -53,7 +54,7 @@ async fn pending(runner: &Actor) -> String {
     session
 }
 
-/// All that happened, as text.
+/// Everything that was recorded, as text.
 async fn history(app: &TestApp) -> String {
     let everything = "
         select concat(

@@ -1,4 +1,4 @@
-//! What is kept of answers, inputs and evidence, and who reads it.
+//! How answers, inputs and evidence are stored, and who can read them.
 
 use speedcoding::db::query;
 
@@ -25,7 +25,7 @@ async fn of_an_answer_nothing_but_a_salted_digest_is_kept() {
     assert_eq!(salts.len(), 40, "each has a salt of its own");
 }
 
-/// The service alone may not read what is right: only compare.
+/// The service cannot read the right answers. It can only compare.
 #[tokio::test]
 async fn nobody_but_the_owner_reads_answers_inputs_and_evidence() {
     let app = app().await;

@@ -183,7 +183,7 @@ async fn verdicts_come_from_verifiers_on_others_runs_that_wait_for_one() {
             .attest(&session, 2, "pass")
             .await
             .problem(403, "role_required");
-        // Nor does the answer tell whether there is such a session.
+        // The refusal does not tell whether the session exists.
         let missing = "00000000-0000-7000-8000-000000000000";
         somebody
             .attest(missing, 2, "pass")

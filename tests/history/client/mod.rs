@@ -1,8 +1,11 @@
 //! Those who use the service meanwhile: each does one thing after another with an account of its own, remembers what was
 //! acknowledged, and notices when it is told something else later.
 
+mod known;
+mod requests;
+
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -10,12 +13,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use super::history::{History, Kind, Outcome};
+use known::{Known, SignIn, Submission, content};
+pub use known::{Life, Run};
+use requests::{Reply, sign_in_of};
 
 const PASSWORD: &str = "correct horse battery staple";
 /// The service itself gives up after thirty seconds.
@@ -42,172 +47,6 @@ pub struct Client {
     stop: Arc<AtomicBool>,
     pub known: Known,
     running: Option<String>,
-}
-
-/// What was acknowledged to it, and what may have happened besides.
-#[derive(Default)]
-pub struct Known {
-    pub user: String,
-    /// By id.
-    pub sign_ins: BTreeMap<String, SignIn>,
-    /// By id.
-    pub runs: BTreeMap<String, Run>,
-    /// Accounts that it made for others: their names and ids.
-    pub others: Vec<(String, String)>,
-    /// The decisions of a moderator, by submission: what was decided on which revision.
-    pub decisions: BTreeMap<String, (String, i64)>,
-    /// How many starts and logins may have succeeded without being acknowledged.
-    pub unknown_starts: usize,
-    pub unknown_logins: usize,
-    last_unknown_logout: Option<Instant>,
-}
-
-/// One device.
-pub struct SignIn {
-    pub access_token: String,
-    pub refresh_token: String,
-    since: Instant,
-    /// How many refreshes were acknowledged.
-    pub rotations: i32,
-    pub life: Life,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Life {
-    Alive,
-    /// Somebody has tried to end it.
-    Unsure,
-    Ended,
-}
-
-/// A session, as far as it was shown.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Run {
-    pub start_time: String,
-    pub tech_stack: String,
-    pub status: String,
-    pub end_time: Option<String>,
-    pub total_ms: Option<i64>,
-    /// When which milestone was passed.
-    pub milestones: BTreeMap<i64, String>,
-    pub submission: Option<Submission>,
-    /// Somebody has tried to end it.
-    pub may_have_ended: bool,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub struct Submission {
-    pub id: String,
-    pub revision: i64,
-    pub status: String,
-    /// Packages and video.
-    pub content: String,
-}
-
-/// An answer.
-pub struct Reply {
-    pub outcome: Outcome,
-    pub body: Value,
-}
-
-impl Run {
-    /// As the service shows it.
-    pub fn read(shown: &Value) -> Option<Self> {
-        let text = |name: &str| shown[name].as_str().map(str::to_owned);
-        let mut milestones = BTreeMap::new();
-        for milestone in shown["milestones"].as_array()? {
-            if milestone["passed"].as_bool()? {
-                let passed_at = milestone["completedAt"].as_str()?.to_owned();
-                milestones.insert(milestone["milestoneNumber"].as_i64()?, passed_at);
-            }
-        }
-        Some(Run {
-            start_time: text("startTime")?,
-            tech_stack: text("techStack")?,
-            status: text("status")?,
-            end_time: text("endTime"),
-            total_ms: shown["totalTimeMs"].as_i64(),
-            milestones,
-            submission: Submission::read(&shown["submission"]),
-            may_have_ended: false,
-        })
-    }
-
-    /// What is known here and was not shown, or shown otherwise, later.
-    pub fn lost_in(&self, later: &Run) -> Option<String> {
-        let lost = |what: &str, known: &dyn std::fmt::Debug, shown: &dyn std::fmt::Debug| {
-            Some(format!("{what} was {known:?} and is {shown:?}"))
-        };
-        if (&self.start_time, &self.tech_stack) != (&later.start_time, &later.tech_stack) {
-            return lost("the start", &self.start_time, &later.start_time);
-        }
-        for (number, at) in &self.milestones {
-            if later.milestones.get(number) != Some(at) {
-                return lost(
-                    &format!("milestone {number}"),
-                    at,
-                    &later.milestones.get(number),
-                );
-            }
-        }
-        let end = |run: &Run| (run.status.clone(), run.end_time.clone(), run.total_ms);
-        let may_change =
-            self.status == "running" && (self.may_have_ended || later.status == "running");
-        if end(self) != end(later) && !may_change {
-            return lost("the end", &end(self), &end(later));
-        }
-        let submission = self.submission.as_ref()?;
-        let Some(shown) = &later.submission else {
-            return lost("the submission", submission, &later.submission);
-        };
-        submission
-            .lost_in(shown)
-            .then(|| lost("the submission", submission, shown))
-            .flatten()
-    }
-
-    /// Adds what is shown now.
-    fn learn(&mut self, shown: Run) {
-        self.milestones.extend(shown.milestones);
-        if shown.status != "running" {
-            (self.status, self.end_time, self.total_ms) =
-                (shown.status, shown.end_time, shown.total_ms);
-        }
-        if let Some(shown) = shown.submission {
-            let is_newer = |known: &Submission| {
-                known.revision < shown.revision
-                    || known.revision == shown.revision && known.status == "PENDING"
-            };
-            if self.submission.as_ref().is_none_or(is_newer) {
-                self.submission = Some(shown);
-            }
-        }
-    }
-}
-
-impl Submission {
-    pub fn read(shown: &Value) -> Option<Self> {
-        Some(Submission {
-            id: shown["id"].as_str()?.to_owned(),
-            revision: shown["revision"].as_i64()?,
-            status: shown["status"].as_str()?.to_owned(),
-            content: content(&shown["packages"], &shown["videoUrl"]),
-        })
-    }
-
-    /// Revisions only go up; the content of one stays, and so does a decision on it.
-    fn lost_in(&self, later: &Submission) -> bool {
-        let same = later.content == self.content
-            && (self.status == "PENDING" || self.status == later.status);
-        self.id != later.id
-            || later.revision < self.revision
-            || later.revision == self.revision && !same
-            || self.status == "APPROVED" && later.status != "APPROVED"
-    }
-}
-
-fn content(packages: &Value, video: &Value) -> String {
-    format!("{packages} {video}")
 }
 
 impl Client {
@@ -813,155 +652,6 @@ impl Client {
         let pause = 50 + self.dice.below(100);
         sleep(Duration::from_millis(pause)).await;
     }
-
-    /// Sends it until there is an answer, or it makes no sense any more.
-    async fn insist(&mut self, path: &str, sign_in: Option<&str>, body: &Value) -> Vec<Reply> {
-        let began = Instant::now();
-        loop {
-            let replies = self.send_once_or_twice(path, sign_in, body).await;
-            let is_answered = replies
-                .iter()
-                .any(|reply| !matches!(reply.outcome, Outcome::Unknown(_)));
-            if is_answered || self.is_stopped() || began.elapsed() > INSISTENCE {
-                return replies;
-            }
-            self.breathe().await;
-        }
-    }
-
-    /// Now and then to both replicas at the same moment.
-    async fn send_once_or_twice(
-        &mut self,
-        path: &str,
-        sign_in: Option<&str>,
-        body: &Value,
-    ) -> Vec<Reply> {
-        let token = sign_in.map(|id| self.known.sign_ins[id].access_token.clone());
-        let token = token.as_deref();
-        if self.home.is_none() && self.dice.below(100) < 10 {
-            let ask = |replica| self.ask(replica, Method::POST, path, token, Some(body.clone()));
-            let (first, second) = tokio::join!(ask(0), ask(1));
-            return vec![first, second];
-        }
-        vec![
-            self.send(Method::POST, path, token, Some(body.clone()))
-                .await,
-        ]
-    }
-
-    /// To the replica that it goes to, or to either.
-    pub async fn send(
-        &mut self,
-        method: Method,
-        path: &str,
-        token: Option<&str>,
-        body: Option<Value>,
-    ) -> Reply {
-        let either = self.dice.below(self.bases.len() as u64) as usize;
-        let replica = self.home.unwrap_or(either);
-        self.ask(replica, method, path, token, body).await
-    }
-
-    async fn ask(
-        &self,
-        replica: usize,
-        method: Method,
-        path: &str,
-        token: Option<&str>,
-        body: Option<Value>,
-    ) -> Reply {
-        let url = format!("{}/api/v1{path}", self.bases[replica]);
-        let is_write = method != Method::GET;
-        let mut what = format!("{method} {path}");
-        let mut request = self.http.request(method, url);
-        if let Some(token) = token {
-            request = request.bearer_auth(token);
-            what += &format!(" by sign-in {}", sign_in_of(token));
-        }
-        if let Some(body) = body {
-            what += &format!(" {}", public(&body));
-            request = request.json(&body);
-        }
-        let ticket = self.history.ask();
-        let answer = async {
-            let response = request.send().await?;
-            Ok::<_, reqwest::Error>((response.status().as_u16(), response.text().await?))
-        };
-        let (outcome, body) = match answer.await {
-            Ok((status, text)) => {
-                let body: Value = serde_json::from_str(&text).unwrap_or_default();
-                let code = body["code"].as_str().unwrap_or_default().to_owned();
-                let outcome = match status {
-                    200..300 => Outcome::Acknowledged(status),
-                    400..500 => Outcome::Refused(status, code),
-                    _ => Outcome::Unknown(format!("{status} {code}")),
-                };
-                if status == 500 {
-                    let request = body["requestId"].as_str().unwrap_or_default();
-                    self.violate(
-                        Kind::InternalError,
-                        format!("replica {replica} {what}: request {request}"),
-                    );
-                }
-                if let Some(id) = body["id"].as_str() {
-                    what += &format!(" = {id}");
-                }
-                if let Some(token) = body["accessToken"].as_str() {
-                    what += &format!(" = sign-in {}", sign_in_of(token));
-                }
-                (outcome, body)
-            }
-            Err(error) => {
-                if error.is_timeout() {
-                    self.violate(
-                        Kind::Hung,
-                        format!(
-                            "replica {replica} {what}: no answer in {} s",
-                            PATIENCE.as_secs()
-                        ),
-                    );
-                }
-                let why = if error.is_connect() {
-                    "no connection"
-                } else {
-                    "no answer"
-                };
-                (Outcome::Unknown(why.to_owned()), Value::Null)
-            }
-        };
-        self.history.answer(
-            ticket,
-            &self.name,
-            (replica, what, is_write),
-            outcome.clone(),
-        );
-        Reply { outcome, body }
-    }
-}
-
-/// What of a request may be told.
-fn public(body: &Value) -> Value {
-    let mut body = body.clone();
-    if let Some(token) = body["refreshToken"].as_str() {
-        let end = token.len().saturating_sub(8);
-        body["refreshToken"] = format!("…{}", &token[end..]).into();
-    }
-    if body["password"].is_string() {
-        body["password"] = "…".into();
-    }
-    body
-}
-
-/// The sign-in that an access token names.
-pub fn sign_in_of(token: &str) -> String {
-    let claims = token
-        .split('.')
-        .nth(1)
-        .and_then(|claims| URL_SAFE_NO_PAD.decode(claims).ok());
-    let claims: Value = claims
-        .and_then(|claims| serde_json::from_slice(&claims).ok())
-        .unwrap_or_default();
-    claims["session_id"].as_str().unwrap_or_default().to_owned()
 }
 
 /// Chance, the same for the same seed (SplitMix64).
