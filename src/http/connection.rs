@@ -2,6 +2,7 @@
 //! HTTP.
 
 use std::{
+    borrow::Cow,
     io,
     pin::Pin,
     sync::Arc,
@@ -99,7 +100,7 @@ fn refusal(problem: &Problem) -> Bytes {
 }
 
 /// The refusal of the HTTP library, or none if the answer is the service's own, which names its request.
-fn library_refusal(bytes: &[u8]) -> Option<Problem> {
+fn library_refusal(bytes: &[u8], raw: Option<u8>) -> Option<Problem> {
     let text = str::from_utf8(bytes).ok()?;
     let status = text
         .strip_prefix("HTTP/1.1 ")
@@ -108,12 +109,25 @@ fn library_refusal(bytes: &[u8]) -> Option<Problem> {
     if !text.ends_with("\r\n\r\n") || text.to_ascii_lowercase().contains(REQUEST_ID.as_str()) {
         return None;
     }
-    let (code, detail) = match status {
-        StatusCode::BAD_REQUEST => ("bad_request", "This is not an HTTP request."),
-        StatusCode::URI_TOO_LONG => ("target_too_long", "The path and its query are too long."),
-        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {
-            ("headers_too_large", "The headers are too many or too long.")
+    let (code, detail) = match (status, raw) {
+        (StatusCode::BAD_REQUEST, Some(raw)) => {
+            let detail = format!(
+                "The URL has a {} in it: write it as %{raw:02X}.",
+                char::from(raw)
+            );
+            ("bad_request", detail.into())
         }
+        (StatusCode::BAD_REQUEST, None) => {
+            ("bad_request", Cow::from("This is not an HTTP request."))
+        }
+        (StatusCode::URI_TOO_LONG, _) => (
+            "target_too_long",
+            "The path and its query are too long.".into(),
+        ),
+        (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, _) => (
+            "headers_too_large",
+            "The headers are too many or too long.".into(),
+        ),
         _ => return None,
     };
     Some(Problem::new(status, code, detail))
@@ -127,6 +141,10 @@ struct HeadScan {
     begun: Vec<u8>,
     is_over: bool,
     last: [u8; 3],
+    /// Whether its first line has ended.
+    has_target: bool,
+    /// A character of its target that a URL must not have as it is (RFC 3986, section 2).
+    raw: Option<u8>,
 }
 
 impl HeadScan {
@@ -147,6 +165,9 @@ impl HeadScan {
                     return true;
                 }
                 self.is_over = self.last[..2] == *b"\r\n";
+                self.has_target = true;
+            } else if !self.has_target && matches!(byte, b'"' | b'<' | b'>' | b'`') {
+                self.raw = Some(byte);
             }
             self.last = [self.last[1], self.last[2], byte];
         }
@@ -286,7 +307,7 @@ impl AsyncWrite for Connection {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         if self.refusal.is_none()
-            && let Some(problem) = library_refusal(bytes)
+            && let Some(problem) = library_refusal(bytes, self.scan.raw)
         {
             self.refusal = Some((refusal(&problem), bytes.len()));
         }
