@@ -590,8 +590,8 @@ async fn visitors_who_are_not_anon_and_an_audience_that_differs_are_found_at_a_r
         (
             "PGRST_DB_ANON_ROLE",
             "authenticated",
-            "visitors",
-            "authenticated",
+            "postgrest",
+            "takes visitors for authenticated",
         ),
         (
             "PGRST_JWT_AUD",
@@ -716,6 +716,18 @@ async fn what_postgrest_12_refuses_is_blamed_on_the_setting_that_is_wrong() {
             assert!(remedy.contains(other) || !told.contains(other), "{told}");
         }
     }
+    // One without the pre-request.
+    let open = saying(|relation, _| match relation {
+        "bans" => DENIED,
+        _ => ("200 OK", "[]"),
+    });
+    let found = failures(&doctor(&scratch, &database, &open.await).finish().await);
+    assert!(
+        found[0].0 == "visitors"
+            && found[0].1.contains("takes visitors for authenticated")
+            && found[0].1.contains("PGRST_DB_ANON_ROLE=anon"),
+        "{found:?}"
+    );
     // A project's secret key in the place of its publishable one.
     let open = saying(|_, _| ("200 OK", "[]")).await;
     let project = scratch

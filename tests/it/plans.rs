@@ -213,9 +213,7 @@ fn whole_reads(plan: &Value) -> Vec<String> {
     // These hold nothing else.
     let few = "submissions_pending";
     let whole = kind == "Seq Scan"
-        || kind.starts_with("Index")
-            && plan["Index Cond"].is_null()
-            && plan["Index Name"] != few;
+        || kind.starts_with("Index") && plan["Index Cond"].is_null() && plan["Index Name"] != few;
     if let (true, Some(table)) = (whole, plan["Relation Name"].as_str())
         && !SMALL.contains(&table)
     {

@@ -98,6 +98,8 @@ fn judge_visitor(config: &Config, url: &Url, answer: &Answered, report: &mut Rep
             "has no role for visitors",
             "set PGRST_DB_ANON_ROLE=anon in PostgREST's own settings",
         ),
+        // The pre-request looks for the sign-in of a visitor.
+        (401, "PT401") => ("takes visitors for authenticated", be_anon(config)),
         (_, "42883" | "3F000") => (
             "calls a pre-request that its database does not have",
             "its PGRST_DB_PRE_REQUEST must be speedcoding.check_request, and it must serve the database that is migrated",
@@ -150,15 +152,19 @@ async fn judge_visitors_role(
     } else {
         return Ok(());
     };
-    let remedy = if config.postgrest_url.is_some() {
+    let found =
+        format!("PostgREST takes visitors for {role}, so they read what is not for everybody");
+    report.fail("visitors", found, [be_anon(config)]);
+    Ok(())
+}
+
+/// What makes visitors `anon`.
+fn be_anon(config: &Config) -> &'static str {
+    if config.postgrest_url.is_some() {
         "set PGRST_DB_ANON_ROLE=anon in PostgREST's own settings"
     } else {
         "SUPABASE_ANON_KEY must be this project's publishable (anon) key, and no secret one"
-    };
-    let found =
-        format!("PostgREST takes visitors for {role}, so they read what is not for everybody");
-    report.fail("visitors", found, [remedy]);
-    Ok(())
+    }
 }
 
 /// Checks that our database knows the users that PostgREST shows. If PostgREST shows no user, nothing is checked.
