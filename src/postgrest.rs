@@ -24,11 +24,14 @@ use percent_encoding::percent_decode_str;
 use poem::{
     Body, Request, Response,
     error::NotFoundError,
-    http::{self, HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header},
+    http::{self, HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header, response},
 };
 use serde_json::Value;
 use time::{OffsetDateTime, format_description::well_known::Rfc2822};
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::{
+    sync::OwnedSemaphorePermit,
+    time::{Instant, Sleep, sleep},
+};
 use url::Url;
 
 use crate::{
@@ -36,7 +39,7 @@ use crate::{
     context,
     db::connect,
     error::{describe, is_caused_by},
-    limits::shares::{Held, PIECE, Shares},
+    limits::shares::{Held, PIECE, Shares, Unread},
     problem::{Problem, REQUEST_ID},
 };
 
@@ -177,12 +180,14 @@ impl Delegate {
         self.judges.store(judges, Ordering::Relaxed);
     }
 
-    /// Passes a request on. The answer's body is not read yet.
+    /// Passes a request on. The answer's body is not read yet. The turn ends with the wait for the answer, even if the
+    /// client leaves before: PostgREST goes on with a query that it has begun.
     pub async fn send(
         &self,
         request: Request,
         uri: Uri,
         client: IpAddr,
+        turn: OwnedSemaphorePermit,
     ) -> Result<http::Response<Incoming>, Problem> {
         let announced = request.headers().get(header::CONTENT_LENGTH);
         let announced = announced.and_then(|length| length.to_str().ok()?.parse().ok());
@@ -190,10 +195,16 @@ impl Delegate {
             return Err(too_large());
         }
         let outgoing = self.request(request, uri, client);
-        tokio::time::timeout(self.patience, self.client.request(outgoing))
+        let answer = tokio::time::timeout(self.patience, self.client.request(outgoing));
+        let answer = tokio::spawn(async move {
+            let _turn = turn;
+            answer.await
+        });
+        answer
             .await
-            .map_err(|_| timed_out())
-            .and_then(|outcome| outcome.map_err(refused))
+            .map_err(Problem::internal)?
+            .map_err(|_| timed_out())?
+            .map_err(refused)
     }
 
     /// The URL for a request, or why there is none.
@@ -213,7 +224,27 @@ impl Delegate {
             .map_err(Problem::internal)
     }
 
+    /// An address at PostgREST as clients of the service reach it, or none if it is somewhere else.
+    fn here(&self, there: &HeaderValue) -> Option<HeaderValue> {
+        let (there, upstream) = (there.to_str().ok()?, self.upstream.as_deref()?);
+        let path = upstream
+            .splitn(4, '/')
+            .nth(3)
+            .map_or(String::new(), |path| format!("/{path}"));
+        let is_path = |rest: &&str| rest.is_empty() || rest.starts_with(['/', '?']);
+        let beneath = there.strip_prefix(upstream).filter(is_path);
+        let beneath = beneath.or_else(|| {
+            let is_local = there.starts_with('/') && !there.starts_with("//");
+            let rest = there
+                .strip_prefix(&*path)
+                .filter(|rest| rest.starts_with('/'));
+            is_local.then_some(rest.unwrap_or(there))
+        })?;
+        HeaderValue::try_from(format!("{BASE}{beneath}")).ok()
+    }
+
     fn request(&self, mut request: Request, uri: Uri, client: IpAddr) -> http::Request<Outgoing> {
+        let is_root = is_root(request.uri().path());
         let body = BoxBody::from(request.take_body());
         let mut outgoing = http::Request::new(Limited::new(body, BODY_LIMIT));
         *outgoing.method_mut() = request.method().clone();
@@ -223,6 +254,10 @@ impl Delegate {
         drop_hop_by_hop(headers);
         for name in NOT_PASSED_ON {
             headers.remove(name);
+        }
+        if is_root {
+            // The service reads the answer.
+            headers.remove(header::ACCEPT_ENCODING);
         }
         let ours = [
             (
@@ -244,12 +279,12 @@ impl Delegate {
         outgoing
     }
 
-    /// Turns an answer of PostgREST into one of the service. Its unread part is held on account of `caller`.
-    pub fn response(
+    /// Turns an answer of PostgREST into one of the service. Its unread part is held on account of the caller.
+    pub async fn response(
         &self,
         response: http::Response<Incoming>,
+        asked: &Asked,
         answers: &Arc<Shares>,
-        caller: usize,
     ) -> Result<Response, Problem> {
         let (mut parts, body) = response.into_parts();
         // The service offers no other protocol, so a server that switches to one is not PostgREST.
@@ -260,14 +295,107 @@ impl Delegate {
         for name in NOT_PASSED_BACK {
             parts.headers.remove(name);
         }
-        let size = body.size_hint().exact().unwrap_or(u64::MAX);
-        let unread = usize::try_from(size).unwrap_or(UNREAD).min(UNREAD);
-        let body = Patient::new(body, self.patience, answers.hold(Some(caller), unread)?);
+        for name in [header::LOCATION, header::CONTENT_LOCATION] {
+            if let Some(here) = parts.headers.get(&name).and_then(|there| self.here(there)) {
+                parts.headers.insert(name, here);
+            }
+        }
+        if asked.is_root {
+            // Of a document that the service changes.
+            parts.headers.remove(header::CONTENT_LENGTH);
+        }
+        let body = if asked.is_to_correct(parts.status) {
+            let body =
+                tokio::time::timeout(self.patience, Limited::new(body, BODY_LIMIT).collect());
+            let body = body.await.map_err(|_| timed_out())?;
+            let body = body.map_err(|error| unavailable().because(error))?;
+            let body = asked.correct(&mut parts, body.to_bytes())?;
+            let held = answers.hold(Some(asked.caller), body.len())?;
+            BoxBody::new(Unread::new(body, held))
+        } else {
+            let size = body.size_hint().exact().unwrap_or(u64::MAX);
+            let unread = usize::try_from(size).unwrap_or(UNREAD).min(UNREAD);
+            let held = answers.hold(Some(asked.caller), unread)?;
+            BoxBody::new(Patient::new(body, self.patience, held))
+        };
         let mut response = Response::builder()
             .status(parts.status)
-            .body(Body::from(BoxBody::new(body)));
+            .body(Body::from(body));
         *response.headers_mut() = parts.headers;
         Ok(response)
+    }
+}
+
+/// What has to be known of a request to put its answer right.
+pub struct Asked {
+    /// Who asked, for the memory of answers.
+    caller: usize,
+    /// Whether it bears a token, which the service has verified.
+    has_token: bool,
+    /// Whether it is for the document of PostgREST's root.
+    is_root: bool,
+    /// Whether it is to change a table or a view.
+    is_write: bool,
+}
+
+impl Asked {
+    /// Made from a request whose caller is known.
+    pub fn new(request: &Request, has_token: bool, caller: usize) -> Self {
+        let path = request.uri().path();
+        let is_read = request.method().is_safe();
+        Asked {
+            caller,
+            has_token,
+            is_root: is_root(path),
+            is_write: !is_read && !path.contains("/rpc/"),
+        }
+    }
+
+    /// Whether an answer of this status may be wrong.
+    fn is_to_correct(&self, status: StatusCode) -> bool {
+        match status {
+            StatusCode::OK => self.is_root,
+            StatusCode::UNAUTHORIZED => self.has_token,
+            StatusCode::METHOD_NOT_ALLOWED | StatusCode::INTERNAL_SERVER_ERROR => self.is_write,
+            _ => false,
+        }
+    }
+
+    /// Puts an answer right.
+    fn correct(&self, parts: &mut response::Parts, body: Bytes) -> Result<Bytes, Problem> {
+        let Ok(mut said) = serde_json::from_slice::<Value>(&body) else {
+            return Ok(body);
+        };
+        let code = said.get("code").and_then(Value::as_str);
+        match (parts.status, code) {
+            // PostgREST names the address at which it listens. Without one it is the address of the document.
+            (StatusCode::OK, _) if said.get("swagger").is_some() => {
+                if let Some(members) = said.as_object_mut() {
+                    members.remove("host");
+                    members.remove("schemes");
+                    members.insert("basePath".to_owned(), BASE.into());
+                }
+                return Ok(said.to_string().into());
+            }
+            // A view that PostgreSQL cannot change. PostgREST takes it for a defect.
+            (_, Some("55000")) => {
+                let detail = "This view can only be read.";
+                return Err(Problem::new(
+                    StatusCode::METHOD_NOT_ALLOWED,
+                    "method_not_allowed",
+                    detail,
+                )
+                .allowing("GET, HEAD, OPTIONS".to_owned()));
+            }
+            // The token is good, and this user may not do that (RFC 9110, section 15.5.4). postrust takes every user
+            // for a visitor.
+            (StatusCode::UNAUTHORIZED, Some("42501")) => {
+                parts.status = StatusCode::FORBIDDEN;
+                parts.headers.remove(header::WWW_AUTHENTICATE);
+            }
+            _ => {}
+        }
+        Ok(body)
     }
 }
 
@@ -286,6 +414,11 @@ impl Answered {
         self.member("code")
     }
 
+    /// The message of an error.
+    pub fn message(&self) -> &str {
+        self.member("message")
+    }
+
     fn member(&self, name: &str) -> &str {
         self.body
             .get(name)
@@ -297,7 +430,7 @@ impl Answered {
 impl fmt::Display for Answered {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.status)?;
-        let told = [self.code(), self.member("message")];
+        let told = [self.code(), self.message()];
         let mut told = told.into_iter().filter(|text| !text.is_empty());
         told.try_for_each(|text| write!(f, " {text}"))
     }
@@ -330,6 +463,11 @@ pub fn upstream(config: &Config) -> anyhow::Result<Option<Url>> {
         "{setting} must be a plain URL such as https://project.supabase.co or http://127.0.0.1:3000"
     );
     Ok(Some(url))
+}
+
+/// Whether a path is PostgREST's root.
+fn is_root(path: &str) -> bool {
+    matches!(path.strip_prefix(BASE), Some("" | "/"))
 }
 
 /// Whether a request is for PostgREST.

@@ -2,20 +2,20 @@
 -- the triggers. Run again, it adds nothing; what has been changed or removed since stays so. Nobody of it has a
 -- password, so nobody can log in as one of them. All ids begin with 00000000-5eed, and this removes all of it:
 --   delete from public.users where id::text like '00000000-5eed-%';
-with people (number, username, role, created_at, banned_at) as (
+with people (number, username, role, created_at) as (
   values
-    (1, 'nadia-reviews', 'moderator', '2026-09-01 08:00+00', null),
-    (2, 'tomasz_mod', 'moderator', '2026-09-01 08:05+00', null),
-    (3, 'checkbot', 'verifier', '2026-09-01 08:10+00', null),
-    (11, 'lin-builds', 'runner', '2026-09-14 17:21+00', null),
-    (12, 'pia_codes', 'runner', '2026-09-16 06:48+00', null),
-    (13, 'kestrel77', 'runner', '2026-09-19 20:03+00', null),
-    (14, 'oduya', 'runner', '2026-09-22 12:30+00', null),
-    (15, 'yuki_ships', 'runner', '2026-09-27 01:15+00', null),
-    (16, 'juno_dev', 'runner', '2026-10-02 15:40+00', null),
-    (17, 'rafa-m', 'runner', '2026-10-03 21:59+00', null),
-    (18, 'sven_o', 'runner', '2026-10-05 09:12+00', null),
-    (19, 'speedhax', 'runner', '2026-10-08 23:30+00', '2026-10-11 10:00+00')
+    (1, 'nadia-reviews', 'moderator', '2026-09-01 08:00+00'),
+    (2, 'tomasz_mod', 'moderator', '2026-09-01 08:05+00'),
+    (3, 'checkbot', 'verifier', '2026-09-01 08:10+00'),
+    (11, 'lin-builds', 'runner', '2026-09-14 17:21+00'),
+    (12, 'pia_codes', 'runner', '2026-09-16 06:48+00'),
+    (13, 'kestrel77', 'runner', '2026-09-19 20:03+00'),
+    (14, 'oduya', 'runner', '2026-09-22 12:30+00'),
+    (15, 'yuki_ships', 'runner', '2026-09-27 01:15+00'),
+    (16, 'juno_dev', 'runner', '2026-10-02 15:40+00'),
+    (17, 'rafa-m', 'runner', '2026-10-03 21:59+00'),
+    (18, 'sven_o', 'runner', '2026-10-05 09:12+00'),
+    (19, 'speedhax', 'runner', '2026-10-08 23:30+00')
 ),
 -- Splits in seconds; a run without `handed_in` was ended in another way than with a submission.
 runs (number, runner, challenge, tech_stack, start_time, splits, total_ms, status, handed_in, reviewer, reason, packages) as (
@@ -50,12 +50,16 @@ runs (number, runner, challenge, tech_stack, start_time, splits, total_ms, statu
      '{1010,2080,3150,4440,5690,6880,8020}', 8077215, 'completed', 'PENDING', null, null, '{ktor-server,exposed,kotlinx-coroutines}')
 ),
 added_users as (
-  insert into public.users (id, username, role, created_at, banned_at)
+  insert into public.users (id, username, role, created_at)
   select ('00000000-5eed-7000-8000-' || lpad(number::text, 12, '0'))::uuid, username, role::public.user_role,
-         created_at::timestamptz, banned_at::timestamptz
+         created_at::timestamptz
     from people
       on conflict do nothing
   returning id
+),
+added_bans as (
+  insert into public.bans (user_id, banned_at)
+  select id, '2026-10-11 10:00+00' from added_users where id = '00000000-5eed-7000-8000-000000000019'
 ),
 added_sessions as (
   insert into public.sessions (id, user_id, challenge_id, tech_stack, start_time, end_time, deadline, status)

@@ -3,6 +3,30 @@ export type Json = string | number | boolean | null | { [key: string]: Json | un
 export type Database = {
   public: {
     Tables: {
+      bans: {
+        Row: {
+          banned_at: string;
+          user_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          banned_at?: string;
+          user_id: string;
+        };
+        Update: {
+          banned_at?: string;
+          user_id?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "bans_user_id_fkey";
+            columns: ["user_id"];
+            isOneToOne: true;
+            referencedRelation: "users";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
       challenge_milestones: {
         Row: {
           challenge_id: string;
@@ -350,7 +374,6 @@ export type Database = {
       };
       users: {
         Row: {
-          banned_at: string | null;
           created_at: string;
           erased_at: string | null;
           id: string;
@@ -359,7 +382,6 @@ export type Database = {
         };
         ComputedFields: never;
         Insert: {
-          banned_at?: string | null;
           created_at?: string;
           erased_at?: string | null;
           id?: string;
@@ -367,7 +389,6 @@ export type Database = {
           username: string;
         };
         Update: {
-          banned_at?: string | null;
           created_at?: string;
           erased_at?: string | null;
           id?: string;

@@ -23,14 +23,10 @@ begin
     insert into private.audit_log (action, user_id, subject_id, details)
     values ('user.role_changed', new.id, new.id, jsonb_build_object('from', old.role, 'to', new.role));
   end if;
-  if (new.banned_at is null) <> (old.banned_at is null) then
-    insert into private.audit_log (action, user_id, subject_id)
-    values (case when new.banned_at is null then 'user.unbanned' else 'user.banned' end, new.id, new.id);
-  end if;
   return null;
 end
 $$;
 
-comment on function private.audit_user() is 'Writes into the audit log that an account was made, renamed, given a role, banned, unbanned or removed.';
+comment on function private.audit_user() is 'Writes into the audit log that an account was made, renamed, given a role or removed.';
 revoke all on function private.audit_user() from public, anon, authenticated, service_role;
 alter function private.audit_user() owner to speedcoding_keeper;

@@ -6,10 +6,10 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
   return (
-    select role::text
-      from public.users
-     where id = private.caller_id()
-       and banned_at is null
+    select u.role::text
+      from public.users as u
+     where u.id = private.caller_id()
+       and not exists (select from public.bans as b where b.user_id = u.id)
   );
 end
 $$;

@@ -27,7 +27,7 @@ begin
       select from public.users as u
        where u.id = judged.claimed_by
          and u.role in ('moderator', 'admin')
-         and u.banned_at is null
+         and not exists (select from public.bans as b where b.user_id = u.id)
     )
   then
     perform private.refuse(409, 'submission_claimed', 'Another moderator has taken this submission.',

@@ -15,23 +15,23 @@ begin
     end if;
     return null;
   end if;
-  select account.id, account.banned_at
+  select token.user_id, ban.user_id is not null as is_banned
     into signed_in
     from private.refresh_tokens as token
     join private.credentials as credential
       on credential.user_id = token.user_id
      and token.epoch = credential.sign_in_epoch
-    join public.users as account on account.id = token.user_id
+    left join public.bans as ban on ban.user_id = token.user_id
    where token.id = (caller ->> 'session_id')::uuid
      and token.user_id = (caller ->> 'sub')::uuid
      and token.live_until > private.clock();
   if not found then
     perform private.refuse(401, 'sign_in_ended', 'This sign-in has ended: log in again.');
   end if;
-  if signed_in.banned_at is not null then
+  if signed_in.is_banned then
     perform private.refuse(403, 'account_banned', 'This account is banned.');
   end if;
-  return signed_in.id;
+  return signed_in.user_id;
 end
 $$;
 

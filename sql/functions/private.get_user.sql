@@ -7,7 +7,7 @@ declare
   profile private.user_result;
 begin
   perform private.enter(caller, anyone => true);
-  select u.id, u.username::text, u.role::text, u.created_at, u.banned_at, 0, 0, 0, '[]'::jsonb
+  select u.id, u.username::text, u.role::text, u.created_at, 0, 0, 0, '[]'::jsonb
     into profile
     from public.users as u
    where lower(u.username) = lower(get_user.username collate "C")
@@ -16,7 +16,7 @@ begin
     perform private.refuse(404, 'user_not_found', 'There is no user of this name.');
   end if;
   -- The runs of a banned user do not count.
-  if profile.banned_at is null then
+  if not exists (select from public.bans as b where b.user_id = profile.id) then
     select count(*)
       into profile.approved_runs
       from public.submissions as s

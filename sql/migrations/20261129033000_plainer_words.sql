@@ -5,7 +5,6 @@ comment on table public.users is 'Accounts. Everybody may read this table.';
 comment on column public.users.username is
   '3 to 32 characters of A-Z a-z 0-9 _ -. Two names may not differ in case alone.';
 comment on column public.users.role is 'What the user may do. A change counts from the next request on.';
-comment on column public.users.banned_at is 'When the account was banned. Null: it is not banned.';
 comment on column public.users.erased_at is
   'When the account was erased. Its approved runs stay, under an anonymous name. Null: it is not erased.';
 
@@ -460,15 +459,11 @@ begin
     insert into private.audit_log (action, user_id, subject_id, details)
     values ('user.role_changed', new.id, new.id, jsonb_build_object('from', old.role, 'to', new.role));
   end if;
-  if (new.banned_at is null) <> (old.banned_at is null) then
-    insert into private.audit_log (action, user_id, subject_id)
-    values (case when new.banned_at is null then 'user.unbanned' else 'user.banned' end, new.id, new.id);
-  end if;
   return null;
 end
 $$;
 
-comment on function private.audit_user() is 'Writes into the audit log that an account was made, renamed, given a role, banned, unbanned or removed.';
+comment on function private.audit_user() is 'Writes into the audit log that an account was made, renamed, given a role or removed.';
 revoke all on function private.audit_user() from public, anon, authenticated, service_role;
 alter function private.audit_user() owner to speedcoding_keeper;
 
@@ -651,7 +646,7 @@ begin
       select from public.users as u
        where u.id = judged.claimed_by
          and u.role in ('moderator', 'admin')
-         and u.banned_at is null
+         and not exists (select from public.bans as b where b.user_id = u.id)
     )
   then
     perform private.refuse(409, 'submission_claimed', 'Another moderator has taken this submission.',

@@ -1,6 +1,6 @@
 -- After too many wrong passwords a client has to wait, whether or not there is such an account.
 select account.id, account.username, account.role::text as role, account.created_at,
-       account.banned_at is not null as banned, credential.password_hash, delay.refusal,
+       exists (select from public.bans where user_id = account.id) as banned, credential.password_hash, delay.refusal,
        exists (
          select from private.refresh_tokens
           where user_id = account.id

@@ -4,8 +4,7 @@ select sign_in.id
   join private.credentials as credential
     on credential.user_id = sign_in.user_id
    and sign_in.epoch = credential.sign_in_epoch
-  join public.users as account on account.id = sign_in.user_id
  where sign_in.id = $1
    and sign_in.user_id = $2
    and sign_in.live_until > private.clock()
-   and account.banned_at is null
+   and not exists (select from public.bans where user_id = sign_in.user_id)

@@ -2,14 +2,13 @@ with delay as materialized (
   select private.pass_login($11, $12) as refusal
 ), account as (
   -- If the password was changed since it was compared, the old one must sign nobody in.
-  select account.id
+  select credential.user_id as id
     from delay,
          private.credentials as credential
-    join public.users as account on account.id = credential.user_id
    where delay.refusal is null
      and credential.user_id = $1
      and credential.password_hash = $9
-     and account.banned_at is null
+     and not exists (select from public.bans as ban where ban.user_id = credential.user_id)
      for no key update of credential
 ), rehashed as (
   update private.credentials

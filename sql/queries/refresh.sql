@@ -21,6 +21,6 @@ update private.refresh_tokens as token
    and token.live_until > private.clock()
    and credential.user_id = token.user_id
    and token.epoch >= credential.sign_in_epoch
-   and account.banned_at is null
+   and not exists (select from public.bans as ban where ban.user_id = account.id)
 returning account.id, account.username, account.role::text as role, account.created_at,
           extract(epoch from token.created_at)::bigint as signed_in_at, token.generation

@@ -23,9 +23,8 @@ select 'ban'
   join private.credentials as credential
     on credential.user_id = token.user_id
    and token.epoch = credential.sign_in_epoch
-  join public.users as account on account.id = token.user_id
+  join public.bans as ban on ban.user_id = token.user_id
  where token.id = $1
    and token.nonce_digest = $3
    and token.live_until > private.clock()
-   and account.banned_at is not null
    and not exists (select from ended)

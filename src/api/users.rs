@@ -53,9 +53,6 @@ pub struct Profile {
     /// `runner`, `moderator`, `verifier` or `admin`
     pub role: String,
     pub created_at: Timestamp,
-    /// The time since when the account is banned. None of its runs count then.
-    #[oai(nullable)]
-    pub banned_at: Option<Timestamp>,
     /// The number of approved runs.
     pub approved_runs: i64,
     /// The number of challenges on whose boards of all runs the user stands.

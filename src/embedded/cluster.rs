@@ -23,6 +23,7 @@ use super::{
     binaries,
     data_dir::{DataDir, NO_LINK},
     env_file::EnvFile,
+    log::Log,
 };
 use crate::{config::Binaries, random::random_bytes};
 
@@ -77,7 +78,6 @@ impl Cluster {
             )
         })?;
         let account = Account::choose(&files)?;
-        files.rotate_logs()?;
         files.remove_unfinished();
         let major = files.major()?;
         let bin = binaries::find(wanted, major, &account, &files)?;
@@ -164,9 +164,9 @@ impl Cluster {
     }
 
     fn run_to_end(&self, program: &'static str, mut command: Command, input: &str) -> Result<()> {
-        let (log, log_start) = DataDir::open_log(&self.files.log())?;
-        let run = || {
-            let mut child = command.stdin(Stdio::piped()).stderr(log).spawn()?;
+        let (pipe, log) = Log::open(&self.files.log())?;
+        let run = move || {
+            let mut child = command.stdin(Stdio::piped()).stderr(pipe).spawn()?;
             // If a program ends before it has read everything, the log says why.
             if let Some(mut stdin) = child.stdin.take() {
                 let _ = stdin.write_all(input.as_bytes());
@@ -175,17 +175,9 @@ impl Cluster {
         };
         let status = run().with_context(|| format!("cannot run {program}"))?;
         if !status.success() {
-            bail!(
-                "{program} failed ({status}); {}",
-                self.last_words(log_start)
-            );
+            bail!("{program} failed ({status}); {}", log.last_words());
         }
         Ok(())
-    }
-
-    fn last_words(&self, log_start: u64) -> String {
-        let (log, tail) = (self.files.log(), self.files.log_tail(log_start));
-        format!("the last lines of {}:\n{tail}", log.display())
     }
 
     /// Starts the server and waits until it is ready. Remains of an earlier server may block it for a moment.
@@ -194,10 +186,10 @@ impl Cluster {
         loop {
             self.clear_the_way()?;
             self.choose_port()?;
-            let (log, log_start) = DataDir::open_log(&self.files.log())?;
-            let child = self.server_command()?.stderr(log).spawn();
+            let (pipe, log) = Log::open(&self.files.log())?;
+            let child = self.server_command()?.stderr(pipe).spawn();
             let mut child = child.context("cannot run postgres")?;
-            let Some(status) = self.wait_until_ready(&mut child, log_start)? else {
+            let Some(status) = self.wait_until_ready(&mut child, &log)? else {
                 let port = self.port;
                 info!(
                     "PostgreSQL is ready on 127.0.0.1:{port} after {} ms",
@@ -206,13 +198,13 @@ impl Cluster {
                 return Ok(child);
             };
 
-            let tail = self.files.log_tail(log_start);
+            let tail = log.tail();
             let memory_in_use =
                 tail.contains("shared memory block") && tail.contains("is still in use");
             let will_pass =
                 memory_in_use || !is_free(self.port) || self.files.living_postmaster()?.is_some();
             if !will_pass || began.elapsed() > REMAINS_WITHIN {
-                bail!("postgres failed ({status}); {}", self.last_words(log_start));
+                bail!("postgres failed ({status}); {}", log.last_words());
             }
             thread::sleep(Duration::from_millis(100));
         }
@@ -249,7 +241,7 @@ impl Cluster {
     }
 
     /// Waits for the status that the server keeps in postmaster.pid. Returns its exit status if it ends instead.
-    fn wait_until_ready(&self, child: &mut Child, log_start: u64) -> Result<Option<ExitStatus>> {
+    fn wait_until_ready(&self, child: &mut Child, log: &Log) -> Result<Option<ExitStatus>> {
         let began = Instant::now();
         let pid = pid_of(child);
         loop {
@@ -269,7 +261,7 @@ impl Cluster {
                 bail!(
                     "PostgreSQL was not ready after {} s; {}",
                     waited.as_secs(),
-                    self.last_words(log_start)
+                    log.last_words()
                 );
             }
             let is_early = waited < Duration::from_millis(500);

@@ -18,7 +18,6 @@ use tracing::warn;
 
 /// The oldest major version that the migrations run on.
 pub(super) const OLDEST_MAJOR: u32 = 15;
-const LOG_LIMIT_BYTES: u64 = 10 * 1024 * 1024;
 /// A Unix socket's path may be this long; the kernels differ by four bytes.
 const SOCKET_PATH_LIMIT: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
 /// The cluster belongs to another account than root. Links that this account may have made are not followed.
@@ -166,37 +165,6 @@ impl DataDir {
                 cluster.display()
             )
         })
-    }
-
-    pub fn rotate_logs(&self) -> io::Result<()> {
-        for log in [self.log(), self.postgrest_log()] {
-            if fs::metadata(&log).is_ok_and(|log| log.len() > LOG_LIMIT_BYTES) {
-                fs::rename(&log, log.with_added_extension("1"))?;
-            }
-        }
-        Ok(())
-    }
-
-    /// A log, and where in it the coming lines start. The server inherits it open, so its account needs no access.
-    pub fn open_log(log: &Path) -> io::Result<(File, u64)> {
-        let file = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .mode(0o600)
-            .open(log)?
-            .into_file();
-        let length = file.metadata()?.len();
-        Ok((file, length))
-    }
-
-    /// The last lines since `start`: a failed start shows its own, never what queries wrote before.
-    pub fn log_tail(&self, start: u64) -> String {
-        let log = fs::read(self.log()).unwrap_or_default();
-        let start = usize::try_from(start).unwrap_or_default();
-        let text = String::from_utf8_lossy(log.get(start..).unwrap_or_default());
-        let lines: Vec<&str> = text.lines().collect();
-        let last = lines.get(lines.len().saturating_sub(15)..);
-        last.unwrap_or_default().join("\n")
     }
 
     /// The content of the server's postmaster.pid. The server may be dead.

@@ -1,8 +1,8 @@
 //! The embedded default: a private PostgreSQL that is found or fetched, initialised, started, watched and stopped with
 //! the service.
 //!
-//! Everything lives under one data directory: `postgres/` (the cluster), `embedded.env` (the secrets), `postgres.log`,
-//! `postgrest.log`, `run/` (the socket), `binaries/` (a PostgreSQL that was fetched) and `lock` (the process that uses it).
+//! Everything lives under one data directory: `postgres/` (the cluster), `embedded.env` (the secrets), `postgres.log` and
+//! `postgrest.log` (of 10 MiB at most, each with its predecessor), `run/` (the socket), `binaries/` (a PostgreSQL that was fetched) and `lock` (the process that uses it).
 
 mod account;
 mod binaries;
@@ -11,6 +11,7 @@ mod data_dir;
 #[cfg(feature = "download")]
 mod download;
 mod env_file;
+mod log;
 pub mod postgrest;
 mod programs;
 

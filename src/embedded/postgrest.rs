@@ -25,8 +25,9 @@ use super::{
     cluster::{keep_port, pid_of},
     data_dir::DataDir,
     env_file::EnvFile,
+    log::Log,
 };
-use crate::db::connect::set_password;
+use crate::{db::connect::set_password, limits::turns::AT_ONCE};
 
 /// The role that PostgREST logs in as before it switches to another role.
 const ROLE: &str = "authenticator";
@@ -38,6 +39,8 @@ const STOPPED_WITHIN: Duration = Duration::from_secs(5);
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 const SOUND_AFTER: Duration = Duration::from_secs(60);
+/// The number of its connections to PostgreSQL. Five callers that ask for slow things take all of them (`Turns`).
+const POOL: usize = 5 * AT_ONCE;
 
 /// A running PostgREST, or one that is about to be started again. Dropping it stops it.
 pub struct PostgRest {
@@ -189,13 +192,13 @@ impl Settings {
     }
 
     fn spawn(&self) -> Result<Child> {
-        let (log, _) = DataDir::open_log(&self.log)?;
+        let (pipe, _) = Log::open(&self.log)?;
         let mut command = self.command();
         // Ctrl-C in a terminal reaches the whole process group; the service drains before it stops this.
         command
             .process_group(0)
-            .stdout(log.try_clone()?)
-            .stderr(log);
+            .stdout(pipe.try_clone()?)
+            .stderr(pipe);
         Ok(command.spawn()?)
     }
 
@@ -212,6 +215,7 @@ impl Settings {
             .env("PGRST_DB_ANON_ROLE", "anon")
             .env("PGRST_DB_PRE_REQUEST", "speedcoding.check_request")
             .env("PGRST_DB_MAX_ROWS", "1000")
+            .env("PGRST_DB_POOL", POOL.to_string())
             .env("PGRST_DB_ERRORS_VERBATIM", "true")
             .env("PGRST_JWT_SECRET", self.jwt_secret.expose_secret())
             .env("PGRST_JWT_AUD", "authenticated")

@@ -21,7 +21,7 @@ use tokio::{
     time::{Instant, Sleep, sleep},
 };
 
-use super::malformed::{Lines, library_refusal, refusal};
+use super::malformed::{Lines, refusal};
 use crate::{
     config::TrustedProxies,
     limits::shares::{Held, Shares},
@@ -200,7 +200,7 @@ impl AsyncWrite for Connection {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         if self.refusal.is_none()
-            && let Some(problem) = library_refusal(bytes)
+            && let Some(problem) = self.lines.library_refusal(bytes)
         {
             self.refusal = Some((refusal(&problem), bytes.len()));
         }

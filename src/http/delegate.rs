@@ -15,7 +15,7 @@ use crate::{
     auth::token::Claims,
     context,
     db::{Found, query},
-    postgrest::{ADMITTED, BASE},
+    postgrest::{ADMITTED, Asked, BASE},
     problem::Problem,
     state::State,
 };
@@ -75,7 +75,9 @@ pub async fn delegate(mut request: Request) -> Result<Response> {
     let address = state.limits.client(&request);
     let answers = &state.limits.answers;
     let caller = answers.caller(claims.as_ref(), address);
-    let outcome = delegate.send(request, uri, address).await;
+    let asked = Asked::new(&request, claims.is_some(), caller);
+    let turn = state.limits.delegated.take(caller).await?;
+    let outcome = delegate.send(request, uri, address, turn).await;
     let response = outcome.as_ref().ok();
     let success =
         response.filter(|response| is_read && claims.is_some() && response.status().is_success());
@@ -89,7 +91,7 @@ pub async fn delegate(mut request: Request) -> Result<Response> {
         // A caller who may ask nothing gets the same refusal everywhere.
         refuse_ended(&state, claims.as_ref()).await?;
     }
-    Ok(delegate.response(outcome?, answers, caller)?)
+    Ok(delegate.response(outcome?, &asked, answers).await?)
 }
 
 /// Whether an answer says exactly once that PostgREST has admitted the caller of this very request.

@@ -84,7 +84,7 @@ pub async fn limit_answers<E: Endpoint>(endpoint: Arc<E>, request: Request) -> R
     let bytes = response.take_body().into_bytes().await?;
     response.set_body(match answers.hold(Some(caller), bytes.len())? {
         None => Body::from(bytes),
-        Some(held) => Body::from(BoxBody::new(Unread::new(bytes, held))),
+        Some(held) => Body::from(BoxBody::new(Unread::new(bytes, Some(held)))),
     });
     Ok(response)
 }

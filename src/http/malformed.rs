@@ -1,6 +1,6 @@
 //! Requests that are not HTTP: how they are found, and answers to requests that no operation has seen.
 
-use std::mem::take;
+use std::{borrow::Cow, mem::take};
 
 use hyper::body::Bytes;
 use poem::http::StatusCode;
@@ -26,6 +26,8 @@ pub struct Lines {
     is_chunked: bool,
     /// How many bytes of a body come next.
     body: usize,
+    /// A character of the last target that a URL must not have as it is (RFC 3986, section 2).
+    raw: Option<u8>,
 }
 
 /// The part of a request that the line which has begun belongs to.
@@ -68,6 +70,42 @@ impl Lines {
         }
     }
 
+    /// The refusal of the HTTP library, or none if the answer is the service's own, which names its request.
+    pub fn library_refusal(&self, bytes: &[u8]) -> Option<Problem> {
+        let text = str::from_utf8(bytes).ok()?;
+        let status = text
+            .strip_prefix("HTTP/1.1 ")
+            .or(text.strip_prefix("HTTP/1.0 "))?;
+        let status: StatusCode = status.get(..3)?.parse().ok()?;
+        if !text.ends_with("\r\n\r\n") || text.to_ascii_lowercase().contains(REQUEST_ID.as_str()) {
+            return None;
+        }
+        let (code, detail) = match (status, self.raw) {
+            (StatusCode::BAD_REQUEST, Some(raw)) => {
+                let raw_character = char::from(raw);
+                let detail =
+                    format!("The URL has a {raw_character} in it: write it as %{raw:02X}.");
+                ("bad_request", detail.into())
+            }
+            (StatusCode::BAD_REQUEST, None) => (
+                "bad_request",
+                Cow::from(
+                    "This is not an HTTP request. Its lines must end with CR LF, and headers must be as RFC 9112 says.",
+                ),
+            ),
+            (StatusCode::URI_TOO_LONG, _) => (
+                "target_too_long",
+                "The path and its query are too long.".into(),
+            ),
+            (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, _) => (
+                "headers_too_large",
+                "The headers are too many or too long.".into(),
+            ),
+            _ => return None,
+        };
+        Some(Problem::new(status, code, detail))
+    }
+
     /// The part that comes after this line, or nothing if the length in it cannot be read.
     fn after(&mut self, line: &[u8]) -> Option<Part> {
         let text = str::from_utf8(line).unwrap_or_default();
@@ -77,7 +115,11 @@ impl Lines {
         };
         Some(match self.part {
             Part::Start if text.starts_with("PRI ") => Part::Over,
-            Part::Start if !line.is_empty() => Part::Head,
+            Part::Start if !line.is_empty() => {
+                let is_raw = |byte: &&u8| matches!(byte, b'"' | b'<' | b'>' | b'`');
+                self.raw = line.iter().find(is_raw).copied();
+                Part::Head
+            }
             Part::Head if !line.is_empty() => {
                 let (name, value) = text.split_once(':').unwrap_or_default();
                 if name.eq_ignore_ascii_case("content-length") {
@@ -127,28 +169,4 @@ pub fn refusal(problem: &Problem) -> Bytes {
         retry.unwrap_or_default(),
     )
     .into()
-}
-
-/// The refusal of the HTTP library, or none if the answer is the service's own, which names its request.
-pub fn library_refusal(bytes: &[u8]) -> Option<Problem> {
-    let text = str::from_utf8(bytes).ok()?;
-    let status = text
-        .strip_prefix("HTTP/1.1 ")
-        .or(text.strip_prefix("HTTP/1.0 "))?;
-    let status: StatusCode = status.get(..3)?.parse().ok()?;
-    if !text.ends_with("\r\n\r\n") || text.to_ascii_lowercase().contains(REQUEST_ID.as_str()) {
-        return None;
-    }
-    let (code, detail) = match status {
-        StatusCode::BAD_REQUEST => (
-            "bad_request",
-            "This is not an HTTP request. Its lines must end with CR LF, and headers must be as RFC 9112 says.",
-        ),
-        StatusCode::URI_TOO_LONG => ("target_too_long", "The path and its query are too long."),
-        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {
-            ("headers_too_large", "The headers are too many or too long.")
-        }
-        _ => return None,
-    };
-    Some(Problem::new(status, code, detail))
 }

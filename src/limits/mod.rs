@@ -5,6 +5,7 @@ pub mod failed_logins;
 pub mod rate;
 pub mod shares;
 pub mod table;
+pub mod turns;
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -18,6 +19,7 @@ use crate::{
 use failed_logins::FailedLogins;
 use rate::{Limit, NetworkLimit};
 use shares::Shares;
+use turns::Turns;
 
 /// The limits of this process.
 pub struct Limits {
@@ -41,6 +43,8 @@ pub struct Limits {
     pub answers: Arc<Shares>,
     /// The memory of bodies that are being read.
     pub bodies: Arc<Shares>,
+    /// Requests that PostgREST is answering.
+    pub delegated: Turns,
 }
 
 impl Limits {
@@ -58,6 +62,7 @@ impl Limits {
             runs: Limit::new("runs", rates),
             answers: Shares::of_answers(),
             bodies: Shares::of_bodies(),
+            delegated: Turns::default(),
         })
     }
 

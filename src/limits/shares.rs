@@ -29,12 +29,12 @@ pub const PIECE: usize = 16 * 1024;
 /// An answer that is handed over piece by piece, as the client reads it.
 pub struct Unread {
     bytes: Bytes,
-    _held: Held,
+    _held: Option<Held>,
 }
 
 impl Unread {
-    /// The bytes, held until they are read.
-    pub fn new(bytes: Bytes, held: Held) -> Self {
+    /// The bytes, held until they are read. Few bytes need not be.
+    pub fn new(bytes: Bytes, held: Option<Held>) -> Self {
         Unread { bytes, _held: held }
     }
 }

@@ -67,9 +67,9 @@ function rows<T>(answer: { data: T; error: unknown }): NonNullable<T> {
   return answer.data;
 }
 
-/** An answer that must be a refusal with this code, and a sentence. */
-function refused(answer: { data: unknown; error: { code: string; message: string } | null }, code: string) {
-  assert.equal(answer.error?.code, code);
+/** An answer that must be a refusal with one of these codes, and a sentence. */
+function refused(answer: { data: unknown; error: { code: string; message: string } | null }, ...codes: string[]) {
+  assert.ok(answer.error && codes.includes(answer.error.code), `${answer.error?.code} is none of ${codes}`);
   assert.ok(answer.error.message.length > 10, answer.error.message);
   assert.equal(answer.data, null);
 }
@@ -206,8 +206,8 @@ const readers: [string, SupabaseClient<Database>][] = [["a visitor", visitor], [
 for (const [who, reader] of readers) {
   // Whatever the types say, the grants say no.
   const loose = reader as unknown as SupabaseClient;
-  for (const table of ["users", "challenges", "challenge_milestones", "sessions", "milestones", "submissions", "personal_bests"] satisfies Table[]) {
-    const column = ["challenge_milestones", "personal_bests"].includes(table) ? "challenge_id" : "id";
+  for (const table of ["users", "bans", "challenges", "challenge_milestones", "sessions", "milestones", "submissions", "personal_bests"] satisfies Table[]) {
+    const column = ({ challenge_milestones: "challenge_id", personal_bests: "challenge_id", bans: "user_id" } as Record<string, string>)[table] ?? "id";
     const row = { [column]: randomUUID() };
     refused(await loose.from(table).insert(row), "42501");
     refused(await loose.from(table).upsert(row), "42501");
@@ -225,8 +225,12 @@ for (const [who, reader] of readers) {
     refused(await loose.schema(schema).rpc("check_request"), "PGRST106");
   }
   for (const table of ["credentials", "refresh_tokens", "audit_log", "private.credentials", "pg_user"]) {
-    refused(await loose.from(table).select(), "PGRST205");
+    // PostgREST asks the database for a table that it does not know, and from version 13 on it refuses itself.
+    refused(await loose.from(table).select(), "PGRST205", "42P01");
   }
+  refused(await loose.from("bans").select(), "42501");
+  const people = rows(await loose.from("users").select());
+  assert.ok(people.length > 0 && people.every((user) => !Object.keys(user).some((column) => column.includes("ban"))));
   step(`${who} can call no function, and read nothing in another schema`);
 }
 
@@ -234,9 +238,9 @@ const forged = createClient<Database>(server, key, { accessToken: async () => `$
 refused(await forged.from("users").select(), "invalid_token");
 const other = createClient<Database>(server, "another key", options);
 refused(await other.from("users").select(), "invalid_token");
-dashboard(`update public.users set banned_at = now() where id = '${bob.user.id}'`);
+dashboard(`insert into public.bans (user_id) values ('${bob.user.id}')`);
 refused(await bob.reader.from("users").select(), "account_banned");
-dashboard(`update public.users set banned_at = null where id = '${bob.user.id}'`);
+dashboard(`delete from public.bans where user_id = '${bob.user.id}'`);
 assert.equal((await bob.reader.from("users").select()).error, null);
 dashboard(`delete from public.users where id = '${bob.user.id}'`);
 refused(await bob.reader.from("users").select(), "sign_in_ended");

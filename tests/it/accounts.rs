@@ -394,8 +394,10 @@ async fn a_name_that_looks_erased_is_given_to_nobody() {
         app.visitor().register_with(name, PASSWORD).await.ok(201);
     }
     // Its user keeps the name, and can be banned.
-    let ban = "update public.users set banned_at = now(), username = username where username = 'erased-before'";
+    let ban = "insert into public.bans (user_id) select id from public.users where username = 'erased-before'";
     assert_eq!(sql.execute(ban, &[]).await.expect("a ban"), 1);
+    let edit = "update public.users set username = username where username = 'erased-before'";
+    assert_eq!(sql.execute(edit, &[]).await.expect("an edit"), 1);
     assert_eq!(ada.get("/auth/me").await.ok(200)["username"], "ada");
 }
 
@@ -506,7 +508,11 @@ async fn a_banned_user_cannot_log_in_and_a_live_token_ends_at_once() {
     let ada = app.runner("ada").await;
     ada.get("/auth/me").await.ok(200);
     let session = ada.start("freestyle").await;
-    execute(&app, "update public.users set banned_at = now()").await;
+    execute(
+        &app,
+        "insert into public.bans (user_id) select id from public.users",
+    )
+    .await;
     ada.get("/auth/me").await.problem(403, "account_banned");
     ada.verify(&session, 1).await.problem(403, "account_banned");
     ada.end(&session).await.problem(403, "account_banned");
@@ -521,7 +527,7 @@ async fn a_banned_user_cannot_log_in_and_a_live_token_ends_at_once() {
         .await
         .problem(401, "wrong_credentials");
 
-    execute(&app, "update public.users set banned_at = null").await;
+    execute(&app, "delete from public.bans").await;
     ada.verify(&session, 1).await.ok(200);
     app.visitor().log_in("ada", PASSWORD).await.ok(200);
 }
@@ -658,7 +664,7 @@ async fn sign_ins_end_at_once_however_many_there_are() {
     let sign_ins = app.visitor().log_in("global", PASSWORD).await.ok(200);
     execute(
         &app,
-        "update public.users set banned_at = now() where username = 'global'",
+        "insert into public.bans (user_id) select id from public.users where username = 'global'",
     )
     .await;
     let banned = app.visitor().with_tokens(&sign_ins).get("/auth/me").await;

@@ -116,13 +116,13 @@ impl Worker {
             ),
             22 | 23 => (
                 "ban",
-                format!("update public.users set banned_at = private.clock() where {some_users}"),
+                format!("insert into public.bans (user_id) select id from public.users where {some_users} on conflict do nothing"),
             ),
             24 | 25 => (
                 "unban",
                 format!(
-                    "update public.users set banned_at = null
-                      where id in (select id from public.users where banned_at is not null order by random() limit {few})"
+                    "delete from public.bans
+                      where user_id in (select user_id from public.bans order by random() limit {few})"
                 ),
             ),
             26 => (
@@ -202,7 +202,7 @@ const BOARD: &str = "
     with runs as (
       select s.*, u.username
         from public.submissions as s
-        join public.users as u on u.id = s.user_id and u.banned_at is null
+        join public.users as u on u.id = s.user_id and u.id not in (select user_id from public.bans)
         join public.challenges as c on c.id = s.challenge_id and c.slug = $1
        where s.status = 'APPROVED' and ($2::text is null or s.tech_stack_key = private.tech_stack_key($2))
     ),

@@ -11,7 +11,8 @@ use crate::{
     support::{
         app::JWT_SECRET,
         cluster::{Database, first_column},
-        program::{Ended, Launch, Scratch},
+        postgrest::PostgRest,
+        program::{Ended, Launch, Scratch, tell_untold},
         upstream::Upstream,
     },
 };
@@ -21,6 +22,35 @@ async fn migrated() -> Database {
     let database = Database::empty().await;
     migrate(database.url()).await.expect("migrations");
     database
+}
+
+/// What PostgREST says of a relation that a visitor may not read, or that the database does not have.
+const DENIED: (&str, &str) = (
+    "401 Unauthorized",
+    r#"{"code":"42501","message":"permission denied for table bans"}"#,
+);
+
+/// Answers each request as it is told: by its relation, and by whether it bears a token.
+async fn saying(
+    says: impl Fn(&str, bool) -> (&'static str, &'static str) + Send + Sync + 'static,
+) -> Upstream {
+    let says = std::sync::Arc::new(says);
+    Upstream::acting(move |heard, mut stream| {
+        let says = says.clone();
+        async move {
+            let target = heard
+                .line()
+                .split(['/', '?', ' '])
+                .nth(3)
+                .unwrap_or_default();
+            let (status, body) = says(target, !heard.all("authorization").is_empty());
+            let length = body.len();
+            let answer = format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\n\r\n{body}");
+            stream.write_all(answer.as_bytes()).await.ok()?;
+            Some(stream)
+        }
+    })
+    .await
 }
 
 /// Answers as a PostgREST that verifies with this secret, with our pre-request or without it.
@@ -41,6 +71,7 @@ async fn postgrest(secret: &'static str, pre_request: bool) -> Upstream {
                 "401 Unauthorized",
                 r#"{"code":"PT401","hint":"sign_in_ended","message":"It has ended."}"#,
             ),
+            None if !heard.line().contains("/users?") => DENIED,
             _ => ("200 OK", "[]"),
         };
         let date = OffsetDateTime::now_utc().format(&Rfc2822).expect("a date");
@@ -475,12 +506,12 @@ async fn the_setting_that_is_wrong_is_the_one_that_is_blamed() {
             .await
             .told(&["MIGRATION_DATABASE_URL", "another database"]);
     }
-    let knows_others = Upstream::acting(|_, mut stream| async move {
-        let body = r#"[{"id":"00000000-0000-4000-8000-000000000000"}]"#;
-        let length = body.len();
-        let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{body}");
-        stream.write_all(answer.as_bytes()).await.ok()?;
-        Some(stream)
+    let knows_others = saying(|relation, _| match relation {
+        "users" => (
+            "200 OK",
+            r#"[{"id":"00000000-0000-4000-8000-000000000000"}]"#,
+        ),
+        _ => DENIED,
     });
     let found = failures(
         &doctor(&scratch, &database, &knows_others.await)
@@ -526,18 +557,12 @@ async fn the_setting_that_is_wrong_is_the_one_that_is_blamed() {
 async fn a_postrust_that_hides_errors_is_no_wrong_key() {
     let scratch = Scratch::new();
     let database = migrated().await;
-    let hiding = Upstream::acting(|heard, mut stream| async move {
-        let (status, body) = match heard.all("authorization").first() {
-            Some(_) => (
-                "401 Unauthorized",
-                r#"{"code":"PGRST500","message":"Database error"}"#,
-            ),
-            None => ("200 OK", "[]"),
-        };
-        let length = body.len();
-        let answer = format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\n\r\n{body}");
-        stream.write_all(answer.as_bytes()).await.ok()?;
-        Some(stream)
+    let hiding = saying(|relation, has_token| match relation {
+        "users" if !has_token => ("200 OK", "[]"),
+        _ => (
+            "401 Unauthorized",
+            r#"{"code":"PGRST500","message":"Database error"}"#,
+        ),
     });
     let found = failures(&doctor(&scratch, &database, &hiding.await).finish().await);
     assert_eq!(found.len(), 1, "{found:?}");
@@ -548,6 +573,174 @@ async fn a_postrust_that_hides_errors_is_no_wrong_key() {
             && !told.contains("JWT_SECRET"),
         "{told}"
     );
+}
+
+#[tokio::test]
+async fn visitors_who_are_not_anon_and_an_audience_that_differs_are_found_at_a_real_postgrest() {
+    let scratch = Scratch::new();
+    let database = migrated().await;
+    for (setting, value, check, words) in [
+        ("PGRST_DB_ANON_ROLE", "anon", "", ""),
+        (
+            "PGRST_DB_ANON_ROLE",
+            "service_role",
+            "visitors",
+            "service_role",
+        ),
+        (
+            "PGRST_DB_ANON_ROLE",
+            "authenticated",
+            "postgrest",
+            "takes visitors for authenticated",
+        ),
+        (
+            "PGRST_JWT_AUD",
+            "somebody else",
+            "audience",
+            "PGRST_JWT_AUD=authenticated",
+        ),
+    ] {
+        let Some(postgrest) = PostgRest::beside_with(&database, &[(setting, value)]).await else {
+            tell_untold("roles and audiences of PostgREST", "postgrest or postrust");
+            return;
+        };
+        let examined = scratch
+            .program(&["doctor", "--json"])
+            .on(database.url().expose_secret())
+            .env("POSTGREST_URL", postgrest.url.as_str());
+        let found = failures(&examined.finish().await);
+        let named: Vec<_> = found.iter().map(|(check, _)| check.as_str()).collect();
+        let expected: Vec<_> = [check]
+            .into_iter()
+            .filter(|name| !name.is_empty())
+            .collect();
+        assert_eq!(named, expected, "{found:?}");
+        assert!(
+            found.iter().all(|(_, told)| told.contains(words)),
+            "{found:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_postgrest_12_refuses_is_blamed_on_the_setting_that_is_wrong() {
+    let scratch = Scratch::new();
+    let database = migrated().await;
+    // What its version 12.2 answers visitors, and what it answers our tokens.
+    for (visitor, user, check, remedy) in [
+        (
+            (
+                "401 Unauthorized",
+                r#"{"code":"PGRST302","details":null,"hint":null,"message":"Anonymous access is disabled"}"#,
+            ),
+            None,
+            "postgrest",
+            "PGRST_DB_ANON_ROLE=anon",
+        ),
+        (
+            (
+                "400 Bad Request",
+                r#"{"code":"22023","details":null,"hint":null,"message":"role \"visitor\" does not exist"}"#,
+            ),
+            None,
+            "postgrest",
+            "PGRST_DB_ANON_ROLE must be anon",
+        ),
+        (
+            (
+                "404 Not Found",
+                r#"{"code":"42883","details":null,"hint":"No function matches the given name and argument types. You might need to add explicit type casts.","message":"function speedcoding.check() does not exist"}"#,
+            ),
+            None,
+            "postgrest",
+            "PGRST_DB_PRE_REQUEST must be speedcoding.check_request",
+        ),
+        (
+            ("200 OK", "[]"),
+            Some((
+                "401 Unauthorized",
+                r#"{"code":"PGRST301","details":null,"hint":null,"message":"JWT not in audience"}"#,
+            )),
+            "audience",
+            "PGRST_JWT_AUD=authenticated",
+        ),
+        (
+            ("200 OK", "[]"),
+            Some((
+                "401 Unauthorized",
+                r#"{"code":"PGRST303","details":null,"hint":null,"message":"JWT issued at future"}"#,
+            )),
+            "postgrest clock",
+            "NTP",
+        ),
+        (
+            ("200 OK", "[]"),
+            Some((
+                "401 Unauthorized",
+                r#"{"code":"PGRST301","details":null,"hint":null,"message":"JWSError JWSInvalidSignature"}"#,
+            )),
+            "keys",
+            "JWT_SECRET must be the secret",
+        ),
+        (
+            ("200 OK", "[]"),
+            Some((
+                "500 Internal Server Error",
+                r#"{"code":"PGRST300","details":null,"hint":null,"message":"Server lacks JWT secret"}"#,
+            )),
+            "keys",
+            "JWT_SECRET must be the secret",
+        ),
+        (
+            ("200 OK", "[]"),
+            Some((
+                "403 Forbidden",
+                r#"{"code":"42501","details":null,"hint":null,"message":"permission denied to set role \"authenticated\""}"#,
+            )),
+            "postgrest",
+            "grant anon, authenticated, service_role to authenticator;",
+        ),
+    ] {
+        let upstream = saying(move |relation, has_token| match (relation, user) {
+            (_, Some(user)) if has_token => user,
+            ("users", _) => visitor,
+            _ => DENIED,
+        })
+        .await;
+        let found = failures(&doctor(&scratch, &database, &upstream).finish().await);
+        let [(named, told)] = &found[..] else {
+            panic!("{visitor:?}, {user:?}: {found:?}");
+        };
+        assert!(named == check && told.contains(remedy), "{found:?}");
+        for other in ["SUPABASE_ANON_KEY", "POSTGREST_URL", "JWT_SECRET"] {
+            assert!(remedy.contains(other) || !told.contains(other), "{told}");
+        }
+    }
+    // One without the pre-request.
+    let open = saying(|relation, _| match relation {
+        "bans" => DENIED,
+        _ => ("200 OK", "[]"),
+    });
+    let found = failures(&doctor(&scratch, &database, &open.await).finish().await);
+    assert!(
+        found[0].0 == "visitors"
+            && found[0].1.contains("takes visitors for authenticated")
+            && found[0].1.contains("PGRST_DB_ANON_ROLE=anon"),
+        "{found:?}"
+    );
+    // A project's secret key in the place of its publishable one.
+    let open = saying(|_, _| ("200 OK", "[]")).await;
+    let project = scratch
+        .program(&["doctor", "--json"])
+        .on(database.url().expose_secret())
+        .env("SUPABASE_URL", open.url.as_str())
+        .env("SUPABASE_ANON_KEY", "sb_secret_key");
+    let found = failures(&project.finish().await);
+    assert!(
+        found[0].0 == "visitors" && found[0].1.contains("SUPABASE_ANON_KEY must be"),
+        "{found:?}"
+    );
+    assert!(!found[0].1.contains("sb_secret_key"), "{found:?}");
 }
 
 #[tokio::test]

@@ -173,7 +173,7 @@ async fn a_recording_is_its_runners_until_it_is_approved_and_nobody_changes_what
         .batch_execute(
             "update public.submissions set status = 'APPROVED';
              update public.users set role = 'runner' where username = 'mona';
-             update public.users set banned_at = now() where username = 'bob'",
+             insert into public.bans (user_id) select id from public.users where username = 'bob'",
         )
         .await
         .expect("an approval, a demotion, and a ban");

@@ -107,6 +107,7 @@ async fn the_service_uses_the_identity_tables_and_nothing_else() {
             "private.refresh_tokens INSERT",
             "private.refresh_tokens SELECT",
             "private.refresh_tokens UPDATE",
+            "public.bans SELECT",
             "public.users INSERT(username)",
             "public.users SELECT",
         ]
@@ -118,6 +119,7 @@ async fn the_service_uses_the_identity_tables_and_nothing_else() {
         if [
             "private.credentials",
             "private.refresh_tokens",
+            "public.bans",
             "public.users",
         ]
         .contains(&name.as_str())

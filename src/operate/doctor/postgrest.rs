@@ -5,7 +5,7 @@ use tokio_postgres::types::{ToSql, Type};
 use url::Url;
 use uuid::Uuid;
 
-use super::report::{Report, Status, judge_skew};
+use super::report::{NTP, Report, Status, judge_skew};
 use crate::{
     auth::Auth,
     config::Config,
@@ -53,6 +53,7 @@ pub async fn look_at_postgrest(config: &Config, is_private: bool, report: &mut R
         // An error for visitors is an error for everybody, and says nothing about keys.
         if judge_visitor(config, &url, &visitor, report) {
             compare_databases(config, &url, &visitor, report).await;
+            judge_visitors_role(config, &delegate, report).await?;
             let signed_in = delegate.ask(QUESTION, Some(&token)).await?;
             judge_token(config, &signed_in, report);
         }
@@ -73,6 +74,10 @@ pub async fn look_at_postgrest(config: &Config, is_private: bool, report: &mut R
     }
 }
 
+const GRANT: &str = "as the owner: grant anon, authenticated, service_role to authenticator; PGRST_DB_ANON_ROLE must be anon";
+const SECRET: &str = "JWT_SECRET must be the secret that PostgREST verifies with: on Supabase the project's JWT secret \
+     (Project Settings, JWT keys), with your own PostgREST its PGRST_JWT_SECRET";
+const PUBLIC_KEYS: &str = "with JWT_KEYS, PostgREST verifies with their public set: docs/keys.md";
 const HIDDEN: &str = "hides the errors of the database";
 const VERBATIM: &str = "start postrust with PGRST_DB_ERRORS_VERBATIM=true; its log says more";
 
@@ -89,6 +94,20 @@ fn judge_visitor(config: &Config, url: &Url, answer: &Answered, report: &mut Rep
             return true;
         }
         (_, code) if is_hiding(code) => (HIDDEN, VERBATIM),
+        (_, "PGRST302") => (
+            "has no role for visitors",
+            "set PGRST_DB_ANON_ROLE=anon in PostgREST's own settings",
+        ),
+        // The pre-request looks for the sign-in of a visitor.
+        (401, "PT401") => ("takes visitors for authenticated", be_anon(config)),
+        (_, "42883" | "3F000") => (
+            "calls a pre-request that its database does not have",
+            "its PGRST_DB_PRE_REQUEST must be speedcoding.check_request, and it must serve the database that is migrated",
+        ),
+        // The role for visitors does not exist, or PostgREST's login may not become it.
+        (_, "22023" | "42501") if answer.message().contains("role \"") => {
+            ("cannot become the role for visitors", GRANT)
+        }
         (_, "42501") => (
             "may not read public.users for visitors",
             "see `privileges` above; PostgREST's role for visitors must be anon (PGRST_DB_ANON_ROLE)",
@@ -114,6 +133,38 @@ fn judge_visitor(config: &Config, url: &Url, answer: &Answered, report: &mut Rep
     };
     report.fail("postgrest", format!("{url} {found}: {answer}"), [remedy]);
     false
+}
+
+/// Checks that a visitor is `anon` there. Everybody else may read more.
+async fn judge_visitors_role(
+    config: &Config,
+    delegate: &Delegate,
+    report: &mut Report,
+) -> Result<(), Problem> {
+    let reads = async |relation: &str| {
+        let answer = delegate.ask(&format!("/{relation}?limit=0"), None).await?;
+        Ok::<_, Problem>((200..300).contains(&answer.status))
+    };
+    let role = if reads("bans").await? {
+        "service_role, or another that the policies do not hold"
+    } else if reads("review_queue").await? {
+        "authenticated"
+    } else {
+        return Ok(());
+    };
+    let found =
+        format!("PostgREST takes visitors for {role}, so they read what is not for everybody");
+    report.fail("visitors", found, [be_anon(config)]);
+    Ok(())
+}
+
+/// What makes visitors `anon`.
+fn be_anon(config: &Config) -> &'static str {
+    if config.postgrest_url.is_some() {
+        "set PGRST_DB_ANON_ROLE=anon in PostgREST's own settings"
+    } else {
+        "SUPABASE_ANON_KEY must be this project's publishable (anon) key, and no secret one"
+    }
 }
 
 /// Checks that our database knows the users that PostgREST shows. If PostgREST shows no user, nothing is checked.
@@ -172,6 +223,10 @@ fn judge_token(config: &Config, answer: &Answered, report: &mut Report) {
             ];
             report.advise("pre-request", Status::Warning, found, remedies);
         }
+        (_, "22023" | "42501") if answer.message().contains("role \"") => {
+            let found = format!("PostgREST cannot become the role of our tokens: {answer}");
+            report.fail("postgrest", found, [GRANT]);
+        }
         (_, "42501") => {
             let remedies = ["see `privileges` and `owners` above"];
             report.fail(
@@ -185,12 +240,26 @@ fn judge_token(config: &Config, answer: &Answered, report: &mut Report) {
             let found = format!("PostgREST {HIDDEN}, such as why a token is refused: {answer}");
             report.fail("errors", found, [VERBATIM]);
         }
+        (_, "PGRST300") => {
+            let found = "PostgREST has no key to verify tokens with";
+            report.fail("keys", found, [SECRET, PUBLIC_KEYS]);
+        }
+        (401, _) if answer.message().contains("audience") => {
+            let found = format!("PostgREST expects tokens for another audience: {answer}");
+            let remedy =
+                "set PGRST_JWT_AUD=authenticated in PostgREST's own settings, or leave it out";
+            report.fail("audience", found, [remedy]);
+        }
+        (401, _)
+            if ["expired", "not yet valid", "in the future", "at future"]
+                .iter()
+                .any(|time| answer.message().contains(time)) =>
+        {
+            let found = format!("PostgREST refuses a token that was made just now: {answer}");
+            report.fail("postgrest clock", found, [NTP]);
+        }
         (401, _) => {
-            let mut remedies = [
-                "JWT_SECRET must be the secret that PostgREST verifies with: on Supabase the project's JWT secret \
-                 (Project Settings, JWT keys), with your own PostgREST its PGRST_JWT_SECRET",
-                "with JWT_KEYS, PostgREST verifies with their public set: docs/keys.md",
-            ];
+            let mut remedies = [SECRET, PUBLIC_KEYS];
             if config.jwt_keys.is_some() {
                 remedies.reverse();
             }

@@ -12,6 +12,10 @@ use time::OffsetDateTime;
 /// The maximum difference of two clocks. If they differ by more, tokens expire early or come from the future.
 const MOST_SKEW: Duration = Duration::from_secs(30);
 
+/// What to do about clocks that differ.
+pub const NTP: &str =
+    "synchronise both by NTP; otherwise tokens expire early or are refused as from the future";
+
 /// The result of one check.
 #[derive(Debug, Serialize)]
 pub struct Finding {
@@ -133,11 +137,7 @@ pub fn judge_skew(check: &'static str, whose: &str, shown: OffsetDateTime, repor
         skew.as_secs_f64()
     );
     if skew > MOST_SKEW {
-        report.fail(
-            check,
-            found,
-            ["synchronise both by NTP; otherwise tokens expire early or are refused as from the future"],
-        );
+        report.fail(check, found, [NTP]);
     } else {
         report.add(check, Status::Ok, found);
     }

@@ -42,9 +42,9 @@ async fn sixteen_clients_who_move_runs_about_never_deadlock() {
                 format!("update public.submissions set status = 'APPROVED' where status = 'PENDING' and {whose}"),
                 format!("update public.sessions set end_time = end_time + interval '{by} seconds' where {whose}"),
                 format!("update public.sessions set tech_stack = (array['Rust', 'Go', 'Zig'])[1 + {round} % 3] where {whose}"),
-                format!("update public.users set banned_at = now() where username = 'runner_{number}_1'"),
+                format!("insert into public.bans (user_id) select id from public.users where username = 'runner_{number}_1'"),
                 format!("update public.submissions set status = 'PENDING' where {whose}"),
-                format!("update public.users set banned_at = null where username = 'runner_{number}_1'"),
+                format!("delete from public.bans using public.users where id = user_id and username = 'runner_{number}_1'"),
             ] {
                 client.batch_execute(&statement).await.map_err(|error| {
                     format!("{statement}: {:?}", error.as_db_error())
@@ -76,7 +76,7 @@ async fn a_statement_on_a_thousand_runs_is_as_good_as_a_thousand_statements() {
         "update public.submissions set status = 'PENDING'",
         "update public.submissions set status = 'APPROVED'",
         "update public.sessions set start_time = start_time - interval '10 seconds', tech_stack = 'Zig'",
-        "update public.users set banned_at = now() where username like 'runner\\_%1'",
+        "insert into public.bans (user_id) select id from public.users where username like 'runner\\_%1'",
         "delete from public.users where username like 'runner\\_%2'",
         "delete from public.sessions where tech_stack = 'Zig' and id::text < '8'",
         "truncate public.users cascade",

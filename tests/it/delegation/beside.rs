@@ -6,8 +6,9 @@ use std::{
 };
 
 use crate::support::{
+    cluster::connect,
     postgrest::{pretend_postgrest, pretended},
-    program::{Scratch, is_alive, send, until},
+    program::{Scratch, install_script, is_alive, send, until},
     upstream::Upstream,
 };
 
@@ -45,6 +46,7 @@ async fn a_postgrest_on_path_runs_beside_the_private_postgresql_and_no_longer_th
     for (name, expected) in [
         ("PGRST_DB_SCHEMAS", "public"),
         ("PGRST_DB_ANON_ROLE", "anon"),
+        ("PGRST_DB_POOL", "20"),
         ("PGRST_DB_PRE_REQUEST", "speedcoding.check_request"),
         ("PGRST_SERVER_HOST", "127.0.0.1"),
     ] {
@@ -147,4 +149,47 @@ async fn a_postgrest_that_cannot_be_run_is_told_and_a_named_one_is_preferred() {
         said.contains(&told) && said.contains("/usr/local/bin"),
         "{said}"
     );
+}
+
+#[tokio::test]
+async fn however_much_a_program_has_to_say_its_log_stays_small() {
+    const LIMIT: u64 = 10 * 1024 * 1024;
+    let scratch = Scratch::new();
+    let bin = scratch.path("bin");
+    fs::create_dir(&bin).expect("a directory");
+    let chatty = "trap exit INT\nyes 'DELETE /board_entries 500' | head -c 35000000\necho the end >&2\nexec sleep 3600";
+    install_script(chatty, &bin.join("postgrest"));
+    let path = format!(
+        "{}:{}",
+        bin.display(),
+        std::env::var("PATH").expect("a PATH")
+    );
+    let program = scratch.program(&["serve"]).env("PATH", &path).serve().await;
+    let url = scratch.program(&["db", "url"]).finish().await.well();
+    let owner = connect(&url.stdout.trim().to_owned().into()).await;
+    owner
+        .batch_execute(
+            "do $$ begin for i in 1..4000 loop raise log '%', repeat('x', 8000); end loop; end $$;
+             do $$ begin raise log 'the end'; end $$",
+        )
+        .await
+        .expect("much to say");
+    for name in ["postgrest.log", "postgres.log"] {
+        let log = scratch.path("data").join(name);
+        until("all has been said", async || {
+            let text = fs::read(&log).ok()?;
+            let last = text.get(text.len().saturating_sub(2000)..)?;
+            String::from_utf8_lossy(last)
+                .contains("the end")
+                .then_some(())
+        })
+        .await;
+        for log in [log.clone(), log.with_added_extension("1")] {
+            let log = fs::metadata(&log).expect("a log");
+            assert!(log.len() <= LIMIT, "{name}: {}", log.len());
+            assert_eq!(log.mode() & 0o777, 0o600);
+        }
+        assert!(!log.with_added_extension("2").exists());
+    }
+    program.stop().await.well();
 }

@@ -67,7 +67,9 @@ async fn who_has_no_token_is_nobody_and_who_has_a_bad_one_is_refused_here() {
     let owner = app.sql().await;
     let banned = app.runner("bert").await;
     owner
-        .batch_execute("update public.users set banned_at = now() where username = 'bert'")
+        .batch_execute(
+            "insert into public.bans (user_id) select id from public.users where username = 'bert'",
+        )
         .await
         .expect("a ban");
     get(&banned, "/rest/v1/users")
@@ -252,10 +254,35 @@ async fn a_postgrest_that_asks_refuses_who_has_no_say_any_more() {
         config.postgrest_url = Some(postgrest.url.clone());
     })
     .await;
+    // While she may read, she is told what she may not do; a visitor is asked who they are.
+    let alice = app.runner("alice").await;
+    for (actor, status) in [(&alice, 403), (&app.visitor(), 401)] {
+        let delete = |path: &str| answer(actor.request(Method::DELETE, path));
+        let refused = delete("/rest/v1/users?username=eq.alice").await;
+        assert_eq!(
+            (refused.status.as_u16(), &refused.body["code"]),
+            (status, &json!("42501"))
+        );
+        delete("/rest/v1/board_entries?username=eq.alice")
+            .await
+            .problem(405, "method_not_allowed");
+        // Nor who is banned, and all else of a user is there.
+        let refused = get(actor, "/rest/v1/bans").await;
+        assert_eq!(
+            (refused.status.as_u16(), &refused.body["code"]),
+            (status, &json!("42501"))
+        );
+        let users = get(actor, "/rest/v1/users?select=*").await.ok(200);
+        let columns: Vec<_> = users[0].as_object().expect("a user").keys().collect();
+        assert_eq!(
+            columns,
+            ["created_at", "erased_at", "id", "role", "username"]
+        );
+    }
     let owner = app.sql().await;
     let ends = [
         (
-            "update public.users set banned_at = now() where username = $1",
+            "insert into public.bans (user_id) select id from public.users where username = $1",
             403,
             "account_banned",
         ),
@@ -375,7 +402,7 @@ async fn who_is_signed_out_or_banned_while_postgrest_answers_is_told_so_as_every
         async move {
             let (status, change) = match heard.line() {
                 line if line.contains("/ban") => {
-                    (403, "update public.users set banned_at = now()")
+                    (403, "insert into public.bans (user_id) select id from public.users")
                 }
                 line if line.contains("/logout") => (
                     401,
@@ -407,7 +434,7 @@ async fn who_is_signed_out_or_banned_while_postgrest_answers_is_told_so_as_every
             (403, &json!("PT403"))
         );
         ask("/rest/v1/ban").await.problem(403, "account_banned");
-        let unban = "update public.users set banned_at = null";
+        let unban = "delete from public.bans";
         app.sql().await.batch_execute(unban).await.expect(unban);
         ask("/rest/v1/logout").await.problem(401, "sign_in_ended");
     }
@@ -438,7 +465,7 @@ async fn postgrest_itself_can_refuse_ended_sign_ins_and_banned_users() {
     assert_eq!(said("authenticated", Some(&of_alice)).await, None);
     owner
         .batch_execute(
-            "update public.users set banned_at = now() where username = 'bert';
+            "insert into public.bans (user_id) select id from public.users where username = 'bert';
              update private.refresh_tokens set revoked_at = now(), revoked_reason = 'logout'
               where user_id = (select id from public.users where username = 'alice')",
         )

@@ -1,16 +1,19 @@
 //! How much one may ask of PostgREST, and for how long.
 
+use futures_util::future::join_all;
 use reqwest::Method;
+use tokio::{io::AsyncWriteExt, sync::watch};
 
 use crate::support::{
     actor::answer,
     app::TestApp,
     cluster::{Database, connect},
     postgrest::login,
+    program::until,
     upstream::Upstream,
 };
 
-use super::{EMPTY, before, raw};
+use super::{EMPTY, before, get, raw};
 
 #[tokio::test]
 async fn a_body_has_a_limit_whether_or_not_it_says_how_long_it_is() {
@@ -57,6 +60,54 @@ async fn a_body_has_a_limit_whether_or_not_it_says_how_long_it_is() {
         0,
         "no body was taken for a whole one"
     );
+}
+
+#[tokio::test]
+async fn who_asks_for_slow_things_waits_for_them_and_nobody_else_does() {
+    let (finish, finished) = watch::channel(false);
+    let upstream = Upstream::acting(move |heard, mut stream| {
+        let mut finished = finished.clone();
+        async move {
+            if heard.line().contains("/slow") {
+                finished.wait_for(|finished| *finished).await.ok()?;
+            }
+            stream.write_all(EMPTY.as_bytes()).await.ok()?;
+            Some(stream)
+        }
+    })
+    .await;
+    let app = before(&upstream).await;
+    let (alice, bob) = (app.runner("alice").await, app.runner("bob").await);
+    // A page with many parts is served as a whole.
+    for answer in join_all((0..30).map(|_| get(&alice, "/rest/v1/users"))).await {
+        answer.ok(200);
+    }
+    let before = upstream.heard().len();
+
+    let slow: Vec<_> = (0..4)
+        .map(|_| {
+            let alice = alice.clone();
+            tokio::spawn(async move { get(&alice, "/rest/v1/slow").await })
+        })
+        .collect();
+    until("PostgREST is asked", async || {
+        (upstream.heard().len() == before + 4).then_some(())
+    })
+    .await;
+    // A client that gives up does not make PostgREST give up.
+    for request in slow {
+        request.abort();
+    }
+    for answer in join_all((0..3).map(|_| get(&alice, "/rest/v1/users"))).await {
+        let problem = answer.problem(503, "overloaded");
+        assert!(problem["message"].to_string().contains("slow"), "{problem}");
+    }
+    assert_eq!(upstream.heard().len(), before + 4);
+    for other in [&bob, &app.visitor()] {
+        get(other, "/rest/v1/users").await.ok(200);
+    }
+    finish.send(true).expect("PostgREST");
+    get(&alice, "/rest/v1/users").await.ok(200);
 }
 
 #[tokio::test]

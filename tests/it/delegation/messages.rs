@@ -1,6 +1,7 @@
 //! What is passed on: the same bytes both ways, as they come, and no more than them.
 
 use reqwest::{Method, header};
+use serde_json::json;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
@@ -9,7 +10,7 @@ use tokio::{
 };
 
 use crate::support::{
-    actor::answer,
+    actor::{Actor, answer},
     app::TestApp,
     upstream::{Upstream, chunk},
 };
@@ -61,7 +62,7 @@ async fn a_request_reaches_postgrest_as_it_was_sent_and_its_answer_comes_back_th
             ("content-range", "0-0/7"),
             ("content-profile", "other"),
             ("preference-applied", "count=exact"),
-            ("location", "/things?id=eq.1"),
+            ("location", "/rest/v1/things?id=eq.1"),
             ("etag", "W/\"1\""),
         ] {
             assert_eq!(response.headers()[name], value);
@@ -108,6 +109,139 @@ async fn a_request_reaches_postgrest_as_it_was_sent_and_its_answer_comes_back_th
     assert_eq!(head.headers["content-range"], "0-0/7");
     assert_eq!(upstream.only().line(), "HEAD /root/things HTTP/1.1");
     assert_eq!(upstream.connections(), 1);
+}
+
+#[tokio::test]
+async fn addresses_in_answers_are_those_of_the_service() {
+    for (said, seen) in [
+        ("/users?select=id", "/rest/v1/users?select=id"),
+        ("/rpc/f?a=1", "/rest/v1/rpc/f?a=1"),
+        ("/root/users", "/rest/v1/users"),
+        ("/roots", "/rest/v1/roots"),
+        ("{upstream}users?id=eq.1", "/rest/v1/users?id=eq.1"),
+        ("//evil.example/", "//evil.example/"),
+        ("https://example.org/users", "https://example.org/users"),
+    ] {
+        let upstream = Upstream::acting(move |heard, mut stream| async move {
+            let base = format!("http://{}/root/", heard.all("host")[0]);
+            let said = said.replace("{upstream}", &base);
+            let answer = format!(
+                "HTTP/1.1 200 OK\r\nContent-Location: {said}\r\nLocation: {said}\r\nContent-Length: 2\r\n\r\n[]"
+            );
+            stream.write_all(answer.as_bytes()).await.ok()?;
+            Some(stream)
+        });
+        let app = before(&upstream.await).await;
+        let answer = get(&app.visitor(), "/rest/v1/users").await;
+        for name in ["content-location", "location"] {
+            assert_eq!(answer.headers[name], seen, "{said}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_document_of_postgrests_root_names_no_address_behind_the_service() {
+    let document = r#"{"swagger":"2.0","host":"127.0.0.1:3000","basePath":"/","schemes":["http"],"paths":{"/users":{}}}"#;
+    let length = document.len();
+    let upstream = Upstream::answering(format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: application/openapi+json; charset=utf-8\r\nContent-Length: {length}\r\n\r\n{document}"
+    ))
+    .await;
+    let app = before(&upstream).await;
+    for path in ["/rest/v1", "/rest/v1/", "/rest/v1/?select=x"] {
+        let request = app.visitor().request(Method::GET, path);
+        let answer = answer(request.header("Accept-Encoding", "gzip")).await;
+        assert_eq!(
+            answer.headers["content-type"],
+            "application/openapi+json; charset=utf-8"
+        );
+        assert_eq!(
+            answer.ok(200),
+            json!({ "swagger": "2.0", "basePath": "/rest/v1", "paths": { "/users": {} } })
+        );
+        assert_eq!(upstream.only().all("accept-encoding"), [""; 0]);
+    }
+    // A table's rows are passed on as they are.
+    let rows = get(&app.visitor(), "/rest/v1/users").await.ok(200);
+    assert_eq!(rows["host"], "127.0.0.1:3000");
+}
+
+#[tokio::test]
+async fn who_may_not_write_is_told_so_and_a_view_that_cannot_be_written_is_no_defect() {
+    const DENIED: &str = r#"{"code":"42501","details":null,"hint":null,"message":"permission denied for table users"}"#;
+    let upstream = Upstream::acting(|heard, mut stream| async move {
+        let (status, body) = match heard.line() {
+            line if line.contains("/board_entries") || line.contains("/rpc/") => (
+                "500 Internal Server Error",
+                r#"{"code":"55000","details":"Views that do not select from a single table or view are not automatically updatable.","hint":"To enable deleting from the view, provide an INSTEAD OF DELETE trigger","message":"cannot delete from view \"board_entries\""}"#,
+            ),
+            line if line.contains("/users") => ("401 Unauthorized", DENIED),
+            _ => (
+                "401 Unauthorized",
+                r#"{"code":"PGRST301","message":"JWSError JWSInvalidSignature"}"#,
+            ),
+        };
+        let length = body.len();
+        let answer = format!(
+            "HTTP/1.1 {status}\r\nWWW-Authenticate: Bearer\r\nContent-Type: application/json\r\n\
+             Content-Length: {length}\r\n\r\n{body}"
+        );
+        stream.write_all(answer.as_bytes()).await.ok()?;
+        Some(stream)
+    })
+    .await;
+    let app = before(&upstream).await;
+    let (alice, visitor) = (app.runner("alice").await, app.visitor());
+    let delete = |actor: &Actor, path: &str| answer(actor.request(Method::DELETE, path));
+    let refused = delete(&alice, "/rest/v1/users").await;
+    assert_eq!(refused.status, 403);
+    assert!(!refused.headers.contains_key("www-authenticate"));
+    assert_eq!(refused.body.to_string(), DENIED);
+    let refused = delete(&visitor, "/rest/v1/users").await;
+    assert_eq!(
+        (refused.status.as_u16(), &refused.body["code"]),
+        (401, &json!("42501"))
+    );
+    assert_eq!(refused.headers["www-authenticate"], "Bearer");
+    // Another key is no lack of rights.
+    assert_eq!(delete(&alice, "/rest/v1/other").await.status, 401);
+    for actor in [&alice, &visitor] {
+        let refused = delete(actor, "/rest/v1/board_entries?username=eq.x").await;
+        assert_eq!(refused.headers["allow"], "GET, HEAD, OPTIONS");
+        let problem = refused.problem(405, "method_not_allowed");
+        assert!(
+            problem["message"]
+                .as_str()
+                .is_some_and(|told| told.contains("only be read")),
+            "{problem}"
+        );
+        // Within a function it is a defect.
+        let called = answer(actor.request(Method::POST, "/rest/v1/rpc/f")).await;
+        assert_eq!(called.status, 500);
+    }
+}
+
+#[tokio::test]
+async fn a_character_that_has_to_be_encoded_is_named() {
+    let upstream = Upstream::answering(EMPTY).await;
+    let app = before(&upstream).await;
+    for (target, told) in [
+        (
+            "/rest/v1/users?username=in.(\"a\",\"b\")",
+            "a \\\" in it: write it as %22",
+        ),
+        ("/api/v1/challenges?x=<", "a < in it: write it as %3C"),
+    ] {
+        let request = format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n");
+        let said = raw(&app, request.as_bytes()).await;
+        assert!(said.starts_with("HTTP/1.1 400"), "{said}");
+        assert!(said.contains(told), "{said}");
+        // Elsewhere such a character means nothing.
+        let request = format!("GET /health/live HTTP/1.1\r\nHost: x\r\nX-Said: {target}\r\n\r\n");
+        let said = raw(&app, request.as_bytes()).await;
+        assert!(said.starts_with("HTTP/1.1 200"), "{said}");
+    }
+    assert_eq!(upstream.heard().len(), 0);
 }
 
 #[tokio::test]

@@ -114,10 +114,11 @@ async fn a_review_against_the_runners_edit_decides_on_what_was_seen() {
 async fn a_moderator_who_is_demoted_or_banned_while_waiting_decides_nothing() {
     let app = TestApp::start().await;
     let alice = app.runner("alice").await;
-    for (number, change) in ["role = 'runner'", "banned_at = now()"]
-        .into_iter()
-        .enumerate()
-    {
+    let changes = [
+        "update public.users set role = 'runner'",
+        "insert into public.bans (user_id) select id from public.users",
+    ];
+    for (number, change) in changes.into_iter().enumerate() {
         let name = format!("mod-{number}");
         let moderator = app.user_with_role(&name, "moderator").await;
         let id = alice.hand_in().await;
@@ -129,9 +130,7 @@ async fn a_moderator_who_is_demoted_or_banned_while_waiting_decides_nothing() {
         gate.until_waiting(1).await;
         app.sql()
             .await
-            .batch_execute(&format!(
-                "update public.users set {change} where username = '{name}'"
-            ))
+            .batch_execute(&format!("{change} where username = '{name}'"))
             .await
             .expect("a change");
         gate.release().await;

@@ -334,13 +334,12 @@ async fn what_one_moderator_has_taken_others_leave_alone() {
     root.release(&id).await.ok(200);
     mona.claim(&id).await.ok(200);
     let owner = app.sql().await;
-    for change in ["role = 'runner'", "role = 'moderator', banned_at = now()"] {
-        owner
-            .batch_execute(&format!(
-                "update public.users set {change} where username = 'mona'"
-            ))
-            .await
-            .expect("a change");
+    for change in [
+        "update public.users set role = 'runner' where username = 'mona'",
+        "update public.users set role = 'moderator' where username = 'mona';
+         insert into public.bans (user_id) select id from public.users where username = 'mona'",
+    ] {
+        owner.batch_execute(change).await.expect("a change");
         assert_eq!(max.claim(&id).await.ok(200)["claimedBy"], max.id);
         owner
             .batch_execute(&format!(
@@ -353,7 +352,8 @@ async fn what_one_moderator_has_taken_others_leave_alone() {
     // An edit does not end the claim. A decision does.
     owner
         .batch_execute(
-            "update public.users set role = 'moderator', banned_at = null where username = 'mona'",
+            "update public.users set role = 'moderator' where username = 'mona';
+             delete from public.bans",
         )
         .await
         .expect("a promotion");
@@ -415,15 +415,16 @@ async fn only_moderators_judge_and_nobody_their_own() {
     }
     let mona = app.user_with_role("mona", "moderator").await;
     for (change, code) in [
-        ("banned_at = now()", "account_banned"),
-        ("banned_at = null, role = 'runner'", "role_required"),
+        (
+            "insert into public.bans (user_id) select id from public.users where username = 'mona'",
+            "account_banned",
+        ),
+        (
+            "delete from public.bans; update public.users set role = 'runner' where username = 'mona'",
+            "role_required",
+        ),
     ] {
-        owner
-            .batch_execute(&format!(
-                "update public.users set {change} where username = 'mona'"
-            ))
-            .await
-            .expect("a change");
+        owner.batch_execute(change).await.expect("a change");
         mona.review(&id, "APPROVED", 1).await.problem(403, code);
     }
     app.visitor()

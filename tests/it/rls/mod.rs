@@ -43,8 +43,10 @@ const SCHEMAS: [(&str, &str); 5] = [
 /// subject reads `all` rows, `pub`lic rows, public rows and its `own`, or nothing (`-`, refused). With `+` it may also
 /// write.
 #[rustfmt::skip]
-const OPEN: [(&str, &str, &str, &str); 11] = [
+const OPEN: [(&str, &str, &str, &str); 12] = [
     //                                                                  anon stranger owner moderator demoted banned verifier service
+    ("public.bans", "false",                                           "-    -    -    -    -    -    -    all+",
+     "user_id banned_at"),
     ("public.board_entries", "challenge_id in (select id from public.challenges where ranked and active)",
                                                                        "pub  pub  pub  pub  pub  pub  pub  all",
      "challenge_id tech_stack_key total_ms total_time end_time submission_id session_id user_id username tech_stack packages \
@@ -74,7 +76,7 @@ const OPEN: [(&str, &str, &str, &str); 11] = [
     ("public.tech_stack_synonyms", "true",                             "all  all  all  all  all  all  all  all+",
      "id spelling name"),
     ("public.users", "true",                                           "all  all  all  all  all  all  all  all+",
-     "id username role created_at banned_at erased_at"),
+     "id username role created_at erased_at"),
 ];
 
 /// The relations that no client may read.
@@ -186,7 +188,7 @@ impl World {
                  update public.users set role = 'moderator' where username in ('moderator', 'demoted', 'banned');
                  update public.users set role = 'verifier' where username = 'verifier';
                  update public.users set role = 'runner' where username = 'demoted';
-                 update public.users set banned_at = private.clock() where username = 'banned'",
+                 insert into public.bans (user_id) select id from public.users where username = 'banned'",
             )
             .await
             .expect("roles");

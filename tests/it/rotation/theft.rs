@@ -307,8 +307,7 @@ async fn an_end_beats_refreshes_under_way(replicas: usize) {
                     actor.erase(PASSWORD).await.ok(204);
                 }
                 "ban" => {
-                    let ban =
-                        "update public.users set banned_at = private.clock() where username = $1";
+                    let ban = "insert into public.bans (user_id) select id from public.users where username = $1";
                     sql.execute(ban, &[&name]).await.expect("a ban");
                 }
                 _ => {
@@ -365,9 +364,7 @@ async fn an_end_beats_refreshes_under_way(replicas: usize) {
             assert_eq!(me.status.as_u16(), refused, "{end}: {:#}", me.body);
         }
         if end == "ban" {
-            service
-                .execute("update public.users set banned_at = null")
-                .await;
+            service.execute("delete from public.bans").await;
             let newest = had.last().expect("tokens");
             service.refresh(0, &refresh_token(newest)).await.ok(200);
         }

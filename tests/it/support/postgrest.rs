@@ -39,6 +39,11 @@ pub async fn login(database: &Database) -> Url {
 impl PostgRest {
     /// On this database, as the service would start it; nothing where this machine has none.
     pub async fn beside(database: &Database) -> Option<Self> {
+        Self::beside_with(database, &[]).await
+    }
+
+    /// The same with other settings.
+    pub async fn beside_with(database: &Database, settings: &[(&str, &str)]) -> Option<Self> {
         let program = upstream_program::find(&["postgrest", "postrust"])?;
         let database = login(database).await;
         let port = {
@@ -50,6 +55,7 @@ impl PostgRest {
         // It has it open: the name is not needed.
         fs::remove_file(&log).expect("a log to remove");
         let child = upstream_program::command(&program, &database, JWT_SECRET, port)
+            .envs(settings.iter().copied())
             .stdin(Stdio::null())
             .stdout(log_file.try_clone().expect("a log"))
             .stderr(log_file)
@@ -65,7 +71,9 @@ impl PostgRest {
                 .build()
                 .expect("a client");
             let answer = answer.get(&users).send().await.ok()?;
-            answer.status().is_success().then_some(())
+            // One that knows no visitor is ready, too.
+            let is_ready = answer.status().is_success() || answer.status() == 401;
+            is_ready.then_some(())
         })
         .await;
         Some(rest)

@@ -213,11 +213,14 @@ async fn verdicts_come_from_verifiers_on_others_runs_that_wait_for_one() {
 
     let owner = app.sql().await;
     for (change, code) in [
-        ("role = 'runner'", "role_required"),
-        ("role = 'verifier', banned_at = now()", "account_banned"),
+        ("update public.users set role = 'runner'", "role_required"),
+        (
+            "insert into public.bans (user_id) select id from public.users",
+            "account_banned",
+        ),
     ] {
-        let update = format!("update public.users set {change} where username = 'vera'");
-        owner.batch_execute(&update).await.expect("a change");
+        let change = format!("{change} where username = 'vera'");
+        owner.batch_execute(&change).await.expect("a change");
         vera.attest(&session, 2, "pass").await.problem(403, code);
     }
     assert_eq!(history(&app).await, before, "nothing came of it");
