@@ -230,7 +230,8 @@ impl SessionsApi {
     /// Stops your clock. If enough milestones are passed, the session is `completed` and its submission is PENDING.
     /// With fewer it is `incomplete`, and nothing is handed in. If a verifier has yet to judge a milestone, the session is
     /// `judging` until the last verdict. Packages and videos that cannot be taken never refuse the end: they are left
-    /// out, and `warnings` tells why. Retrying with the same data is safe.
+    /// out, and `warnings` tells why. Only a body of another form (not JSON, a number for a text, an unknown field) is
+    /// refused. Retrying with the same data is safe.
     #[oai(path = "/end", method = "post", operation_id = "end_session")]
     async fn end_session(
         &self,

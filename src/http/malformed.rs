@@ -13,15 +13,16 @@ use crate::{
 /// How many bytes of a line are kept.
 const LINE: usize = 1024;
 
-/// Follows the requests on a connection, to find the line outside of a body that ends without a carriage return. Two
-/// servers may read two different requests from it (RFC 9112, section 2.2), and the HTTP library accepts it.
+/// Follows the requests on a connection, to find the line outside of a body that ends without a carriage return, and the
+/// head that gives its body two lengths. Two servers may read two different requests from them (RFC 9112, sections 2.2
+/// and 6.1), and the HTTP library accepts both.
 #[derive(Default)]
 pub struct Lines {
     part: Part,
     /// The line that has begun. After the bytes that are kept stands the last byte of a longer one.
     line: Vec<u8>,
-    /// How long the body behind this head is.
-    length: usize,
+    /// How long the body behind this head is, if it says so.
+    length: Option<usize>,
     /// Whether the body behind this head comes in chunks.
     is_chunked: bool,
     /// How many bytes of a body come next.
@@ -45,7 +46,7 @@ enum Part {
 }
 
 impl Lines {
-    /// Puts U+0000 in the place of such an end. The HTTP library answers the requests before it, and refuses this one.
+    /// Puts U+0000 in the place of such a line's end. The HTTP library answers the requests before it, and refuses this one.
     pub fn spoil_bare_ends(&mut self, bytes: &mut [u8]) {
         let mut bytes = bytes.iter_mut();
         while self.part != Part::Over {
@@ -106,7 +107,7 @@ impl Lines {
         Some(Problem::new(status, code, detail))
     }
 
-    /// The part that comes after this line, or nothing if the length in it cannot be read.
+    /// The part that comes after this line, or nothing if it is not clear how long the body is.
     fn after(&mut self, line: &[u8]) -> Option<Part> {
         let text = str::from_utf8(line).unwrap_or_default();
         let number = |text: &str, radix| {
@@ -123,18 +124,20 @@ impl Lines {
             Part::Head if !line.is_empty() => {
                 let (name, value) = text.split_once(':').unwrap_or_default();
                 if name.eq_ignore_ascii_case("content-length") {
-                    self.length = number(value, 10)?;
+                    self.length = Some(number(value, 10)?);
                 }
                 self.is_chunked |= name.eq_ignore_ascii_case("transfer-encoding");
                 Part::Head
             }
             Part::Head => {
-                let length = take(&mut self.length);
-                if take(&mut self.is_chunked) {
-                    Part::Chunks
-                } else {
-                    self.body = length;
-                    Part::Start
+                match (take(&mut self.length), take(&mut self.is_chunked)) {
+                    // Two servers may believe one of them each (RFC 9112, section 6.1).
+                    (Some(_), true) => return None,
+                    (None, true) => Part::Chunks,
+                    (length, false) => {
+                        self.body = length.unwrap_or_default();
+                        Part::Start
+                    }
                 }
             }
             Part::Chunks => match number(text.split(';').next()?, 16)? {

@@ -8,7 +8,7 @@ pub mod body;
 pub mod codes;
 mod complete;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use jsonschema::{ValidationError, Validator, error::ValidationErrorKind};
 use percent_encoding::percent_decode_str;
@@ -149,7 +149,7 @@ impl Contract {
         }
     }
 
-    /// Refuses a parameter in the query that the operation does not have. It is a mistake, such as `?limits=5`.
+    /// Refuses a parameter in the query that the operation does not have, such as `?limits=5`, or that is given twice.
     pub fn check_names(&self, path: &str, method: &Method, query: &str) -> Result<(), Problem> {
         let method = match *method {
             Method::HEAD => "get".to_owned(),
@@ -166,22 +166,32 @@ impl Contract {
             .filter(|parameter| parameter["in"] == "query")
             .filter_map(|parameter| parameter["name"].as_str())
             .collect();
-        let unknown = form_urlencoded::parse(query.as_bytes())
-            .map(|(name, _)| name)
-            .filter(|name| !known.contains(&&**name));
-        let errors: Vec<_> = unknown
-            .take(MOST_ERRORS)
-            .map(|name| FieldError {
-                field: name.chars().take(LONGEST_NAME).collect(),
-                code: "unknown_field".to_owned(),
-                message: match known.as_slice() {
-                    [] => "is not a parameter of this request, which has none".to_owned(),
-                    known => format!(
-                        "is not a parameter of this request; its parameters are {}",
-                        known.join(", ")
+        let mut seen = BTreeSet::new();
+        let errors: Vec<_> = form_urlencoded::parse(query.as_bytes())
+            .filter_map(|(name, _)| {
+                let field = name.chars().take(LONGEST_NAME).collect();
+                let (code, message) = match known.as_slice() {
+                    [] => (
+                        "unknown_field",
+                        "is not a parameter of this request, which has none".to_owned(),
                     ),
-                },
+                    known if !known.contains(&&*name) => (
+                        "unknown_field",
+                        format!(
+                            "is not a parameter of this request; its parameters are {}",
+                            known.join(", ")
+                        ),
+                    ),
+                    _ if seen.insert(name) => return None,
+                    _ => ("repeated", "is given more than once".to_owned()),
+                };
+                Some(FieldError {
+                    field,
+                    code: code.to_owned(),
+                    message,
+                })
             })
+            .take(MOST_ERRORS)
             .collect();
         if errors.is_empty() {
             Ok(())

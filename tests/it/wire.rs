@@ -63,6 +63,11 @@ async fn a_request_that_two_servers_might_read_differently_is_refused() {
             "POST /api/v1/auth/login HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n\
              Transfer-Encoding: chunked, chunked\r\nConnection: close\r\n\r\n0\r\n\r\n",
         ),
+        (
+            "two lengths",
+            "POST /api/v1/auth/login HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n\
+             Content-Length: 5\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n0\r\n\r\n",
+        ),
         ("a bare line", "GET /health/live HTTP/1.1\nHost: a\r\n\r\n"),
         ("bare lines", "GET /health/live HTTP/1.1\nHost: a\n\n"),
         (
@@ -368,6 +373,11 @@ async fn a_parameter_that_an_operation_does_not_have_is_refused_by_name() {
         .await
         .expect("an answer");
     assert_eq!(head.status(), 400);
+    // Nor may one stand twice: two programs may take another one of them each.
+    let problem = ada.get("/sessions?limit=5&limit=6").await;
+    let problem = problem.problem(400, "invalid_request");
+    assert_eq!(problem["errors"][0]["field"], "limit");
+    assert_eq!(problem["errors"][0]["code"], "repeated");
     ada.get("/sessions?limit=5").await.ok(200);
 }
 
