@@ -23,18 +23,16 @@ async fn page(actor: &Actor, query: &str) -> (Vec<String>, Option<String>) {
     )
 }
 
-/// What the audit log says of a submission: what happened, who did it as which role, what else is known.
+/// What the audit log says of a submission: what happened, who did it as which role, which moderator decided.
 async fn audited(app: &TestApp, id: &str) -> Vec<String> {
     let rows = app
         .sql()
         .await
         .query(
-            "select concat_ws(' ', substr(a.action, 12), coalesce(u.username, '-'), a.database_role, r.username)
-               from private.audit_log as a
-               left join public.users as u on u.id = a.actor_id
-               left join public.users as r on r.id::text = a.details ->> 'reviewedBy'
-              where a.subject_id = $1::text::uuid and a.action like 'submission.%'
-              order by a.id",
+            "select concat_ws(' ', substr(action, 12), coalesce(actor, '-'), database_role, reviewer)
+               from private.audit_trail
+              where subject_id = $1::text::uuid and action like 'submission.%'
+              order by id",
             &[&id],
         )
         .await
