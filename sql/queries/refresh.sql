@@ -1,10 +1,12 @@
 -- One UPDATE, so that whoever waited for the row is judged by the row as it is then. A hit rotates; a token that was
 -- redeemed before and counts again changes nothing, but that an answer given up for lost is remembered. Both have the
 -- newest token. (A row that was waited for may be of a later epoch than the account was when the statement began: it was
--- kept by who ended the others.)
+-- kept by who ended the others.) RETURNING shows the row as it has become; what became of it is told past it, and told
+-- again where the row was waited for.
 update private.refresh_tokens as token
    set generation = greatest(token.generation, $4 + 1),
-       rotated_at = case when token.generation = $4 then private.clock() else token.rotated_at end,
+       rotated_at = case when set_config('speedcoding.rotated', (token.generation = $4)::text, true)::boolean
+                         then private.clock() else token.rotated_at end,
        earlier_rotations = case when token.generation = $4 then (token.rotated_at || token.earlier_rotations)[:7]
                                 else token.earlier_rotations end,
        idle_expires_at = case when token.generation = $4 then private.clock() + $6 * interval '1 second'
@@ -23,4 +25,5 @@ update private.refresh_tokens as token
    and token.epoch >= credential.sign_in_epoch
    and account.banned_at is null
 returning account.id, account.username, account.role::text as role, account.created_at,
-          extract(epoch from token.created_at)::bigint as signed_in_at, token.generation
+          extract(epoch from token.created_at)::bigint as signed_in_at, token.generation,
+          current_setting('speedcoding.rotated')::boolean as rotated

@@ -18,14 +18,15 @@ with ended as (
 select revoked_reason as cause
   from ended
  union all
-select 'ban'
+select case
+         when token.revoked_at is not null or token.epoch < credential.sign_in_epoch then 'ended'
+         when token.live_until <= private.clock() then 'expired'
+         when account.banned_at is not null then 'ban'
+       end
   from private.refresh_tokens as token
-  join private.credentials as credential
-    on credential.user_id = token.user_id
-   and token.epoch = credential.sign_in_epoch
+  join private.credentials as credential on credential.user_id = token.user_id
   join public.users as account on account.id = token.user_id
  where token.id = $1
+   and token.key_id = $2
    and token.nonce_digest = $3
-   and token.live_until > private.clock()
-   and account.banned_at is not null
    and not exists (select from ended)

@@ -100,6 +100,11 @@ impl Passwords {
         Pool::new().map(Passwords)
     }
 
+    /// Sets the gauges of the queue.
+    pub fn observe(&self) {
+        self.0.observe();
+    }
+
     /// A place in the pool, or 503 at once.
     pub fn admit(&self) -> Result<Admitted, Problem> {
         self.0.admit().map(Admitted)

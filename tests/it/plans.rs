@@ -64,6 +64,7 @@ const SMALL: &[&str] = &["challenges", "challenge_milestones", "tech_stack_synon
 /// `{hander}`, whose submission `{pending}` is, are others.
 const CALLS: &[(&str, &str)] = &[
     ("ready", ""),
+    ("count_running_sessions", ""),
     (
         "register",
         "'newcomer', 'none', gen_random_uuid(), sha256('x'), '\\x00000000', 60, 60, 'agent', '127.0.0.1'",
