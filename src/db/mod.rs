@@ -50,9 +50,12 @@ pub struct Db {
     url: Arc<PostgresUrl>,
     /// Readiness has a connection of its own, so that load does not make a service unready.
     own: Arc<Mutex<Option<Own>>>,
-    /// How many sessions ran when metrics last asked, if there was an answer.
-    counted: Arc<Mutex<Option<(Instant, Option<i64>)>>>,
+    /// The answer to metrics when they last asked.
+    counted: Arc<Mutex<Option<Counted>>>,
 }
+
+/// How many sessions ran at a moment, if the database said so.
+type Counted = (Instant, Option<i64>);
 
 /// The connection of readiness.
 struct Own {
