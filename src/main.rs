@@ -154,7 +154,7 @@ fn take(settings: &[Arg], command: clap::Command) -> clap::Command {
 struct Told;
 
 fn main() -> ExitCode {
-    limit_heaps();
+    settle_memory();
     // A variable that is set wins over the file.
     let dotenv = dotenvy::dotenv();
     let cli =
@@ -191,20 +191,32 @@ fn main() -> ExitCode {
     }
 }
 
-/// Limits glibc to one heap for each core. It makes up to eight, each with holes of its own, and then 500 logins at
-/// once took more memory than they may (benches/logins.rs).
-fn limit_heaps() {
+/// The size from which on the system gives memory by itself, and gets it back when it is freed.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+const OWN_MAPPING: i32 = 128 * 1024;
+
+/// Makes glibc give memory back. It makes up to eight heaps, each with holes of its own: here one for each core, or 500
+/// logins at once took more memory than they may (benches/logins.rs). It also keeps what it once got for large pieces,
+/// up to 32 MiB each, unless their threshold stands still: 120 MB after 6,000 unfinished bodies (benches/memory.rs).
+/// docs/measured.md compares other allocators.
+fn settle_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
-        let cores = config::cores();
-        // SAFETY: mallopt takes any numbers, and no other thread runs yet.
-        #[expect(
-            unsafe_code,
-            reason = "this is glibc's own setting, and no crate wraps it"
-        )]
-        unsafe {
-            libc::mallopt(libc::M_ARENA_MAX, cores.try_into().unwrap_or(i32::MAX))
-        };
+        let cores = config::cores().try_into().unwrap_or(i32::MAX);
+        for (setting, value) in [
+            (libc::M_ARENA_MAX, cores),
+            (libc::M_MMAP_THRESHOLD, OWN_MAPPING),
+            (libc::M_TRIM_THRESHOLD, OWN_MAPPING),
+        ] {
+            // SAFETY: mallopt takes any numbers, and no other thread runs yet.
+            #[expect(
+                unsafe_code,
+                reason = "this is glibc's own setting, and no crate wraps it"
+            )]
+            unsafe {
+                libc::mallopt(setting, value)
+            };
+        }
     }
 }
 

@@ -93,6 +93,8 @@ const NOT_PASSED_BACK: [HeaderName; 9] = [
     header::STRICT_TRANSPORT_SECURITY,
 ];
 
+const IN_FLIGHT: &str = "postgrest_requests_in_flight";
+
 type Outgoing = Limited<BoxBody<Bytes, io::Error>>;
 
 /// The way to PostgREST.
@@ -198,13 +200,15 @@ impl Delegate {
         let answer = tokio::time::timeout(self.patience, self.client.request(outgoing));
         let answer = tokio::spawn(async move {
             let _turn = turn;
-            answer.await
+            let mut asking = Asking::new();
+            let outcome = answer
+                .await
+                .map_err(|_| timed_out())
+                .and_then(|outcome| outcome.map_err(refused));
+            asking.note(&outcome);
+            outcome
         });
-        answer
-            .await
-            .map_err(Problem::internal)?
-            .map_err(|_| timed_out())?
-            .map_err(refused)
+        answer.await.map_err(Problem::internal)?
     }
 
     /// The URL for a request, or why there is none.
@@ -396,6 +400,47 @@ impl Asked {
             _ => {}
         }
         Ok(body)
+    }
+}
+
+/// A request that PostgREST has not answered yet. Its end is counted, also where the client does not wait for it.
+struct Asking {
+    since: Instant,
+    answer: &'static str,
+}
+
+impl Asking {
+    fn new() -> Self {
+        metrics::gauge!(IN_FLIGHT).increment(1);
+        Asking {
+            since: Instant::now(),
+            answer: "aborted",
+        }
+    }
+
+    fn note(&mut self, outcome: &Result<http::Response<Incoming>, Problem>) {
+        let status = match outcome {
+            Ok(response) => response.status(),
+            Err(problem) => problem.http_status(),
+        };
+        self.answer = match (outcome, status.as_u16()) {
+            (Ok(_), ..300) => "2xx",
+            (Ok(_), ..400) => "3xx",
+            (Ok(_), ..500) => "4xx",
+            (Ok(_), _) => "5xx",
+            (Err(_), 502) => "unreachable",
+            (Err(_), 504) => "timeout",
+            // The client's body was too large, or ended early.
+            (Err(_), _) => "aborted",
+        };
+    }
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        metrics::gauge!(IN_FLIGHT).decrement(1);
+        metrics::counter!("postgrest_requests_total", "answer" => self.answer).increment(1);
+        metrics::histogram!("postgrest_request_duration_seconds").record(self.since.elapsed());
     }
 }
 

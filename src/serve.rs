@@ -7,7 +7,7 @@ use secrecy::SecretString;
 
 use crate::{
     api::BASE,
-    app::{App, serve_metrics},
+    app::{App, Listeners},
     auth::Auth,
     config::Config,
     db::{
@@ -22,6 +22,7 @@ use crate::{
     },
     postgrest::{self, Delegate},
     signals::stop_signals,
+    telemetry::Metrics,
 };
 
 /// Serves as the settings say, until it is stopped.
@@ -35,27 +36,39 @@ pub async fn serve(config: &Config) -> anyhow::Result<()> {
     let generated = "-".repeat(32).into();
     Auth::new(config, url.is_none().then_some(&generated))?;
     // A taken port is reported next, before anything is started.
-    if let Some(address) = config.metrics_bind {
-        let listener = TcpListener::bind(address).map_err(|error| {
-            anyhow!("cannot listen on {address}: {error}; choose another address with METRICS_BIND")
-        })?;
-        tokio::spawn(serve_metrics(listener)?);
-    }
-    let listener = TcpListener::bind(config.bind).map_err(|error| {
+    let metrics = match config.metrics_bind {
+        None => None,
+        Some(address) => {
+            let listener = TcpListener::bind(address).map_err(|error| {
+                anyhow!(
+                    "cannot listen on {address}: {error}; choose another address with METRICS_BIND"
+                )
+            })?;
+            let metrics = Metrics::collect()?;
+            tracing::info!("metrics are at http://{}/metrics", listener.local_addr()?);
+            Some((listener, metrics))
+        }
+    };
+    let api = TcpListener::bind(config.bind).map_err(|error| {
         anyhow!(
             "cannot listen on {}: {error}; choose another address with BIND, such as BIND=127.0.0.1:8081",
             config.bind
         )
     })?;
+    let listeners = Listeners { api, metrics };
     let Some(url) = url else {
-        return serve_embedded(config, listener, first, second).await;
+        return serve_embedded(config, listeners, first, second).await;
     };
     let app = tokio::select! {
         app = prepare(config, url) => app?,
         () = first() => return Ok(()),
     };
-    announce(&listener, "as DATABASE_URL says", whose_postgrest(config))?;
-    serve_until_stopped(app, listener, config, first, second).await
+    announce(
+        &listeners.api,
+        "as DATABASE_URL says",
+        whose_postgrest(config),
+    )?;
+    serve_until_stopped(app, listeners, config, first, second).await
 }
 
 /// The service on an external database, which is migrated if an owner's URL is given.
@@ -79,7 +92,7 @@ async fn prepare(config: &Config, url: &SecretString) -> anyhow::Result<App> {
 /// Serves until Ctrl-C or SIGTERM. Then requests have their time to finish, unless another signal comes.
 async fn serve_until_stopped(
     app: App,
-    listener: TcpListener,
+    listeners: Listeners,
     config: &Config,
     mut first: impl AsyncFnMut(),
     mut second: impl AsyncFnMut(),
@@ -96,14 +109,14 @@ async fn serve_until_stopped(
         second().await;
     };
     tokio::select! {
-        served = app.serve(listener, stopped) => served,
+        served = app.serve(listeners, stopped) => served,
         () = stopped_twice => Ok(()),
     }
 }
 
 async fn serve_embedded(
     config: &Config,
-    listener: TcpListener,
+    listeners: Listeners,
     mut first: impl AsyncFnMut(),
     second: impl AsyncFnMut(),
 ) -> anyhow::Result<()> {
@@ -118,7 +131,7 @@ async fn serve_embedded(
             () = first() => return Ok(()),
         };
         announce(
-            &listener,
+            &listeners.api,
             &format!("private, in {}", config.data_dir.display()),
             &match &beside {
                 Some(started) => started.program.display().to_string(),
@@ -126,7 +139,7 @@ async fn serve_embedded(
             },
         )?;
         tokio::select! {
-            served = serve_until_stopped(app, listener, &config, first, second) => served,
+            served = serve_until_stopped(app, listeners, &config, first, second) => served,
             () = embedded.ended() => bail!(
                 "PostgreSQL has ended by itself; {}/postgres.log says why. Start `speedcoding` again: PostgreSQL recovers by itself",
                 config.data_dir.display()

@@ -2,9 +2,12 @@
 -- by the next one. A token that was redeemed before, and is answered once more, changes only forgiven_generation. Both
 -- answers are the newest token. (After the wait, the row's epoch may be later than the account's at the beginning of the
 -- statement: another request kept this sign-in and ended the others.)
+-- RETURNING shows the row after the change. So whether the token was redeemed now is told by a setting, which is set again
+-- if the statement waited for the row.
 update private.refresh_tokens as token
    set generation = greatest(token.generation, $4 + 1),
-       rotated_at = case when token.generation = $4 then private.clock() else token.rotated_at end,
+       rotated_at = case when set_config('speedcoding.rotated', (token.generation = $4)::text, true)::boolean
+                         then private.clock() else token.rotated_at end,
        earlier_rotations = case when token.generation = $4 then (token.rotated_at || token.earlier_rotations)[:7]
                                 else token.earlier_rotations end,
        idle_expires_at = case when token.generation = $4 then private.clock() + $6 * interval '1 second'
@@ -23,4 +26,5 @@ update private.refresh_tokens as token
    and token.epoch >= credential.sign_in_epoch
    and not exists (select from public.bans as ban where ban.user_id = account.id)
 returning account.id, account.username, account.role::text as role, account.created_at,
-          extract(epoch from token.created_at)::bigint as signed_in_at, token.generation
+          extract(epoch from token.created_at)::bigint as signed_in_at, token.generation,
+          current_setting('speedcoding.rotated')::boolean as rotated

@@ -18,13 +18,14 @@ with ended as (
 select revoked_reason as cause
   from ended
  union all
-select 'ban'
+select case
+         when token.revoked_at is not null or token.epoch < credential.sign_in_epoch then 'ended'
+         when token.live_until <= private.clock() then 'expired'
+         when exists (select from public.bans as ban where ban.user_id = token.user_id) then 'ban'
+       end
   from private.refresh_tokens as token
-  join private.credentials as credential
-    on credential.user_id = token.user_id
-   and token.epoch = credential.sign_in_epoch
-  join public.bans as ban on ban.user_id = token.user_id
+  join private.credentials as credential on credential.user_id = token.user_id
  where token.id = $1
+   and token.key_id = $2
    and token.nonce_digest = $3
-   and token.live_until > private.clock()
    and not exists (select from ended)

@@ -41,7 +41,8 @@ pub struct ChangePassword {
     /// The password until now: at most 128 characters, counted as NFC.
     #[oai(validator(max_length = 512))]
     pub current_password: String,
-    /// 8 to 128 characters of any kind, counted as NFC; very common passwords are refused.
+    /// 8 to 128 characters of any kind, counted as NFC. One that is easily guessed is refused: a common password, a
+    /// keyboard pattern, a date, the user name.
     #[oai(validator(min_length = 8, max_length = 512))]
     pub new_password: String,
 }

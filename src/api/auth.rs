@@ -43,7 +43,8 @@ pub struct Credentials {
     /// `erased-`: erased accounts are called so.
     #[oai(validator(pattern = "^[A-Za-z0-9_-]{3,32}$"))]
     pub username: String,
-    /// 8 to 128 characters of any kind, counted as NFC; very common passwords are refused.
+    /// 8 to 128 characters of any kind, counted as NFC. One that is easily guessed is refused: a common password, a
+    /// keyboard pattern, a date, the user name.
     #[oai(validator(min_length = 8, max_length = 512))]
     pub password: String,
 }

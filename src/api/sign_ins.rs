@@ -97,11 +97,13 @@ struct Redeemed {
     user: User,
     signed_in_at: i64,
     generation: i32,
+    /// Whether this redeemed it; otherwise it had been redeemed a moment before.
+    rotated: bool,
 }
 
 #[derive(FromRow)]
 struct Refused {
-    cause: String,
+    cause: Option<String>,
 }
 
 #[derive(FromRow)]
@@ -140,11 +142,10 @@ impl SignInsApi {
         state: Data<&Arc<State>>,
         body: Body<Refresh>,
     ) -> Result<Json<Tokens>, Problem> {
-        let token = state
-            .auth
-            .refresh
-            .read(&body.0.refresh_token)
-            .ok_or_else(invalid)?;
+        let Some(token) = state.auth.refresh.read(&body.0.refresh_token) else {
+            telemetry::count_refresh("unknown");
+            return Err(invalid());
+        };
         state.limits.refresh.check(&token.sign_in)?;
         let redeemed: Option<Redeemed> = state
             .db
@@ -165,11 +166,13 @@ impl SignInsApi {
             user,
             signed_in_at,
             generation,
+            rotated,
         }) = redeemed
         else {
             return Err(refusal(&state, &token).await?);
         };
         context::note_caller(user.id);
+        telemetry::count_refresh(if rotated { "rotated" } else { "replayed" });
         let signed_in = u64::try_from(signed_in_at).ok();
         let newest = token.of_generation(generation);
         tokens(&state, user, token.sign_in, signed_in, newest).map(Json)
@@ -282,21 +285,25 @@ async fn refusal(state: &State, token: &Presented<'_>) -> Result<Problem, Proble
             ],
         )
         .await?;
-    Ok(
-        match refused.as_ref().map(|refused| refused.cause.as_str()) {
-            None => invalid(),
-            Some("ban") => banned(),
-            Some("rollback") => {
-                telemetry::count_ended(1, "rollback");
-                invalid()
-            }
-            Some(_) => {
-                telemetry::count_ended(1, "reuse");
-                Problem::unauthorized(
-                    "refresh_token_reused",
-                    "This refresh token was used before: somebody may have a copy, so its sign-in has ended. Log in again.",
-                )
-            }
-        },
-    )
+    let cause = refused.and_then(|refused| refused.cause);
+    let (outcome, problem) = match cause.as_deref() {
+        None => ("unknown", invalid()),
+        Some("ended") => ("ended", invalid()),
+        Some("expired") => ("expired", invalid()),
+        Some("ban") => ("banned", banned()),
+        Some("rollback") => {
+            telemetry::count_ended(1, "rollback");
+            ("rolled_back", invalid())
+        }
+        Some(_) => {
+            telemetry::count_ended(1, "reuse");
+            let reused = Problem::unauthorized(
+                "refresh_token_reused",
+                "This refresh token was used before: somebody may have a copy, so its sign-in has ended. Log in again.",
+            );
+            ("reused", reused)
+        }
+    };
+    telemetry::count_refresh(outcome);
+    Ok(problem)
 }

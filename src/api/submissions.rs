@@ -102,7 +102,8 @@ pub struct UpdateSubmission {
     #[serde(default)]
     pub packages: MaybeUndefined<Vec<String>>,
     /// The URL of the recording: https, on a host that this service allows (YouTube, Twitch and Vimeo by default), or
-    /// of your own upload in the project's storage. Null removes it.
+    /// of your own upload in the project's storage. It has to name a video, rather than a channel or the site. Null
+    /// removes it.
     #[oai(nullable, validator(max_length = 2048))]
     #[serde(default)]
     pub video_url: MaybeUndefined<String>,

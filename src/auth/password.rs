@@ -99,6 +99,11 @@ impl Passwords {
         Pool::new().map(Passwords)
     }
 
+    /// Sets the gauges of the queue.
+    pub fn observe(&self) {
+        self.0.observe();
+    }
+
     /// A permit for one hash or one comparison, or 503 at once if all are taken.
     pub fn acquire(&self) -> Result<Permit, Problem> {
         self.0.acquire()

@@ -6,7 +6,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use argon2::Block;
@@ -16,7 +16,7 @@ use memmap2::Advice;
 use memmap2::MmapMut;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-use crate::{config::cores, problem::Problem};
+use crate::{config::cores, problem::Problem, telemetry::count_shed};
 
 /// How many jobs may wait for each job that runs. That is about a second of work.
 const QUEUE_PER_THREAD: usize = 32;
@@ -42,6 +42,7 @@ impl Memory {
         let needed = count * Block::SIZE;
         let kept = self.0.take().filter(|kept| kept.len() >= needed);
         let mapped = kept.map_or_else(|| map(needed), Ok).map_err(|error| {
+            count_shed("memory");
             Problem::unavailable("overloaded", "No memory is free. Try again in a moment.")
                 .because(error)
         })?;
@@ -65,6 +66,7 @@ fn map(bytes: usize) -> io::Result<MmapMut> {
 
 /// One thread for each core, and permits for the jobs that run and the jobs that wait.
 pub struct Pool {
+    most: usize,
     permits: Arc<Semaphore>,
     jobs: Sender<Job>,
 }
@@ -86,15 +88,26 @@ impl Pool {
                 .name("password-hash".to_owned())
                 .spawn(move || work_off(&queue))?;
         }
+        let most = cores * (1 + QUEUE_PER_THREAD);
         Ok(Pool {
-            permits: Arc::new(Semaphore::new(cores * (1 + QUEUE_PER_THREAD))),
+            most,
+            permits: Arc::new(Semaphore::new(most)),
             jobs,
         })
+    }
+
+    /// Sets the gauges of the queue.
+    pub fn observe(&self) {
+        let taken = self.most - self.permits.available_permits();
+        metrics::gauge!("password_queue_places").set(self.most as f64);
+        metrics::gauge!("password_queue_taken").set(taken as f64);
+        metrics::gauge!("password_queue_waiting").set(self.jobs.len() as f64);
     }
 
     /// A permit, or 503 at once if all are taken.
     pub fn acquire(&self) -> Result<Permit, Problem> {
         let permit = self.permits.clone().try_acquire_owned().map_err(|_| {
+            count_shed("passwords");
             Problem::unavailable(
                 "overloaded",
                 "Too many people are logging in. Try again in a moment.",
@@ -115,8 +128,10 @@ impl Permit {
     ) -> Result<T, Problem> {
         let (tell, told) = oneshot::channel();
         let permit = self.permit;
+        let asked = Instant::now();
         let job: Job = Box::new(move |memory| {
             let _held = permit;
+            metrics::histogram!("password_queue_wait_seconds").record(asked.elapsed());
             // The client may have hung up while the job waited.
             if !tell.is_closed() {
                 let _ = tell.send(work(memory));

@@ -34,6 +34,8 @@ use query::Statement;
 
 /// The longest time of an answer on readiness, whatever the database does.
 const READY_WITHIN: Duration = Duration::from_secs(3);
+/// Metrics do not wait longer for the database, and do not ask it more often.
+const COUNTED_EVERY: Duration = Duration::from_secs(1);
 /// A PostgreSQL whose program files were replaced still serves its old connections. So readiness opens a new one this
 /// often.
 const FRESH_FOR: Duration = Duration::from_secs(10);
@@ -49,7 +51,12 @@ pub struct Db {
     url: Arc<PostgresUrl>,
     /// Readiness has a connection of its own, so that load does not make a service unready.
     own: Arc<Mutex<Option<Own>>>,
+    /// The answer to metrics when they last asked.
+    counted: Arc<Mutex<Option<Counted>>>,
 }
+
+/// How many sessions ran at a moment, if the database said so.
+type Counted = (Instant, Option<i64>);
 
 /// The connection of readiness.
 struct Own {
@@ -88,6 +95,7 @@ impl Db {
             statements: config.db_statements,
             url: Arc::new(url),
             own: Arc::default(),
+            counted: Arc::default(),
         };
         db.check().await?;
         Ok(db)
@@ -190,12 +198,39 @@ impl Db {
     /// Whether the database can serve requests: it runs a function, on a connection that is not old, and it is not
     /// read-only.
     pub async fn ready(&self) -> Result<(), Problem> {
-        timeout(READY_WITHIN, self.ask_own())
+        timeout(READY_WITHIN, self.ask_own(&query::READY))
             .await
             .unwrap_or_else(|_| Err(Problem::away("").because("it did not answer in time")))
+            .map(drop)
     }
 
-    async fn ask_own(&self) -> Result<(), Problem> {
+    /// Sets the gauges of the pool and of what only the database knows.
+    pub async fn observe(&self) {
+        self.connections.observe();
+        let running = self.count_running().await;
+        metrics::gauge!("db_up").set(u8::from(running.is_some()));
+        metrics::gauge!("sessions_running").set(running.map_or(f64::NAN, |count| count as f64));
+    }
+
+    /// How many sessions run, or nothing where the database does not say so in time.
+    async fn count_running(&self) -> Option<i64> {
+        let mut counted = self.counted.lock().await;
+        match *counted {
+            Some((at, running)) if at.elapsed() < COUNTED_EVERY => running,
+            _ => {
+                let asked = self.ask_own(&query::COUNT_RUNNING_SESSIONS);
+                let answer = timeout(COUNTED_EVERY, asked).await;
+                let running = answer.ok().and_then(Result::ok);
+                let running = running.and_then(|row| row.try_get("running").ok());
+                *counted = Some((Instant::now(), running));
+                running
+            }
+        }
+    }
+
+    /// Asks by the connection of readiness a statement that tells, among others, whether changes are taken.
+    async fn ask_own(&self, statement: &Statement) -> Result<Row, Problem> {
+        let ask = async |client: &Client| client.query_typed_one(statement.sql, &[]).await;
         let mut own = self.own.lock().await;
         // If this fails or is given up half-way, the connection is not kept.
         let mut kept = own.take();
@@ -204,11 +239,11 @@ impl Db {
             && kept.opened.elapsed() < FRESH_FOR
         {
             // It may have died silently.
-            let asked = timeout(ANSWERED_WITHIN, is_read_only(&kept.client)).await;
+            let asked = timeout(ANSWERED_WITHIN, ask(&kept.client)).await;
             answer = asked.ok().and_then(Result::ok);
         }
-        let is_read_only = match answer {
-            Some(answer) => answer,
+        let row = match answer {
+            Some(row) => row,
             None => {
                 let opened = self.open().await;
                 let full = |error: &tokio_postgres::Error| {
@@ -219,16 +254,16 @@ impl Db {
                     (Err(error), Some(kept)) if full(&error) => kept,
                     (opened, _) => opened.map_err(Problem::of_connecting)?,
                 };
-                let answer = is_read_only(&asked.client).await?;
+                let row = ask(&asked.client).await?;
                 kept = Some(asked);
-                answer
+                row
             }
         };
-        if is_read_only {
+        if row.try_get("read_only").map_err(Problem::internal)? {
             return Err(Problem::away(SqlState::READ_ONLY_SQL_TRANSACTION.code()));
         }
         *own = kept;
-        Ok(())
+        Ok(row)
     }
 
     async fn open(&self) -> Result<Own, tokio_postgres::Error> {
@@ -267,12 +302,6 @@ impl Db {
             .await
             .unwrap_or_else(|_| Err(url.unreachable("it does not answer")))
     }
-}
-
-/// Runs what readiness runs.
-async fn is_read_only(client: &Client) -> Result<bool, tokio_postgres::Error> {
-    let row = client.query_typed_one(query::READY.sql, &[]).await?;
-    row.try_get("read_only")
 }
 
 /// A row without columns. Only its existence matters.

@@ -19,7 +19,7 @@ use tokio_postgres::{
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::connect::PostgresUrl;
-use crate::problem::Problem;
+use crate::{problem::Problem, telemetry::count_shed};
 
 /// What a request was expected to wait is an estimate: it is given up after so many times as long as it may be.
 const MISJUDGED: u32 = 2;
@@ -97,6 +97,18 @@ impl Connections {
         })
     }
 
+    /// Sets the gauges of the pool.
+    pub fn observe(&self) {
+        let status = self.pool.status();
+        let idle = status.available.min(status.size);
+        let connections = [("idle", idle), ("used", status.size - idle)];
+        for (state, count) in connections {
+            metrics::gauge!("db_pool_connections", "state" => state).set(count as f64);
+        }
+        metrics::gauge!("db_pool_connections_max").set(status.max_size as f64);
+        metrics::gauge!("db_pool_waiting").set(status.waiting as f64);
+    }
+
     /// Runs a statement to its end on a connection of its own. A connection on which it does not end is thrown away.
     pub async fn run<T>(
         &self,
@@ -156,7 +168,9 @@ impl Connections {
                 return Err(state.refusal("no connection would have been free in time"));
             }
         }
+        let asked = Instant::now();
         let got = self.pool.get().await;
+        metrics::histogram!("db_pool_wait_seconds").record(asked.elapsed());
         let mut state = self.watch.state();
         let client = match got {
             Ok(client) => client,
@@ -281,6 +295,7 @@ impl State {
         if self.is_away {
             Problem::away("").because(why)
         } else {
+            count_shed("database");
             Problem::overloaded().because(why)
         }
     }

@@ -29,6 +29,7 @@ macro_rules! queries {
 
 queries! {
     READY = "ready" ();
+    COUNT_RUNNING_SESSIONS = "count_running_sessions" ();
     REGISTER = "register" (TEXT, TEXT, UUID, BYTEA, BYTEA, FLOAT8, FLOAT8, TEXT, INET);
     FIND_CREDENTIALS = "find_credentials" (TEXT, BYTEA, BYTEA, INET);
     RECORD_FAILED_LOGIN = "record_failed_login" (BYTEA, BYTEA, UUID, INET, INT4, FLOAT8);

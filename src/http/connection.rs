@@ -39,19 +39,19 @@ pub struct Attended {
 }
 
 impl Attended {
-    /// The maximum number of connections at once. One client may have a fifth of them, and a trusted proxy as many as
+    /// Shares the maximum number of connections. One client may have a fifth of them, and a trusted proxy as many as
     /// it needs. On each connection the first byte of a request must come within `patience` of the last byte that was
     /// sent, and a byte must be sent within `patience` of that one.
     pub fn new(
         acceptor: TcpAcceptor,
         patience: Duration,
-        most: usize,
+        shares: Arc<Shares>,
         proxies: TrustedProxies,
     ) -> Self {
         Attended {
             acceptor,
             patience,
-            shares: Shares::of_connections(most),
+            shares,
             proxies,
         }
     }

@@ -66,7 +66,7 @@ use crate::{
 };
 
 /// All that the service answers.
-pub fn route(state: State) -> anyhow::Result<BoxEndpoint<'static>> {
+pub fn route(state: Arc<State>) -> anyhow::Result<BoxEndpoint<'static>> {
     let contract = Arc::new(api::contract()?);
     let origins = state.config.cors_origins.clone();
     let operations = operations();
@@ -112,7 +112,7 @@ fn operations() -> impl Endpoint {
 /// The layers that concern every request. The first layer is the innermost.
 fn around_all(
     routes: Route,
-    state: State,
+    state: Arc<State>,
     contract: Arc<Contract>,
     origins: &[String],
 ) -> BoxEndpoint<'static> {
@@ -122,7 +122,7 @@ fn around_all(
         .around(explain)
         // Paths beneath /rest/v1 are PostgREST's. No layer within touches them.
         .around(move |routes, request| pass(delegated.clone(), routes, request))
-        .data(Arc::new(state))
+        .data(state)
         .data(contract)
         .with(
             CatchPanic::new()

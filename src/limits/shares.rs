@@ -19,8 +19,8 @@ use std::{
 
 use hyper::body::{Body as HttpBody, Bytes, Frame, SizeHint};
 
-use super::{client::network, rate::count_refusal};
-use crate::{auth::token::Claims, problem::Problem};
+use super::client::network;
+use crate::{auth::token::Claims, problem::Problem, telemetry::count_shed};
 
 /// The size of a piece of an answer in bytes. The server holds a piece or two beside it; over HTTP/1, 400 KiB for each
 /// connection.
@@ -62,6 +62,8 @@ impl HttpBody for Unread {
 /// The number of counters for clients. Two clients with the same counter share its part. Nobody can choose a counter.
 const CALLERS: usize = 16 * 1024;
 
+const CONNECTIONS: &str = "connections";
+
 /// A limited resource. Each client may hold a quarter of the part that is still free. Of 256 MiB a single client has
 /// 51 MiB, a hundred greedy clients have 2.5 MiB each, and as much is left for the next one.
 pub struct Shares {
@@ -93,7 +95,7 @@ impl Shares {
     /// The connections.
     pub fn of_connections(most: usize) -> Arc<Self> {
         let refusal = "You have too many open connections. Close some, or try again in a moment.";
-        Self::new("connections", most, 0, refusal)
+        Self::new(CONNECTIONS, most, 0, refusal)
     }
 
     fn new(name: &'static str, most: usize, free: usize, refusal: &'static str) -> Arc<Self> {
@@ -106,6 +108,18 @@ impl Shares {
             callers: (0..CALLERS).map(|_| AtomicUsize::default()).collect(),
             all: AtomicUsize::default(),
         })
+    }
+
+    /// Sets the gauges of what is held.
+    pub fn observe(&self) {
+        let (held, most) = (self.all.load(Ordering::Relaxed) as f64, self.most as f64);
+        if self.name == CONNECTIONS {
+            metrics::gauge!("http_connections").set(held);
+            metrics::gauge!("http_connections_max").set(most);
+        } else {
+            metrics::gauge!("http_held_bytes", "of" => self.name).set(held);
+            metrics::gauge!("http_held_max_bytes", "of" => self.name).set(most);
+        }
     }
 
     /// The client that a request counts for: its user, or its network if there is no user.
@@ -142,7 +156,7 @@ impl Shares {
             count,
         };
         if !fits {
-            count_refusal(self.name);
+            count_shed(self.name);
             return Err(Problem::unavailable("overloaded", self.refusal));
         }
         Ok(Some(held))

@@ -115,15 +115,18 @@ pub const VISIBLE: &str = r"^[^\u0000]*[^\s\u0000][^\u0000]*$";
 /// The body whose text is sifted instead of refused, because metadata must not keep a runner's clock running.
 pub const SIFTED: &str = "EndSession";
 
-/// Adds the rules for all text, which are enforced in one place (`find_nul`, `List::key`). So the messages of a field
-/// tell only its own rules.
+/// What the URL of a recording looks like, whichever hosts are allowed (`api::video`).
+pub const VIDEO_URL: &str = r"^\s*[Hh][Tt][Tt][Pp][Ss]://[A-Za-z0-9._-]+(:443)?([/?#][^\s\\\u0000-\u001F\u007F-\u009F\u202A-\u202E\u2066-\u2069]*)?\s*$";
+
+/// Adds the rules that are enforced elsewhere in better words (`find_nul`, `List::key`, `api::video`): so the messages
+/// of a field tell only its own rules.
 pub fn say_what_text_is(document: &mut Value, bodies: &[String]) {
     for name in bodies.iter().filter(|name| *name != SIFTED) {
         let properties = document["components"]["schemas"][name]["properties"].as_object_mut();
-        for property in properties.into_iter().flat_map(Map::values_mut) {
-            let text = match property["type"].as_str() {
-                Some("string") => property,
-                Some("array") if property["items"]["type"] == "string" => &mut property["items"],
+        for (property, schema) in properties.into_iter().flatten() {
+            let text = match schema["type"].as_str() {
+                Some("string") => schema,
+                Some("array") if schema["items"]["type"] == "string" => &mut schema["items"],
                 _ => continue,
             };
             // What has one of these has no U+0000 anyway, but for a password.
@@ -132,6 +135,7 @@ pub fn say_what_text_is(document: &mut Value, bodies: &[String]) {
                 continue;
             }
             match text["pattern"].as_str() {
+                None if property == "videoUrl" => text["pattern"] = json!(VIDEO_URL),
                 None => text["pattern"] = json!(r"^[^\u0000]*$"),
                 Some(r"\S") => text["pattern"] = json!(VISIBLE),
                 // Patterns that list their characters do not allow it.

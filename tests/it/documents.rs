@@ -300,6 +300,162 @@ fn what_is_enforced_is_published() {
     assert_eq!(schemas["EndSession"]["required"], json!(["sessionId"]));
 }
 
+/// Whether a body is one that the published document allows, as a client with its own validator reads it.
+fn is_allowed(document: &Value, schema: &str, body: &Value) -> bool {
+    let mut schemas = document["components"]["schemas"].clone();
+    // JSON Schema has another word for it.
+    for property in schemas[schema]["properties"]
+        .as_object_mut()
+        .expect("fields")
+        .values_mut()
+    {
+        if property["nullable"] == true {
+            property["type"] = json!([property["type"], "null"]);
+        }
+    }
+    let schema = json!({
+        "$ref": format!("#/components/schemas/{schema}"),
+        "components": { "schemas": schemas },
+    });
+    jsonschema::draft4::new(&schema)
+        .expect("a schema")
+        .is_valid(body)
+}
+
+/// By the document; and by the service. It may be stricter where no schema can say why.
+const TAKEN: (bool, bool) = (true, true);
+const REFUSED: (bool, bool) = (false, false);
+const ONLY_HERE: (bool, bool) = (true, false);
+
+#[tokio::test]
+async fn the_document_refuses_the_urls_that_the_service_refuses_for_their_form() {
+    let app =
+        TestApp::start_with(|config| config.rate_limits = "off".parse().expect("limits")).await;
+    let (document, ada) = (document(), app.runner("ada").await);
+    let id = ada.hand_in().await;
+    let long = |length: usize| format!("https://youtu.be/{}", "a".repeat(length - 17));
+    for (url, expected) in [
+        (json!("https://youtu.be/dQw4w9WgXcQ"), TAKEN),
+        (json!(" https://youtu.be/dQw4w9WgXcQ\t\n"), TAKEN),
+        (json!("\u{3000}https://youtu.be/dQw4w9WgXcQ\u{a0}"), TAKEN),
+        (json!("HTTPS://YouTu.be:443/dQw4w9WgXcQ"), TAKEN),
+        (
+            json!("https://www.youtube.com/watch?v=dQw4w9WgXcQ&t=1m#é"),
+            TAKEN,
+        ),
+        (json!("https://vimeo.com/76979871?h=%20"), TAKEN),
+        (json!("https://vimeo.com/76979871#/@:"), TAKEN),
+        (json!(long(2048)), TAKEN),
+        (json!(null), TAKEN),
+        (json!(""), REFUSED),
+        (json!(" \n"), REFUSED),
+        (json!("youtu.be/dQw4w9WgXcQ"), REFUSED),
+        (json!("//youtu.be/dQw4w9WgXcQ"), REFUSED),
+        (json!("http://youtu.be/dQw4w9WgXcQ"), REFUSED),
+        (
+            json!("javascript:alert(1)//https://youtu.be/dQw4w9WgXcQ"),
+            REFUSED,
+        ),
+        (json!("https:youtu.be/dQw4w9WgXcQ"), REFUSED),
+        (json!("https:///youtu.be/dQw4w9WgXcQ"), REFUSED),
+        (json!("https://"), REFUSED),
+        (json!("https:// youtu.be/dQw4w9WgXcQ"), REFUSED),
+        (json!("https://ada@youtu.be/dQw4w9WgXcQ"), REFUSED),
+        (json!("https://@youtu.be/dQw4w9WgXcQ"), REFUSED),
+        (json!("https://youtu.be:8443/dQw4w9WgXcQ"), REFUSED),
+        (json!("https://youtu.be:/dQw4w9WgXcQ"), REFUSED),
+        (json!("https://[::1]/dQw4w9WgXcQ"), REFUSED),
+        (json!("https://ｙoutu.be/dQw4w9WgXcQ"), REFUSED),
+        (json!("https://youtu.be%2fdQw4w9WgXcQ"), REFUSED),
+        (json!("https://youtu.be\\dQw4w9WgXcQ"), REFUSED),
+        (json!("https://youtu.be/dQw4w\\9WgXcQ"), REFUSED),
+        (json!("https://youtu.be/dQw4w 9WgXcQ"), REFUSED),
+        (json!("https://youtu.be/dQw4w\n9WgXcQ"), REFUSED),
+        (json!("https://youtu.be/dQw4w9WgXcQ\u{0}"), REFUSED),
+        (json!("https://youtu.be/dQw4w9WgXcQ\u{7f}"), REFUSED),
+        (json!("https://youtu.be/\u{202e}dQw4w9WgXcQ"), REFUSED),
+        (json!(long(2049)), REFUSED),
+        (json!(17), REFUSED),
+        (json!("https://example.com/dQw4w9WgXcQ"), ONLY_HERE),
+        (json!("https://youtu.be.example.com/dQw4w9WgXcQ"), ONLY_HERE),
+        (json!("https://youtu.be../dQw4w9WgXcQ"), ONLY_HERE),
+        (json!("https://youtu.be/"), ONLY_HERE),
+        (json!("https://youtu.be"), ONLY_HERE),
+    ] {
+        let revision = ada.submission(&id).await.ok(200)["revision"].clone();
+        let body = json!({ "revision": revision, "videoUrl": url });
+        let answer = ada.edit(&id, body.clone()).await;
+        let seen = (
+            is_allowed(&document, "UpdateSubmission", &body),
+            answer.status == 200,
+        );
+        assert_eq!(seen, expected, "{url}: {}", answer.body);
+        assert!(seen.1 || answer.status == 400, "{url}");
+    }
+}
+
+#[tokio::test]
+async fn the_document_refuses_the_passwords_and_tokens_that_the_service_refuses_for_their_form() {
+    let app =
+        TestApp::start_with(|config| config.rate_limits = "off".parse().expect("limits")).await;
+    let document = document();
+    let words = |length: usize| {
+        "correct horse battery staple "
+            .chars()
+            .cycle()
+            .take(length)
+            .collect::<String>()
+    };
+    // Each is one character when it is composed.
+    let accents = |count: usize| "e\u{323}\u{302}a\u{30a}u\u{308}\u{304}".repeat(count);
+    for (number, (password, expected)) in [
+        (json!(words(8)), TAKEN),
+        (json!(words(128)), TAKEN),
+        (json!(accents(40)), TAKEN),
+        (json!("パスワードの長い文"), TAKEN),
+        (json!(words(7)), REFUSED),
+        (json!(""), REFUSED),
+        (json!(words(513)), REFUSED),
+        (json!("correct horse\u{0}battery"), REFUSED),
+        (json!(null), REFUSED),
+        (json!(words(129)), ONLY_HERE),
+        (json!(accents(2)), ONLY_HERE),
+        (json!("password"), ONLY_HERE),
+        (json!("qwertyuiop"), ONLY_HERE),
+        (json!("runner-13"), ONLY_HERE),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let body = json!({ "username": format!("runner-{number}"), "password": password });
+        let answer = app.visitor().post("/auth/register", body.clone()).await;
+        let seen = (
+            is_allowed(&document, "Credentials", &body),
+            answer.status == 201,
+        );
+        assert_eq!(seen, expected, "{password}: {}", answer.body);
+        assert!(seen.1 || answer.status == 400, "{password}");
+    }
+    for (token, expected) in [
+        (json!("rt_AQEBAQEBAQEBAQ"), TAKEN),
+        (json!(""), TAKEN),
+        (json!("r".repeat(256)), TAKEN),
+        (json!("r".repeat(257)), REFUSED),
+        (json!("rt_\u{0}"), REFUSED),
+        (json!(null), REFUSED),
+    ] {
+        let body = json!({ "refreshToken": token });
+        for (schema, path) in [("Refresh", "/auth/refresh"), ("Logout", "/auth/logout")] {
+            let answer = app.visitor().post(path, body.clone()).await;
+            // None of ours: 401, or for a logout nothing to do.
+            let is_taken = [401, 204].contains(&answer.status.as_u16());
+            let seen = (is_allowed(&document, schema, &body), is_taken);
+            assert_eq!(seen, expected, "{path} {token}: {}", answer.body);
+            assert!(seen.1 || answer.status == 400, "{path} {token}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn the_root_leads_to_the_documentation() {
     let app = TestApp::start().await;
@@ -482,6 +638,7 @@ fn the_page_on_configuration_and_the_example_name_every_setting() {
 fn pages() -> Vec<PathBuf> {
     let docs = std::fs::read_dir("docs").expect("docs");
     let docs = docs.map(|file| file.expect("a file").path());
+    let docs = docs.filter(|file| file.is_file());
     let top = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"];
     docs.chain(top.map(PathBuf::from)).collect()
 }

@@ -8,6 +8,7 @@ use speedcoding::{
     api, app,
     openapi::codes::{By, CODES},
     operate::doctor::catalog::ROLES,
+    telemetry::METRICS,
 };
 
 use crate::support::cluster::migrated;
@@ -45,6 +46,16 @@ fn document() -> Value {
 #[test]
 fn the_committed_document_is_what_the_code_says() {
     hold("openapi/openapi.yaml", &app::openapi().expect("a document"));
+}
+
+#[test]
+fn the_page_on_monitoring_lists_every_metric() {
+    let lines = METRICS
+        .iter()
+        .map(|(kind, name, meaning)| format!("| `{name}` | {kind} | {meaning} |\n"));
+    let head = "| metric | kind | what it tells |\n|---|---|---|\n".to_owned();
+    let table = head + &lines.collect::<String>();
+    hold_part("docs/monitoring.md", "", "metrics", &table);
 }
 
 #[test]

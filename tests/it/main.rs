@@ -25,6 +25,7 @@ mod generated;
 mod keys;
 mod limits;
 mod lookalike;
+mod metrics;
 mod migrations;
 mod new_migration;
 mod operation;

@@ -5,7 +5,7 @@ use std::{fs, time::Duration};
 use poem::{Server, endpoint::make_sync, listener::TcpAcceptor};
 use reqwest::{Method, header};
 use secrecy::ExposeSecret;
-use speedcoding::{config::TrustedProxies, http::connection::Attended};
+use speedcoding::{config::TrustedProxies, http::connection::Attended, limits::shares::Shares};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -205,7 +205,7 @@ async fn a_connection_on_which_nothing_can_be_sent_ends() {
     let acceptor = Attended::new(
         acceptor,
         Duration::from_millis(300),
-        1000,
+        Shares::of_connections(1000),
         TrustedProxies::default(),
     );
     const LARGE: usize = 64 * 1024 * 1024;

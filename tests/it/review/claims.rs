@@ -64,9 +64,9 @@ async fn a_claim_lasts_thirty_minutes() {
     assert_eq!(
         audited,
         [
-            "claimed max speedcoding_api",
-            "claimed mona speedcoding_api",
-            "claimed mona speedcoding_api",
+            "claimed max speedcoding_api max",
+            "claimed mona speedcoding_api mona",
+            "claimed mona speedcoding_api mona",
             "handed_in alice speedcoding_api",
             "rejected mona speedcoding_api mona",
         ]

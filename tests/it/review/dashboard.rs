@@ -47,7 +47,7 @@ async fn administer(app: &TestApp, dashboard: &Client, role: &str) {
     done(dashboard, "reset request.jwt.claims").await;
 
     done(dashboard, &set(&format!("claimed_by = '{}'", mona.id))).await;
-    assert_eq!(audited(app, &id).await, happened("claimed", ""));
+    assert_eq!(audited(app, &id).await, happened("claimed", " mona"));
     refused(dashboard, &set("status = 'REJECTED'"), "reason_required").await;
     refused(
         dashboard,

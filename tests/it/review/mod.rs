@@ -29,12 +29,10 @@ async fn audited(app: &TestApp, id: &str) -> Vec<String> {
         .sql()
         .await
         .query(
-            "select concat_ws(' ', substr(a.action, 12), coalesce(u.username, '-'), a.database_role, r.username)
-               from private.audit_log as a
-               left join public.users as u on u.id = a.actor_id
-               left join public.users as r on r.id::text = a.details ->> 'reviewedBy'
-              where a.subject_id = $1::text::uuid and a.action like 'submission.%'
-              order by a.id",
+            "select concat_ws(' ', substr(action, 12), coalesce(actor, '-'), database_role, reviewer)
+               from private.audit_trail
+              where subject_id = $1::text::uuid and action like 'submission.%'
+              order by id",
             &[&id],
         )
         .await

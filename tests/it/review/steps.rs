@@ -136,9 +136,9 @@ async fn a_submission_goes_from_hand_to_hand_and_each_step_is_one_audit_row() {
         audited(&app, &id).await,
         [
             "handed_in alice speedcoding_api",
-            "claimed mona speedcoding_api",
+            "claimed mona speedcoding_api mona",
             "released mona speedcoding_api",
-            "claimed mona speedcoding_api",
+            "claimed mona speedcoding_api mona",
             "rejected mona speedcoding_api mona",
             "resubmitted alice speedcoding_api",
             "edited alice speedcoding_api",

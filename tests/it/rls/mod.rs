@@ -81,7 +81,7 @@ const OPEN: [(&str, &str, &str, &str); 12] = [
 
 /// The relations that no client may read.
 const CLOSED: &str = "\
-    private.answer_variants private.attestations private.audit_log private.board_versions private.boards \
+    private.answer_variants private.attestations private.audit_log private.audit_trail private.board_versions private.boards \
     private.counted_runs private.credentials private.failed_logins private.migration_history \
     private.rank_buckets private.records private.refresh_tokens private.reviews private.session_ends \
     private.session_inputs private.travelled";

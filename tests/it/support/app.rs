@@ -3,7 +3,12 @@
 use clap::{CommandFactory, Parser};
 use secrecy::SecretString;
 use serde_json::{Value, json};
-use speedcoding::{app::App, auth::Auth, config::Config, db::Db};
+use speedcoding::{
+    app::{App, Listeners},
+    auth::Auth,
+    config::Config,
+    db::Db,
+};
 use tokio::task::JoinHandle;
 use tokio_postgres::Client;
 
@@ -88,7 +93,11 @@ impl TestApp {
         let app = App::build(&config, auth, db).expect("an app");
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         let base = format!("http://{}", listener.local_addr().expect("an address"));
-        let serving = tokio::spawn(app.serve(listener, stop));
+        let listeners = Listeners {
+            api: listener,
+            metrics: None,
+        };
+        let serving = tokio::spawn(app.serve(listeners, stop));
         (TestApp { database, base }, serving)
     }
 
