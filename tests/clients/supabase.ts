@@ -194,7 +194,7 @@ for (const reader of [visitor, bob.reader]) {
   const last = await board("").range(1, 1);
   assert.deepEqual([rows(last).map(({ username }) => username), last.count], [names.slice(1), 2]);
   assert.equal((await board("rust")).count, 2);
-  const own = rows(await board("postgres,typescript").single());
+  const own = rows(await board("postgresql,typescript").single());
   assert.deepEqual([own.username, own.tech_stack], [alice.user.username, "TypeScript, Postgres"]);
 }
 step("boards with their runners, of all runs and of one stack: filters, order, range, count, single");
