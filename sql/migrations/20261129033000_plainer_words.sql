@@ -268,7 +268,7 @@ comment on function private.find_over(uuid, public.session_status, timestamptz, 
   'The refusal for a session in which no milestone can be passed any more. Null while it runs. Stores that a session has expired.';
 comment on function private.fold_stack(text) is 'A tech stack, or a name in one, with the differences of spelling removed: case, width, white space.';
 comment on function private.follow_synonyms() is 'Brings the sessions'' keys, and with them the boards, up to date after a change of synonyms.';
-comment on function private.follow_users() is 'Brings the boards up to date after bans and changes of names.';
+comment on function private.follow_users() is 'Brings the boards up to date after changes of names.';
 comment on function private.guard_submission() is 'Refuses changes to a submission that neither runners nor moderators may make. Sets its dates and its revision.';
 comment on function private.guard_synonym() is 'Spells a synonym as tech stacks are compared, and refuses a synonym of a synonym.';
 comment on function private.hand_in_session() is 'Makes the submission of a session that was completed, from what its end brought.';
