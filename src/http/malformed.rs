@@ -27,7 +27,7 @@ pub struct Lines {
     is_chunked: bool,
     /// How many bytes of a body come next.
     body: usize,
-    /// A character of the last target that a URL must not have as it is (RFC 3986, section 2).
+    /// A character of a target that a URL must not have as it is (RFC 3986, section 2).
     raw: Option<u8>,
 }
 
@@ -118,7 +118,8 @@ impl Lines {
             Part::Start if text.starts_with("PRI ") => Part::Over,
             Part::Start if !line.is_empty() => {
                 let is_raw = |byte: &&u8| matches!(byte, b'"' | b'<' | b'>' | b'`');
-                self.raw = line.iter().find(is_raw).copied();
+                // The HTTP library refuses the first such request, whatever follows it.
+                self.raw = self.raw.or(line.iter().find(is_raw).copied());
                 Part::Head
             }
             Part::Head if !line.is_empty() => {
