@@ -147,7 +147,7 @@ impl Worker {
             Err(error) => {
                 let error = error.as_db_error().expect("PostgreSQL's error");
                 // Two statements that change several of the same rows may deadlock, and one of them has to try again.
-                // One of them may be waiting for a board then. boards.rs shows that boards alone cause no deadlock. A user
+                // One of them may be waiting for a board then. boards/many.rs shows that boards alone cause no deadlock. A user
                 // who is banned may be deleted meanwhile.
                 let code = error.code().code();
                 let gone = what == "ban" && code == "23503";

@@ -336,7 +336,7 @@ async fn each_metric_is_explained_and_moves_with_what_happens() {
     let banned = sign_up("dan").await;
     done(
         dashboard,
-        "update public.users set banned_at = now() where username = 'dan'",
+        "insert into public.bans (user_id) select id from public.users where username = 'dan'",
     )
     .await;
     refused(&banned).await;
