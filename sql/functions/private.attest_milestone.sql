@@ -50,6 +50,10 @@ begin
        limit 1
     )
   then
+    -- A session that is judging although no verdict is pending any more is decided by this.
+    if session.status = 'judging' then
+      update public.milestones as m set pending = false where m.id = tried.id;
+    end if;
     return private.describe_milestone(session.id, attest_milestone.milestone_number);
   end if;
 

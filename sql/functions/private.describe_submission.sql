@@ -4,7 +4,6 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   claim_expires_at timestamptz := private.claim_expiry(handed_in, private.clock());
-  for_moderators boolean := coalesce(private.caller_role(), '') in ('moderator', 'admin');
 begin
   return jsonb_build_object(
     'id', handed_in.id,
@@ -28,19 +27,17 @@ begin
       else handed_in.review_reason
     end,
     'reviewedAt', handed_in.reviewed_at,
-    'clockWentBackMs', case
-      when for_moderators then (
-        select s.clock_went_back_ms
-          from public.sessions as s
-         where s.id = handed_in.session_id
-      )
-    end,
-    'sameVideo', case when for_moderators then private.same_video(handed_in) end
+    'clockWentBackMs', (
+      select s.clock_went_back_ms
+        from public.sessions as s
+       where s.id = handed_in.session_id
+    ),
+    'sameVideo', case when private.caller_role() in ('moderator', 'admin') then private.same_video(handed_in) end
   );
 end
 $$;
 
 comment on function private.describe_submission(public.submissions) is
-  'A submission, with the reason of its last review if the caller may see it. Moderators also get hints to look twice: the same video elsewhere, and a clock that went back.';
+  'A submission, with the reason of its last review if the caller may see it. Moderators also see where else the same video was handed in.';
 revoke all on function private.describe_submission(public.submissions) from public, anon, authenticated, service_role;
 alter function private.describe_submission(public.submissions) owner to speedcoding_writer;

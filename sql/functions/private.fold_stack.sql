@@ -1,15 +1,16 @@
--- NFKC makes look-alikes equal. Lower, upper, lower again is close to Unicode case folding, which PostgreSQL has only
--- from 18 on: the first step changes ẞ, the second ß and ς. The collation is ICU's, which Supabase's builds have. Several
--- white spaces count as one. Invisible characters (soft hyphen, zero-width characters) are removed.
+-- Invisible characters (soft hyphen, zero-width characters) are removed. NFKC makes look-alikes equal, and white space
+-- plain. Lower, upper, lower again is close to Unicode case folding, which PostgreSQL has only from 18 on: the first step
+-- changes ẞ, the second ß and ς. The collation is ICU's, which Supabase's builds have. Several white spaces count as one.
 create or replace function private.fold_stack(stack text) returns text
 language plpgsql immutable parallel safe
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  return btrim(lower(upper(lower(normalize(
-    regexp_replace(
-      regexp_replace(stack, '[\u00AD\u200B-\u200F\u2060\u3164\uFEFF]', '', 'g'), '\s+', ' ', 'g'
-    ), nfkc) collate "und-x-icu")))) collate "C";
+  return btrim(regexp_replace(
+    lower(upper(lower(normalize(
+      regexp_replace(stack, '[\u00AD\u200B-\u200F\u2060\u3164\uFEFF]', '', 'g'), nfkc
+    ) collate "und-x-icu"))),
+    '\s+', ' ', 'g')) collate "C";
 end
 $$;
 

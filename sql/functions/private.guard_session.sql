@@ -2,10 +2,16 @@ create or replace function private.guard_session() returns trigger
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+  judging_refusal constant text :=
+    'A session becomes judging when its runner ends it while a verdict is pending, and in no other way.';
 begin
   -- Only triggers set `published`: it follows the submission.
   if tg_op = 'INSERT' then
     new.published := false;
+    if new.status = 'judging' then
+      perform private.refuse(409, 'session_fixed', judging_refusal);
+    end if;
     return new;
   end if;
   if new.published <> old.published and pg_trigger_depth() = 1 then
@@ -18,11 +24,13 @@ begin
   if old.status <> 'running' and new.status = 'running' then
     perform private.refuse(409, 'session_already_ended', 'A session that is over cannot run again.');
   end if;
+  -- Only the runner's end knows what is to be handed in after the last verdict.
   if old.status <> 'judging' and new.status = 'judging' and (
-    old.status <> 'running' or not exists (select from public.milestones where session_id = new.id and pending)
+    old.status <> 'running'
+    or not exists (select from private.session_ends where user_id = new.user_id and session_id = new.id)
+    or not exists (select from public.milestones where session_id = new.id and pending)
   ) then
-    perform private.refuse(409, 'session_fixed',
-      'A session is judging when it has ended while a verdict was pending; this one waits for none.');
+    perform private.refuse(409, 'session_fixed', judging_refusal);
   end if;
   if (new.status = 'running') <> (new.end_time is null) then
     perform private.refuse(409, 'session_times', 'A session that is over has an end_time, one that is running has none.');

@@ -1,9 +1,13 @@
+-- Once for each statement, before any row is locked, it puts changes of synonyms one after another.
 create or replace function private.guard_synonym() returns trigger
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  perform pg_advisory_xact_lock(hashtextextended('tech_stack_synonyms', 0));
+  if tg_level = 'STATEMENT' then
+    perform pg_advisory_xact_lock(hashtextextended('tech_stack_synonyms', 0));
+    return null;
+  end if;
   new.spelling := private.fold_stack(new.spelling);
   new.name := private.fold_stack(new.name);
   if exists (

@@ -1,11 +1,13 @@
--- A change of synonyms waits for keys that are being made, and a key waits for synonyms that are being changed. So no
--- session keeps an old key (private.follow_synonyms).
+-- Takes no lock, so a start never waits for an administrator. A start can thus read synonyms that are changing at this
+-- moment, and commit after the change has gone through the sessions (private.follow_synonyms). Hence the key is computed
+-- anew when the session ends and when it is published. Only a change that stays open from the start to the approval would
+-- be missed. One that began later meets each of these updates in the lock on the session's row, and the later of the two
+-- sees what the other did.
 create or replace function private.key_session() returns trigger
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  perform pg_advisory_xact_lock_shared(hashtextextended('tech_stack_synonyms', 0));
   new.tech_stack_key := private.tech_stack_key(new.tech_stack);
   return new;
 end

@@ -14,7 +14,11 @@ declare
   folded text := private.fold_stack(translate(tech_stack, stand_ins || stand_in_and, ''));
   known text;
 begin
-  folded := regexp_replace(folded, '(?<=[^\s,;/|&+、])\+(?=\s*(?:$|[,;/|&、]| and ))', substr(stand_ins, 6, 1), 'g');
+  -- A plus sign that ends a name (A+, Rust), and two of three (C+++Rust).
+  folded := regexp_replace(folded,
+    '(?<=[^\s,;/|&+、])\+(?=\s*(?:$|[,;/|&、]| and )|\s+\+)', substr(stand_ins, 6, 1), 'g');
+  folded := regexp_replace(folded,
+    '(?<=[^\s,;/|&+、])\+\+(?=\+[^\s,;/|&+、])', repeat(substr(stand_ins, 6, 1), 2), 'g');
   for known in
     select spelling
       from public.tech_stack_synonyms
@@ -31,12 +35,15 @@ begin
   return coalesce(
     (
       select string_agg(distinct meant.name, ',' order by meant.name)
-        from regexp_split_to_table(folded, '[,;/|&、]|(?<!\+)\+(?!\+)| and ') as part
+        from regexp_split_to_table(folded, '[,;/|&、]|(?<!\+)\+(?!\+)| (?:and )+') as part
        cross join lateral (
          select btrim(replace(translate(part, stand_ins, separators), stand_in_and, ' and ')) as spelling
        ) as written
-        left join public.tech_stack_synonyms as s using (spelling)
-       cross join lateral (select coalesce(s.name, spelling) collate "C" as name) as meant
+       cross join lateral (
+         select coalesce(
+           (select s.name from public.tech_stack_synonyms as s where s.spelling = written.spelling), written.spelling
+         ) collate "C" as name
+       ) as meant
        where spelling <> ''
     ),
     folded

@@ -32,8 +32,9 @@ begin
     from public.milestones as m
    where m.session_id = session.id
      and m.milestone_number = verify_milestone.milestone_number;
-  -- A retry answers as the first time, even if the session has ended since. A passed milestone stays passed.
-  if tried.passed then
+  -- A retry answers as the first time, even if the session has ended since. A passed milestone stays passed, and a verdict
+  -- that was asked for before the end is still to come.
+  if tried.passed or tried.pending and session.status = 'judging' then
     return private.describe_milestone(session.id, verify_milestone.milestone_number);
   end if;
 

@@ -21,7 +21,7 @@ begin
     message := 'must be a recording of your own, in the folder <your id>/<the session''s id>/ of the bucket recordings';
   elsif private.video_key(video_url) is null then
     code := 'no_video';
-    message := 'names no video: give the address of the video itself, not of a channel, a playlist or the site';
+    message := 'names no video in a form that is known here: give the address of the video itself, not of a channel, a playlist or the site';
   else
     return null;
   end if;

@@ -1,5 +1,7 @@
 -- YouTube, Vimeo and Twitch have many addresses for one video: for embedding, for sharing, for phones. Their addresses
--- without a video (a channel, a playlist, the start page) have no key. On other hosts the address itself is the key.
+-- without a video (a channel, a playlist, the start page) have no key, and neither have addresses that name two. On other
+-- hosts the address itself is the key, as a digest: an address can be longer than an index allows. A recording in Storage
+-- is the same object whatever its query is.
 create or replace function private.video_key(video_url text) returns text
 language plpgsql immutable parallel safe
 set search_path = pg_catalog, pg_temp
@@ -10,29 +12,33 @@ declare
   rest text := coalesce(substring(video_url from '^https://[^/?#]+([^#]*)'), '');
   id text;
 begin
-  if host ~ '(^|\.)youtu\.be$' then
-    return 'youtube ' || substring(rest from '^/([A-Za-z0-9_-]+)/?(?:\?|$)');
-  elsif host ~ '(^|\.)youtube(-nocookie)?\.com$' then
+  if host ~ '(^|\.)(youtu\.be|youtube(-nocookie)?\.com)$' then
     id := coalesce(
-      substring(rest from '^/watch/?\?(?:[^#]*&)?v=([A-Za-z0-9_-]+)(?:&|$)'),
-      substring(rest from '^/(?:embed|shorts|live|v|e)/([A-Za-z0-9_-]+)/?(?:\?|$)'));
-    -- These are the players of a playlist and of a channel.
-    return 'youtube ' || case when id not in ('videoseries', 'live_stream') then id end;
+      case
+        when rest !~ '[?&]v=.*&v=' then substring(rest from '^/watch/?\?(?:[^#]*&)?v=([A-Za-z0-9_-]+)(?:&|$)')
+      end,
+      'clip ' || substring(rest from '^/clip/([A-Za-z0-9_-]+)/?(?:\?|$)'),
+      substring(rest from '^/(?:embed|shorts|live|v|e)/([A-Za-z0-9_-]+)/?(?:\?|$)'),
+      case when host ~ 'youtu\.be$' then substring(rest from '^/([A-Za-z0-9_-]+)/?(?:\?|$)') end);
+    -- These are players of a playlist and of a channel, and pages.
+    return 'youtube ' || case when id not in ('videoseries', 'live_stream', 'watch', 'playlist') then id end;
   elsif host ~ '(^|\.)vimeo\.com$' then
     return 'vimeo ' || coalesce(
-      substring(rest from '^/(?:[^?]*/)?videos?/([0-9]+)(?:[/?]|$)'),
-      substring(rest from '^/(?:event/|(?:channels|ondemand)/[^/?]+/)?([0-9]+)(?:[/?]|$)'));
+      'event ' || substring(rest from '^/event/([0-9]+)(?:[/?]|$)'),
+      substring(rest from '^/(?:[^?]*/)?(?:videos?|review)/([0-9]+)(?:[/?]|$)'),
+      substring(rest from '^/(?:(?:channels|ondemand)/[^/?]+/)?([0-9]+)(?:[/?]|$)'));
   elsif host ~ '(^|\.)twitch\.tv$' then
     return 'twitch ' || case
       when host = 'player.twitch.tv' then substring(rest from '[?&]video=v?([0-9]+)(?:&|$)')
       when host = 'clips.twitch.tv' then coalesce(
-        substring(rest from '^/embed\?(?:[^#]*&)?clip=([A-Za-z0-9_-]+)'), substring(rest from '^/(?!embed)([A-Za-z0-9_-]+)/?(?:\?|$)'))
+        substring(rest from '^/embed\?(?:[^#]*&)?clip=([A-Za-z0-9_-]+)'),
+        substring(rest from '^/(?!(?:embed|create)(?:[/?]|$))([A-Za-z0-9_-]+)/?(?:\?|$)'))
       else coalesce(
         substring(rest from '^/(?:videos|[^/?]+/v(?:ideo)?)/([0-9]+)/?(?:\?|$)'),
         substring(rest from '^/[^/?]+/clip/([A-Za-z0-9_-]+)/?(?:\?|$)'))
     end;
   end if;
-  return 'url ' || left(host || rest, 2048);
+  return 'url ' || encode(sha256(convert_to(host || coalesce(private.recording_path(video_url), rest), 'UTF8')), 'hex');
 end
 $$;
 

@@ -94,9 +94,10 @@ alter table public.challenges add constraint challenges_max_duration_without_mon
 comment on column public.challenges.max_duration is
   'A session that runs longer has expired. In days of 24 hours, hours and so on: months have no length of their own.';
 
--- Which video it is, whatever the address.
--- Known sites have many addresses for one video: for embedding, sharing, phones. An address of theirs without a video
--- (a channel, a playlist, the start page) has no key; on other hosts the address itself is the key.
+-- YouTube, Vimeo and Twitch have many addresses for one video: for embedding, for sharing, for phones. Their addresses
+-- without a video (a channel, a playlist, the start page) have no key, and neither have addresses that name two. On other
+-- hosts the address itself is the key, as a digest: an address can be longer than an index allows. A recording in Storage
+-- is the same object whatever its query is.
 create or replace function private.video_key(video_url text) returns text
 language plpgsql immutable parallel safe
 set search_path = pg_catalog, pg_temp
@@ -107,29 +108,33 @@ declare
   rest text := coalesce(substring(video_url from '^https://[^/?#]+([^#]*)'), '');
   id text;
 begin
-  if host ~ '(^|\.)youtu\.be$' then
-    return 'youtube ' || substring(rest from '^/([A-Za-z0-9_-]+)/?(?:\?|$)');
-  elsif host ~ '(^|\.)youtube(-nocookie)?\.com$' then
+  if host ~ '(^|\.)(youtu\.be|youtube(-nocookie)?\.com)$' then
     id := coalesce(
-      substring(rest from '^/watch/?\?(?:[^#]*&)?v=([A-Za-z0-9_-]+)(?:&|$)'),
-      substring(rest from '^/(?:embed|shorts|live|v|e)/([A-Za-z0-9_-]+)/?(?:\?|$)'));
-    -- Players of a playlist and of a channel.
-    return 'youtube ' || case when id not in ('videoseries', 'live_stream') then id end;
+      case
+        when rest !~ '[?&]v=.*&v=' then substring(rest from '^/watch/?\?(?:[^#]*&)?v=([A-Za-z0-9_-]+)(?:&|$)')
+      end,
+      'clip ' || substring(rest from '^/clip/([A-Za-z0-9_-]+)/?(?:\?|$)'),
+      substring(rest from '^/(?:embed|shorts|live|v|e)/([A-Za-z0-9_-]+)/?(?:\?|$)'),
+      case when host ~ 'youtu\.be$' then substring(rest from '^/([A-Za-z0-9_-]+)/?(?:\?|$)') end);
+    -- These are players of a playlist and of a channel, and pages.
+    return 'youtube ' || case when id not in ('videoseries', 'live_stream', 'watch', 'playlist') then id end;
   elsif host ~ '(^|\.)vimeo\.com$' then
     return 'vimeo ' || coalesce(
-      substring(rest from '^/(?:[^?]*/)?videos?/([0-9]+)(?:[/?]|$)'),
-      substring(rest from '^/(?:event/|(?:channels|ondemand)/[^/?]+/)?([0-9]+)(?:[/?]|$)'));
+      'event ' || substring(rest from '^/event/([0-9]+)(?:[/?]|$)'),
+      substring(rest from '^/(?:[^?]*/)?(?:videos?|review)/([0-9]+)(?:[/?]|$)'),
+      substring(rest from '^/(?:(?:channels|ondemand)/[^/?]+/)?([0-9]+)(?:[/?]|$)'));
   elsif host ~ '(^|\.)twitch\.tv$' then
     return 'twitch ' || case
       when host = 'player.twitch.tv' then substring(rest from '[?&]video=v?([0-9]+)(?:&|$)')
       when host = 'clips.twitch.tv' then coalesce(
-        substring(rest from '^/embed\?(?:[^#]*&)?clip=([A-Za-z0-9_-]+)'), substring(rest from '^/(?!embed)([A-Za-z0-9_-]+)/?(?:\?|$)'))
+        substring(rest from '^/embed\?(?:[^#]*&)?clip=([A-Za-z0-9_-]+)'),
+        substring(rest from '^/(?!(?:embed|create)(?:[/?]|$))([A-Za-z0-9_-]+)/?(?:\?|$)'))
       else coalesce(
         substring(rest from '^/(?:videos|[^/?]+/v(?:ideo)?)/([0-9]+)/?(?:\?|$)'),
         substring(rest from '^/[^/?]+/clip/([A-Za-z0-9_-]+)/?(?:\?|$)'))
     end;
   end if;
-  return 'url ' || left(host || rest, 2048);
+  return 'url ' || encode(sha256(convert_to(host || coalesce(private.recording_path(video_url), rest), 'UTF8')), 'hex');
 end
 $$;
 
@@ -195,7 +200,7 @@ comment on function private.went_back(bigint, timestamptz, timestamptz) is
 revoke all on function private.went_back(bigint, timestamptz, timestamptz) from public, anon, authenticated, service_role;
 grant execute on function private.went_back(bigint, timestamptz, timestamptz) to speedcoding_writer;
 
--- What only the database can say, or says for every client. The rest of the rules is the service's: which hosts it takes.
+-- Only the rules that need the database are here. The service checks the others, such as the list of hosts.
 create or replace function private.video_fault(video_url text, runner uuid, session uuid) returns jsonb
 language plpgsql immutable
 set search_path = pg_catalog, pg_temp
@@ -218,7 +223,7 @@ begin
     message := 'must be a recording of your own, in the folder <your id>/<the session''s id>/ of the bucket recordings';
   elsif private.video_key(video_url) is null then
     code := 'no_video';
-    message := 'names no video: give the address of the video itself, not of a channel, a playlist or the site';
+    message := 'names no video in a form that is known here: give the address of the video itself, not of a channel, a playlist or the site';
   else
     return null;
   end if;
@@ -364,7 +369,6 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   claim_expires_at timestamptz := private.claim_expiry(handed_in, private.clock());
-  for_moderators boolean := coalesce(private.caller_role(), '') in ('moderator', 'admin');
 begin
   return jsonb_build_object(
     'id', handed_in.id,
@@ -388,14 +392,12 @@ begin
       else handed_in.review_reason
     end,
     'reviewedAt', handed_in.reviewed_at,
-    'clockWentBackMs', case
-      when for_moderators then (
-        select s.clock_went_back_ms
-          from public.sessions as s
-         where s.id = handed_in.session_id
-      )
-    end,
-    'sameVideo', case when for_moderators then private.same_video(handed_in) end
+    'clockWentBackMs', (
+      select s.clock_went_back_ms
+        from public.sessions as s
+       where s.id = handed_in.session_id
+    ),
+    'sameVideo', case when private.caller_role() in ('moderator', 'admin') then private.same_video(handed_in) end
   );
 end
 $$;
@@ -1008,28 +1010,30 @@ revoke all on function private.may_upload_recording(text) from public, anon, aut
 grant execute on function private.may_upload_recording(text) to authenticated;
 alter function private.may_upload_recording(text) owner to speedcoding_writer;
 
--- A session that has ended while verdicts were pending is decided by the last of them, whoever gives it. The session is
--- locked before its milestones are looked at: of two last verdicts at once, the second sees the first.
+-- The last pending verdict decides a session that has ended. This locks the session before it reads the milestones, so
+-- that of two verdicts at once the second sees the first. It locks a running session, too: its end may come at the same
+-- moment, and then either the end sees this verdict, or this sees the end.
 create or replace function private.settle_session() returns trigger
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  required integer;
+  session record;
 begin
-  select c.required_milestones
-    into required
+  select s.status, c.required_milestones
+    into session
     from public.sessions as s
     join public.challenges as c on c.id = s.challenge_id
    where s.id = old.session_id
-     and s.status = 'judging'
      for no key update of s;
-  if not found or exists (select from public.milestones where session_id = old.session_id and pending) then
+  if session.status is distinct from 'judging'
+    or exists (select from public.milestones where session_id = old.session_id and pending)
+  then
     return null;
   end if;
   update public.sessions
      set status = case
-           when (select count(*) from public.milestones where session_id = old.session_id and passed) >= required
+           when (select count(*) from public.milestones where session_id = old.session_id and passed) >= session.required_milestones
              then 'completed'
            else 'incomplete'
          end::public.session_status
@@ -1331,9 +1335,12 @@ alter function private.demand_editable(uuid, text, boolean) owner to speedcoding
 revoke create on schema private from speedcoding_writer, speedcoding_keeper;
 
 create trigger milestones_settle after update on public.milestones
-  for each row when (old.pending and not new.pending) execute function private.settle_session();
+  for each row when (not new.pending) execute function private.settle_session();
 create trigger milestones_settle_delete after delete on public.milestones
   for each row when (old.pending) execute function private.settle_session();
+drop trigger sessions_guard_insert on public.sessions;
+create trigger sessions_guard_insert before insert on public.sessions
+  for each row when (new.published or new.status = 'judging') execute function private.guard_session();
 create trigger sessions_hand_in after update on public.sessions
   for each row when (old.status <> 'completed' and new.status = 'completed')
   execute function private.hand_in_session();

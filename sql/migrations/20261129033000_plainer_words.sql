@@ -258,7 +258,7 @@ comment on function private.demand_revision(public.submissions, integer) is 'Ref
 comment on function private.demand_turn(uuid, uuid, integer) is
   'Refuses a milestone before its turn. Called for challenges whose milestones have an order.';
 comment on function private.describe_submission(public.submissions) is
-  'A submission, with the reason of its last review if the caller may see it. Moderators also get hints to look twice: the same video elsewhere, and a clock that went back.';
+  'A submission, with the reason of its last review if the caller may see it. Moderators also see where else the same video was handed in.';
 comment on function private.empty_boards() is 'Empties the boards after a TRUNCATE.';
 comment on function private.end_sign_ins(uuid, uuid, text) is
   'Ends all living sign-ins of an account but the kept one. Returns how many it marked as ended.';
@@ -355,6 +355,10 @@ begin
        limit 1
     )
   then
+    -- A session that is judging although no verdict is pending any more is decided by this.
+    if session.status = 'judging' then
+      update public.milestones as m set pending = false where m.id = tried.id;
+    end if;
     return private.describe_milestone(session.id, attest_milestone.milestone_number);
   end if;
 
@@ -1178,10 +1182,16 @@ create or replace function private.guard_session() returns trigger
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+  judging_refusal constant text :=
+    'A session becomes judging when its runner ends it while a verdict is pending, and in no other way.';
 begin
   -- Only triggers set `published`: it follows the submission.
   if tg_op = 'INSERT' then
     new.published := false;
+    if new.status = 'judging' then
+      perform private.refuse(409, 'session_fixed', judging_refusal);
+    end if;
     return new;
   end if;
   if new.published <> old.published and pg_trigger_depth() = 1 then
@@ -1194,11 +1204,13 @@ begin
   if old.status <> 'running' and new.status = 'running' then
     perform private.refuse(409, 'session_already_ended', 'A session that is over cannot run again.');
   end if;
+  -- Only the runner's end knows what is to be handed in after the last verdict.
   if old.status <> 'judging' and new.status = 'judging' and (
-    old.status <> 'running' or not exists (select from public.milestones where session_id = new.id and pending)
+    old.status <> 'running'
+    or not exists (select from private.session_ends where user_id = new.user_id and session_id = new.id)
+    or not exists (select from public.milestones where session_id = new.id and pending)
   ) then
-    perform private.refuse(409, 'session_fixed',
-      'A session is judging when it has ended while a verdict was pending; this one waits for none.');
+    perform private.refuse(409, 'session_fixed', judging_refusal);
   end if;
   if (new.status = 'running') <> (new.end_time is null) then
     perform private.refuse(409, 'session_times', 'A session that is over has an end_time, one that is running has none.');
@@ -1774,7 +1786,11 @@ declare
   folded text := private.fold_stack(translate(tech_stack, stand_ins || stand_in_and, ''));
   known text;
 begin
-  folded := regexp_replace(folded, '(?<=[^\s,;/|&+、])\+(?=\s*(?:$|[,;/|&、]| and ))', substr(stand_ins, 6, 1), 'g');
+  -- A plus sign that ends a name (A+, Rust), and two of three (C+++Rust).
+  folded := regexp_replace(folded,
+    '(?<=[^\s,;/|&+、])\+(?=\s*(?:$|[,;/|&、]| and )|\s+\+)', substr(stand_ins, 6, 1), 'g');
+  folded := regexp_replace(folded,
+    '(?<=[^\s,;/|&+、])\+\+(?=\+[^\s,;/|&+、])', repeat(substr(stand_ins, 6, 1), 2), 'g');
   for known in
     select spelling
       from public.tech_stack_synonyms
@@ -1791,12 +1807,15 @@ begin
   return coalesce(
     (
       select string_agg(distinct meant.name, ',' order by meant.name)
-        from regexp_split_to_table(folded, '[,;/|&、]|(?<!\+)\+(?!\+)| and ') as part
+        from regexp_split_to_table(folded, '[,;/|&、]|(?<!\+)\+(?!\+)| (?:and )+') as part
        cross join lateral (
          select btrim(replace(translate(part, stand_ins, separators), stand_in_and, ' and ')) as spelling
        ) as written
-        left join public.tech_stack_synonyms as s using (spelling)
-       cross join lateral (select coalesce(s.name, spelling) collate "C" as name) as meant
+       cross join lateral (
+         select coalesce(
+           (select s.name from public.tech_stack_synonyms as s where s.spelling = written.spelling), written.spelling
+         ) collate "C" as name
+       ) as meant
        where spelling <> ''
     ),
     folded
@@ -1843,8 +1862,9 @@ begin
     from public.milestones as m
    where m.session_id = session.id
      and m.milestone_number = verify_milestone.milestone_number;
-  -- A retry answers as the first time, even if the session has ended since. A passed milestone stays passed.
-  if tried.passed then
+  -- A retry answers as the first time, even if the session has ended since. A passed milestone stays passed, and a verdict
+  -- that was asked for before the end is still to come.
+  if tried.passed or tried.pending and session.status = 'judging' then
     return private.describe_milestone(session.id, verify_milestone.milestone_number);
   end if;
 
@@ -1926,7 +1946,9 @@ grant execute on function private.verify_milestone(jsonb, uuid, integer, text) t
 alter function private.verify_milestone(jsonb, uuid, integer, text) owner to speedcoding_writer;
 
 -- YouTube, Vimeo and Twitch have many addresses for one video: for embedding, for sharing, for phones. Their addresses
--- without a video (a channel, a playlist, the start page) have no key. On other hosts the address itself is the key.
+-- without a video (a channel, a playlist, the start page) have no key, and neither have addresses that name two. On other
+-- hosts the address itself is the key, as a digest: an address can be longer than an index allows. A recording in Storage
+-- is the same object whatever its query is.
 create or replace function private.video_key(video_url text) returns text
 language plpgsql immutable parallel safe
 set search_path = pg_catalog, pg_temp
@@ -1937,29 +1959,33 @@ declare
   rest text := coalesce(substring(video_url from '^https://[^/?#]+([^#]*)'), '');
   id text;
 begin
-  if host ~ '(^|\.)youtu\.be$' then
-    return 'youtube ' || substring(rest from '^/([A-Za-z0-9_-]+)/?(?:\?|$)');
-  elsif host ~ '(^|\.)youtube(-nocookie)?\.com$' then
+  if host ~ '(^|\.)(youtu\.be|youtube(-nocookie)?\.com)$' then
     id := coalesce(
-      substring(rest from '^/watch/?\?(?:[^#]*&)?v=([A-Za-z0-9_-]+)(?:&|$)'),
-      substring(rest from '^/(?:embed|shorts|live|v|e)/([A-Za-z0-9_-]+)/?(?:\?|$)'));
-    -- These are the players of a playlist and of a channel.
-    return 'youtube ' || case when id not in ('videoseries', 'live_stream') then id end;
+      case
+        when rest !~ '[?&]v=.*&v=' then substring(rest from '^/watch/?\?(?:[^#]*&)?v=([A-Za-z0-9_-]+)(?:&|$)')
+      end,
+      'clip ' || substring(rest from '^/clip/([A-Za-z0-9_-]+)/?(?:\?|$)'),
+      substring(rest from '^/(?:embed|shorts|live|v|e)/([A-Za-z0-9_-]+)/?(?:\?|$)'),
+      case when host ~ 'youtu\.be$' then substring(rest from '^/([A-Za-z0-9_-]+)/?(?:\?|$)') end);
+    -- These are players of a playlist and of a channel, and pages.
+    return 'youtube ' || case when id not in ('videoseries', 'live_stream', 'watch', 'playlist') then id end;
   elsif host ~ '(^|\.)vimeo\.com$' then
     return 'vimeo ' || coalesce(
-      substring(rest from '^/(?:[^?]*/)?videos?/([0-9]+)(?:[/?]|$)'),
-      substring(rest from '^/(?:event/|(?:channels|ondemand)/[^/?]+/)?([0-9]+)(?:[/?]|$)'));
+      'event ' || substring(rest from '^/event/([0-9]+)(?:[/?]|$)'),
+      substring(rest from '^/(?:[^?]*/)?(?:videos?|review)/([0-9]+)(?:[/?]|$)'),
+      substring(rest from '^/(?:(?:channels|ondemand)/[^/?]+/)?([0-9]+)(?:[/?]|$)'));
   elsif host ~ '(^|\.)twitch\.tv$' then
     return 'twitch ' || case
       when host = 'player.twitch.tv' then substring(rest from '[?&]video=v?([0-9]+)(?:&|$)')
       when host = 'clips.twitch.tv' then coalesce(
-        substring(rest from '^/embed\?(?:[^#]*&)?clip=([A-Za-z0-9_-]+)'), substring(rest from '^/(?!embed)([A-Za-z0-9_-]+)/?(?:\?|$)'))
+        substring(rest from '^/embed\?(?:[^#]*&)?clip=([A-Za-z0-9_-]+)'),
+        substring(rest from '^/(?!(?:embed|create)(?:[/?]|$))([A-Za-z0-9_-]+)/?(?:\?|$)'))
       else coalesce(
         substring(rest from '^/(?:videos|[^/?]+/v(?:ideo)?)/([0-9]+)/?(?:\?|$)'),
         substring(rest from '^/[^/?]+/clip/([A-Za-z0-9_-]+)/?(?:\?|$)'))
     end;
   end if;
-  return 'url ' || left(host || rest, 2048);
+  return 'url ' || encode(sha256(convert_to(host || coalesce(private.recording_path(video_url), rest), 'UTF8')), 'hex');
 end
 $$;
 

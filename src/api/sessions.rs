@@ -147,8 +147,9 @@ pub struct Session {
     /// runner sees this.
     #[from_row(from = "JsonColumn<Vec<FieldError>>")]
     pub warnings: Vec<FieldError>,
-    /// During the run the server's clock went back by at least this many milliseconds, so the run's time is too short.
-    /// Null if it did not.
+    /// During the run the server's clock was found this many milliseconds behind a time that the run had recorded, so the
+    /// run's time is too short by at least as much. Null if it was not: a clock that goes back, but not behind the last
+    /// recorded time, is not noticed. Everyone who sees the session sees this.
     #[oai(nullable)]
     pub clock_went_back_ms: Option<i64>,
 }

@@ -77,8 +77,8 @@ pub struct Submission {
     pub review_reason: Option<String>,
     #[oai(nullable)]
     pub reviewed_at: Option<Timestamp>,
-    /// For moderators: during the run the server's clock went back by at least this many milliseconds, so the run's time
-    /// is too short. Null if it did not, and for everybody else.
+    /// The session's `clockWentBackMs`: the run's time is too short by at least this many milliseconds. Null if nothing was
+    /// noticed. Everyone who sees the submission sees this.
     #[oai(nullable)]
     pub clock_went_back_ms: Option<i64>,
     /// For moderators: up to 20 submissions of other runners with the same video. Null for everybody else.
@@ -293,9 +293,12 @@ impl SubmissionsApi {
             packages,
             video_url,
         } = body.0;
-        let packages = match packages {
+        let packages: Option<Vec<_>> = match &packages {
             MaybeUndefined::Null => Some(Vec::new()),
-            packages => packages.take(),
+            packages => packages.value().map(|names| {
+                let names = names.iter();
+                names.map(|name| name.trim()).collect()
+            }),
         };
         let without_video = video_url.is_null();
         let video_url = video_url

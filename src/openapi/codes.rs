@@ -347,6 +347,12 @@ pub const CODES: &[Code] = &[
     ),
     code(
         409,
+        "synonym_split",
+        &[],
+        "In the dashboard: the name of a tech-stack synonym has a separator in it, and no row says that it is one name.",
+    ),
+    code(
+        409,
         "session_fixed",
         &[],
         "In the dashboard: a session keeps its runner and its challenge. It is public exactly while its submission is approved.",

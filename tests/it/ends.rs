@@ -45,6 +45,15 @@ async fn judging(runner: &Actor) -> Value {
     ended
 }
 
+/// A session that has ended while one of its milestones was pending, and the other was not tried.
+async fn one_of_two(runner: &Actor) -> Value {
+    let session = runner.start("judged").await;
+    runner.verify(&session, 1).await.ok(200);
+    let ended = runner.end(&session).await.ok(200);
+    assert_eq!(ended["status"], "judging");
+    ended
+}
+
 #[tokio::test]
 async fn what_cannot_be_handed_in_is_left_out_and_the_end_counts() {
     let app = TestApp::start().await;
@@ -158,6 +167,23 @@ async fn what_can_be_put_right_of_a_video_is_and_the_rest_is_told_in_words() {
         ),
         ("https://youtu.be/", None, "names no video"),
         ("https://www.youtube.com/", None, "names no video"),
+        ("https://youtu.be/playlist?list=PL1", None, "names no video"),
+        (
+            "https://youtube.com/watch?v=abc&v=def",
+            None,
+            "in a form that is known here",
+        ),
+        ("https://clips.twitch.tv/create", None, "names no video"),
+        (
+            "https://youtube.com/clip/Ugk1",
+            Some("https://youtube.com/clip/Ugk1"),
+            "",
+        ),
+        (
+            "https://vimeo.com/ada/review/456/0a1b",
+            Some("https://vimeo.com/ada/review/456/0a1b"),
+            "",
+        ),
         (&long, None, "has more than 2048 characters"),
     ] {
         let session = runner.start("freestyle").await;
@@ -357,17 +383,21 @@ async fn while_a_run_is_judged_its_runner_may_run_another_and_change_nothing_of_
         .end_with(&session, json!([]), json!(null))
         .await
         .problem(409, "session_already_ended");
-    // A runner who lost the answer asks again. The request is neither judged nor forgotten.
+    // A runner who lost the answer asks again and gets it: the verdict is still to come. What is not pending is over.
+    let again = alice.verify(&session, 1).await.ok(200);
+    assert_eq!(again, ended["milestones"][0]);
+    let other = text(&one_of_two(&alice).await, "/id");
     let problem = alice
-        .verify(&session, 1)
+        .verify(&other, 2)
         .await
         .problem(409, "session_already_ended");
     assert!(
         text(&problem, "/detail").contains("waits for its verdicts"),
         "{problem}"
     );
+    vera.attest(&other, 1, "fail").await.ok(200);
     let listed = alice.get("/sessions").await.ok(200);
-    assert_eq!(listed["items"][0]["status"], "judging");
+    assert_eq!(listed["items"][1]["status"], "judging");
     let stranger = app.runner("bob").await;
     stranger
         .get(&format!("/sessions/{session}"))
@@ -457,11 +487,19 @@ async fn the_dashboard_decides_a_run_that_is_judged_and_leaves_its_rules_alone()
         let edit = format!("update public.sessions set status = '{status}' where id = '{session}'");
         dashboard.batch_execute(&edit).await.expect_err(&edit);
     }
-    let running = alice.start("freestyle").await;
+    let running = alice.start("judged").await;
+    alice.verify(&running, 1).await.ok(200);
     let edit = format!(
-        "update public.sessions set status = 'judging', end_time = now() where id = '{running}'"
+        "update public.sessions set status = 'judging', end_time = clock_timestamp() where id = '{running}'"
     );
     refused(&dashboard, &edit, "session_fixed").await;
+    let insert = format!(
+        "insert into public.sessions (user_id, challenge_id, tech_stack, status, start_time, end_time, deadline)
+         select user_id, challenge_id, tech_stack, 'judging', start_time, clock_timestamp(), deadline
+           from public.sessions where id = '{running}'"
+    );
+    refused(&dashboard, &insert, "session_fixed").await;
+    assert_eq!(alice.end(&running).await.ok(200)["status"], "judging");
 }
 
 #[tokio::test]
@@ -535,6 +573,98 @@ async fn of_two_last_verdicts_at_once_one_decides_whoever_gives_them() {
     assert_eq!(alice.session(&session).await.ok(200)["status"], "completed");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_end_and_the_last_verdict_at_once_leave_no_session_that_waits_for_ever() {
+    let app = judged().await;
+    let alice = app.runner("alice").await;
+    let session = alice.start("judged").await;
+    for number in 1..=2 {
+        alice.verify(&session, number).await.ok(200);
+    }
+    let gate = app
+        .hold(&format!(
+            "update public.milestones set passed = true, completed_at = requested_at where session_id = '{session}'"
+        ))
+        .await;
+    let end = race([{
+        let (alice, session) = (alice.clone(), session.clone());
+        async move { alice.end(&session).await }
+    }]);
+    gate.until_waiting(1).await;
+    gate.release().await;
+    let ended = end.answers().await.remove(0).ok(200);
+    assert_eq!(ended["status"], "completed");
+    assert!(ended["submission"].is_object());
+}
+
+#[tokio::test]
+async fn a_verdict_that_is_repeated_decides_a_session_that_nothing_else_would() {
+    let app = judged().await;
+    let (alice, vera) = (
+        app.runner("alice").await,
+        app.user_with_role("vera", "verifier").await,
+    );
+    let session = text(&judging(&alice).await, "/id");
+    vera.attest(&session, 1, "pass").await.ok(200);
+    // As a restored backup may have it: no trigger has seen the last verdict.
+    let unseen = "set session_replication_role = replica;
+        update public.milestones set passed = true, pending = false, completed_at = requested_at";
+    done(&app.sql().await, unseen).await;
+    assert_eq!(alice.session(&session).await.ok(200)["status"], "judging");
+    vera.attest(&session, 2, "pass").await.ok(200);
+    assert_eq!(alice.session(&session).await.ok(200)["status"], "completed");
+}
+
+#[tokio::test]
+async fn the_longest_video_url_of_any_host_is_handed_in() {
+    let app = TestApp::start_with(|config| {
+        config.video_hosts.push("peertube.example".to_owned());
+        config.supabase_url = Some("https://project.example".parse().expect("a URL"));
+        config.supabase_anon_key = Some("anon".into());
+    })
+    .await;
+    let alice = app.runner("alice").await;
+    let random = |first: String| {
+        let characters = (0..2048 - first.chars().count() as u32)
+            .map(|n| char::from_u32(0x2_0000 + n * 7919 % 40_000).expect("a character"));
+        first + &characters.collect::<String>()
+    };
+    let path = |session: &str| format!("recordings/{}/{session}/a.mp4", alice.id);
+    let session = alice.start("freestyle").await;
+    let recording = format!(
+        "https://project.example/storage/v1/object/public/{}?t=",
+        path(&session)
+    );
+    let long = [
+        random(recording),
+        random("https://peertube.example/w/".to_owned()),
+        random("https://youtu.be/abc?t=".to_owned()),
+        random("https://vimeo.com/12?t=".to_owned()),
+        random("https://www.twitch.tv/videos/34?t=".to_owned()),
+        format!("https://youtu.be/{}", "x".repeat(2031)),
+    ];
+    for (turn, url) in long.iter().enumerate() {
+        let session = match turn {
+            0 => session.clone(),
+            _ => alice.start("freestyle").await,
+        };
+        let ended = alice
+            .end_with(&session, json!([]), json!(url))
+            .await
+            .ok(200);
+        assert_eq!(ended["submission"]["videoUrl"], *url, "{ended}");
+    }
+    // A recording is the same object at each of its addresses.
+    let keys = [("public", "?t=1"), ("sign", "?token=x")].map(|(kind, query)| {
+        format!(
+            "private.video_key('https://project.example/storage/v1/object/{kind}/{}{query}')",
+            path(&session)
+        )
+    });
+    let same = format!("select ({})::text", keys.join(" = "));
+    assert_eq!(first_column(&app.sql().await, &same).await, ["true"]);
+}
+
 #[tokio::test]
 async fn a_clock_that_goes_back_leaves_a_mark_for_moderators() {
     let app = TestApp::start().await;
@@ -558,11 +688,16 @@ async fn a_clock_that_goes_back_leaves_a_mark_for_moderators() {
         .await
         .ok(200);
     assert_eq!(seen["clockWentBackMs"], 90_000);
-    let own = alice
-        .get(&format!("/submissions/{submission}"))
-        .await
-        .ok(200);
-    assert_eq!(own["clockWentBackMs"], Value::Null);
+    // Whoever sees the run sees the mark: its runner, and everybody once it is published.
+    let own = alice.submission(&submission).await.ok(200);
+    assert_eq!(own["clockWentBackMs"], 90_000);
+    mona.review(&submission, "APPROVED", 1).await.ok(200);
+    let visitor = app.visitor();
+    let shown = visitor.submission(&submission).await.ok(200);
+    assert_eq!(shown["clockWentBackMs"], 90_000);
+    let shown = visitor.session(&session).await.ok(200);
+    assert_eq!(shown["clockWentBackMs"], 90_000);
+    mona.reopen(&submission).await.ok(200);
     let queued = format!(
         "select clock_went_back_ms::text from public.review_queue where id = '{submission}'"
     );

@@ -243,6 +243,44 @@ async fn rows_that_would_be_refused_today_stop_neither_an_upgrade_nor_their_revi
 }
 
 #[tokio::test]
+async fn a_long_video_url_and_keys_of_before_follow_the_upgrade() {
+    let database = Database::empty().await;
+    let owner = database.owner().await;
+    let mut files = files();
+    files.retain(|(version, ..)| version.as_str() <= "20261129020000");
+    push(&owner, &files).await;
+    owner
+        .batch_execute(
+            r"insert into public.users (username) values ('ada');
+             insert into public.sessions (user_id, challenge_id, tech_stack, start_time, end_time, deadline, status)
+             select u.id, c.id, 'NodeJS; PL/SQL', t, t + interval '1 hour', t + interval '1 day', 'completed'
+               from public.users as u, public.challenges as c, (values (timestamptz '2026-02-01')) as start (t)
+              where slug = 'slack-clone';
+             insert into public.submissions
+               (session_id, user_id, challenge_id, tech_stack, tech_stack_key, total_ms, end_time, packages, video_url)
+             select id, user_id, challenge_id, tech_stack, tech_stack_key, total_ms, end_time, '{}',
+                    'https://x.example/'
+                      || (select string_agg(chr(131072 + n * 7919 % 40000), '') from generate_series(1, 2030) as n)
+               from public.sessions;
+             update public.submissions set status = 'APPROVED'",
+        )
+        .await
+        .expect("rows");
+    let edits = "select count(*)::text from private.audit_log where action like 'session.%'";
+    let before = first_column(&owner, edits).await;
+    migrate(database.url()).await.expect("the rest");
+    let keys = "select concat_ws(' ', s.tech_stack_key, u.tech_stack_key, length(u.video_key), length(u.video_url))
+                  from public.sessions as s join public.submissions as u on u.session_id = s.id";
+    assert_eq!(
+        first_column(&owner, keys).await,
+        ["node.js,pl/sql node.js,pl/sql 68 2048"]
+    );
+    assert_eq!(first_column(&owner, edits).await, before, "nobody's edit");
+    let wrong = first_column(&owner, "select private.check_boards()::text").await;
+    assert_eq!(wrong, [""; 0]);
+}
+
+#[tokio::test]
 async fn a_replica_at_work_and_an_upgrade_that_want_what_the_other_has_both_succeed() {
     let database = Database::empty().await;
     let owner = database.owner().await;
