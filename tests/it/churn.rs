@@ -151,7 +151,10 @@ impl Worker {
                 // who is banned may be deleted meanwhile.
                 let code = error.code().code();
                 let gone = what == "ban" && code == "23503";
-                assert!(gone || ["PT409", "40P01"].contains(&code), "{statement}: {error:?}");
+                assert!(
+                    gone || ["PT409", "40P01"].contains(&code),
+                    "{statement}: {error:?}"
+                );
                 *self.tally.refused.entry(code.to_owned()).or_default() += 1;
             }
         }
