@@ -37,7 +37,7 @@ pub struct App {
     proxies: TrustedProxies,
 }
 
-/// Where the service listens.
+/// The sockets on which the service listens.
 pub struct Listeners {
     pub api: TcpListener,
     /// For Prometheus.
@@ -80,7 +80,7 @@ impl App {
             self.proxies,
         );
         let serving = Server::new_with_acceptor(acceptor)
-            // Without this there is no limit.
+            // Without this setting a connection may have any number of requests at once.
             .http2_max_concurrent_streams(STREAMS)
             .run_with_graceful_shutdown(self.endpoint, shutdown, Some(self.shutdown_timeout));
         tokio::select! {
@@ -91,7 +91,7 @@ impl App {
     }
 }
 
-/// Shows metrics at `/metrics`, as they are when they are asked for.
+/// Shows metrics at `/metrics`, with their values at the moment of the request.
 async fn show_metrics(
     metrics: Option<(TcpListener, Metrics)>,
     state: &Arc<State>,

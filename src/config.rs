@@ -308,7 +308,7 @@ impl Config {
     pub fn db_connections(&self) -> usize {
         match (self.db_connections, &self.database_url) {
             (Some(connections), _) => connections.into(),
-            // Neither its distance nor the number of its cores is known.
+            // The service knows neither the distance of this PostgreSQL nor the number of its cores.
             (None, Some(_)) => 16,
             (None, None) => 4 * cores(),
         }
@@ -324,7 +324,7 @@ impl Config {
     }
 
     /// The time in seconds after its first use in which a refresh token is answered again, if the answer may have been
-    /// lost. A client waits for one answer, asks once more, and waits as long.
+    /// lost. A client waits for one answer, asks once more, and waits as long again.
     pub fn refresh_patience(&self) -> u64 {
         match self.refresh_grace {
             0 => 0,
@@ -344,7 +344,7 @@ impl Config {
     }
 }
 
-/// Where data lives by default: `/var/lib/speedcoding` for root, else `$XDG_DATA_HOME/speedcoding` or its default.
+/// The default directory for data: `/var/lib/speedcoding` for root, else `$XDG_DATA_HOME/speedcoding` or its default.
 #[expect(
     clippy::disallowed_methods,
     reason = "the system tells a default in it"

@@ -174,7 +174,7 @@ fn main() -> ExitCode {
     }
     warn_of_slips();
     let command = cli.command.unwrap_or(Command::Serve);
-    // Its threads start here, so settings of the process come before.
+    // The threads of the runtime start here. Settings of the whole process must be made before.
     let outcome = Builder::new_multi_thread()
         .worker_threads(cli.config.worker_threads())
         .enable_all()
@@ -191,14 +191,15 @@ fn main() -> ExitCode {
     }
 }
 
-/// The size from which on the system gives memory by itself, and gets it back when it is freed.
+/// From this size on, glibc takes each piece of memory from the system by itself, and gives it back when it is freed.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 const OWN_MAPPING: i32 = 128 * 1024;
 
-/// Makes glibc give memory back. It makes up to eight heaps, each with holes of its own: here one for each core, or 500
-/// logins at once took more memory than they may (benches/logins.rs). It also keeps what it once got for large pieces,
-/// up to 32 MiB each, unless their threshold stands still: 120 MB after 6,000 unfinished bodies (benches/memory.rs).
-/// docs/measured.md compares other allocators.
+/// Makes glibc give memory back. By default glibc makes up to eight heaps for each core, and each heap has holes of its
+/// own. Here it makes one heap for each core. Otherwise 500 logins at once take more memory than they may
+/// (benches/logins.rs). By default glibc also raises the size from which on it gives pieces back, up to 32 MiB. Then it
+/// kept 120 MB after 6,000 unfinished bodies (benches/memory.rs), so the size is fixed here. docs/measured.md compares
+/// other allocators.
 fn settle_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {

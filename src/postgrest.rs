@@ -43,7 +43,7 @@ use crate::{
     problem::{Problem, REQUEST_ID},
 };
 
-/// Where PostgREST begins, here as on Supabase.
+/// The path beneath which PostgREST answers. It is the same on Supabase.
 pub const BASE: &str = "/rest/v1";
 /// A larger body is refused. Our own tables take no writes; other tables of the project may take many rows at once.
 const BODY_LIMIT: usize = 10 * 1024 * 1024;
@@ -109,7 +109,7 @@ pub struct Delegate {
 }
 
 impl Delegate {
-    /// Made from the settings. Nothing is connected yet.
+    /// Makes the way to PostgREST from the settings. It connects to nothing yet.
     pub fn new(config: &Config) -> anyhow::Result<Self> {
         let upstream = upstream(config)?;
         let is_https = upstream.as_ref().is_some_and(|url| url.scheme() == "https");
@@ -172,7 +172,7 @@ impl Delegate {
         })
     }
 
-    /// Whether its last answer to a caller showed that PostgREST checks callers itself.
+    /// Whether PostgREST's last answer to a caller showed that PostgREST checks callers itself.
     pub fn judges_readers(&self) -> bool {
         self.judges.load(Ordering::Relaxed)
     }
@@ -182,8 +182,8 @@ impl Delegate {
         self.judges.store(judges, Ordering::Relaxed);
     }
 
-    /// Passes a request on. The answer's body is not read yet. The turn ends with the wait for the answer, even if the
-    /// client leaves before: PostgREST goes on with a query that it has begun.
+    /// Passes a request on. The answer's body is not read yet. The turn ends when the answer begins or the wait for it
+    /// times out. It does not end when the client leaves, because PostgREST goes on with a query that it has begun.
     pub async fn send(
         &self,
         request: Request,
@@ -260,7 +260,7 @@ impl Delegate {
             headers.remove(name);
         }
         if is_root {
-            // The service reads the answer.
+            // The service reads this answer itself, so PostgREST must not pack it.
             headers.remove(header::ACCEPT_ENCODING);
         }
         let ours = [
@@ -283,7 +283,7 @@ impl Delegate {
         outgoing
     }
 
-    /// Turns an answer of PostgREST into one of the service. Its unread part is held on account of the caller.
+    /// Turns an answer of PostgREST into one of the service. The unread part of the answer counts for the caller.
     pub async fn response(
         &self,
         response: http::Response<Incoming>,
@@ -305,7 +305,7 @@ impl Delegate {
             }
         }
         if asked.is_root {
-            // Of a document that the service changes.
+            // The service changes this document, and so its length.
             parts.headers.remove(header::CONTENT_LENGTH);
         }
         let body = if asked.is_to_correct(parts.status) {
@@ -330,20 +330,20 @@ impl Delegate {
     }
 }
 
-/// What has to be known of a request to put its answer right.
+/// The facts about a request that the service needs to correct its answer.
 pub struct Asked {
-    /// Who asked, for the memory of answers.
+    /// The caller, whose share of the memory of answers is counted.
     caller: usize,
-    /// Whether it bears a token, which the service has verified.
+    /// Whether the request has a token. The service has verified it.
     has_token: bool,
-    /// Whether it is for the document of PostgREST's root.
+    /// Whether the request is for the document of PostgREST's root.
     is_root: bool,
-    /// Whether it is to change a table or a view.
+    /// Whether the request would change a table or a view.
     is_write: bool,
 }
 
 impl Asked {
-    /// Made from a request whose caller is known.
+    /// Takes the facts from a request whose caller is known.
     pub fn new(request: &Request, has_token: bool, caller: usize) -> Self {
         let path = request.uri().path();
         let is_read = request.method().is_safe();
@@ -365,14 +365,15 @@ impl Asked {
         }
     }
 
-    /// Puts an answer right.
+    /// Corrects an answer.
     fn correct(&self, parts: &mut response::Parts, body: Bytes) -> Result<Bytes, Problem> {
         let Ok(mut said) = serde_json::from_slice::<Value>(&body) else {
             return Ok(body);
         };
         let code = said.get("code").and_then(Value::as_str);
         match (parts.status, code) {
-            // PostgREST names the address at which it listens. Without one it is the address of the document.
+            // The document names the address at which PostgREST listens. Without an address, clients use the address of
+            // the document itself.
             (StatusCode::OK, _) if said.get("swagger").is_some() => {
                 if let Some(members) = said.as_object_mut() {
                     members.remove("host");
@@ -381,7 +382,7 @@ impl Asked {
                 }
                 return Ok(said.to_string().into());
             }
-            // A view that PostgreSQL cannot change. PostgREST takes it for a defect.
+            // PostgreSQL cannot change this view. PostgREST reports that as a defect.
             (_, Some("55000")) => {
                 let detail = "This view can only be read.";
                 return Err(Problem::new(
@@ -391,7 +392,7 @@ impl Asked {
                 )
                 .allowing("GET, HEAD, OPTIONS".to_owned()));
             }
-            // The token is good, and this user may not do that (RFC 9110, section 15.5.4). postrust takes every user
+            // The token is valid, but this user may not do that (RFC 9110, section 15.5.4). postrust takes every user
             // for a visitor.
             (StatusCode::UNAUTHORIZED, Some("42501")) => {
                 parts.status = StatusCode::FORBIDDEN;
@@ -403,7 +404,7 @@ impl Asked {
     }
 }
 
-/// A request that PostgREST has not answered yet. Its end is counted, also where the client does not wait for it.
+/// A request that PostgREST has not answered yet. Its end is counted even if the client does not wait for it.
 struct Asking {
     since: Instant,
     answer: &'static str,
@@ -449,7 +450,7 @@ pub struct Answered {
     pub status: u16,
     /// The body, or null if it is not JSON.
     pub body: Value,
-    /// The time by its clock.
+    /// The time by PostgREST's clock.
     pub date: Option<OffsetDateTime>,
 }
 
@@ -549,7 +550,7 @@ fn drop_hop_by_hop(headers: &mut HeaderMap) {
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
         .filter_map(|name| name.trim().parse().ok())
-        // A client cannot make the service drop the headers that decide: its token, and how its body ends.
+        // By naming them in `Connection`, a client cannot make the service drop its token or the length of its body.
         .filter(|name| *name != header::AUTHORIZATION && *name != header::CONTENT_LENGTH)
         .collect();
     for name in HOP_BY_HOP.iter().chain(&named) {
@@ -581,7 +582,7 @@ fn too_large() -> Problem {
     )
 }
 
-/// Why there is no answer: the request's body failed, or the upstream did.
+/// The problem for a request without an answer. The request's body failed, or the upstream did.
 fn refused(error: hyper_util::client::legacy::Error) -> Problem {
     if is_caused_by(&error, |_: &LengthLimitError| true) {
         return too_large();
@@ -605,7 +606,8 @@ fn break_off() -> ! {
     std::panic::resume_unwind(Box::new("a body broke off"))
 }
 
-/// A body that breaks off if nothing comes for too long. While the client does not read, no time passes.
+/// The body of an answer. It breaks off if PostgREST sends nothing for too long. The time in which the client does not
+/// read does not count.
 struct Patient {
     body: Incoming,
     patience: Duration,

@@ -82,8 +82,8 @@ const AWAY: [(&str, &str); 8] = [
     ("", "The database cannot be reached. Try again in a moment."),
 ];
 
-/// Why a request was refused. It keeps apart what the client gets and what the log gets: the source never reaches the
-/// client.
+/// The reason why a request was refused. The client gets the code and the sentence. The source is for the log, and
+/// never reaches the client.
 pub struct Problem(Box<Parts>);
 
 struct Parts {
@@ -264,20 +264,21 @@ impl Problem {
         problem
     }
 
-    /// 503: why the database cannot serve now, by its SQLSTATE; an empty one where it cannot be reached.
+    /// 503: the database cannot serve now. Its SQLSTATE gives the reason, and is empty if the database cannot be
+    /// reached.
     pub fn away(state: &str) -> Self {
         let known = AWAY.iter().find(|(known, _)| state.starts_with(known));
         let detail = known.map_or("", |(_, detail)| detail);
         Problem::unavailable("database_unavailable", detail)
     }
 
-    /// 503: no connection could be made, whatever the reason: nothing of the request has run.
+    /// 503: no connection to the database could be made, for any reason. Nothing of the request has run.
     pub fn of_connecting(error: tokio_postgres::Error) -> Self {
         let state = error.code().map_or("", SqlState::code);
         Problem::away(state).because(error)
     }
 
-    /// 503: more is asked than can be done.
+    /// 503: too many requests are under way.
     pub fn overloaded() -> Self {
         Problem::unavailable(
             "overloaded",
@@ -285,13 +286,13 @@ impl Problem {
         )
     }
 
-    /// 504: given up.
+    /// 504: the request took too long and was given up.
     pub fn timeout(detail: &'static str) -> Self {
         Problem::new(StatusCode::GATEWAY_TIMEOUT, "timeout", detail)
     }
 
     /// Whether PostgreSQL could not load one of its own libraries, which happens when they are upgraded while it runs.
-    /// It has no SQLSTATE for that; the name of the routine is the same in every language.
+    /// PostgreSQL has no SQLSTATE for this error. The name of its routine is the same in every language.
     pub fn is_of_program_files(error: &DbError) -> bool {
         error.routine() == Some("internal_load_library")
     }
@@ -488,7 +489,7 @@ impl From<poem::Error> for Problem {
     }
 }
 
-/// The one place where SQLSTATEs become HTTP.
+/// The one place where SQLSTATEs become HTTP statuses.
 impl From<tokio_postgres::Error> for Problem {
     fn from(error: tokio_postgres::Error) -> Self {
         let Some(database) = error.as_db_error() else {

@@ -20,7 +20,7 @@ const BUCKETS: &[f64] = &[
 
 const LOGGED_BY_DEFAULT: &str = "warn,speedcoding=info";
 
-/// Logs to standard error. `RUST_LOG` chooses what.
+/// Logs to standard error. `RUST_LOG` chooses the events that are logged.
 #[expect(
     clippy::disallowed_methods,
     reason = "RUST_LOG is every Rust program's setting, read before ours"
@@ -34,7 +34,8 @@ pub fn init(format: LogFormat) -> anyhow::Result<()> {
     let mut filter = EnvFilter::try_new(&wanted).map_err(|error| {
         anyhow::anyhow!("RUST_LOG cannot be read ({error}); a valid value is {LOGGED_BY_DEFAULT}")
     })?;
-    // At debug level it logs the parameters of statements, such as hashes of passwords. RUST_LOG must not enable that.
+    // At debug level tokio_postgres logs the parameters of statements, such as hashes of passwords. RUST_LOG must not
+    // enable that.
     for quiet in ["tokio_postgres=info", "tokio_postgres::query=info"] {
         filter = filter.add_directive(quiet.parse()?);
     }
@@ -55,8 +56,8 @@ pub fn init(format: LogFormat) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Every metric that is not the process's own, as Prometheus shows it: its kind, its name, which ends in its unit, and
-/// what it means. No label has a value that a client chose.
+/// Every metric, as Prometheus shows it, except the metrics of the process itself: its kind, its name and its meaning.
+/// A name ends in the unit of its metric. No label has a value that a client chose.
 pub const METRICS: &[(Kind, &str, &str)] = &[
     (
         Counter,
@@ -172,14 +173,15 @@ pub const METRICS: &[(Kind, &str, &str)] = &[
     ),
 ];
 
-/// What can be done with a metric.
+/// The kinds of metrics.
 #[derive(Clone, Copy)]
 pub enum Kind {
     /// It only rises, from 0 at the start of the process.
     Counter,
     /// It rises and falls.
     Gauge,
-    /// How many values were at most as large as each of some bounds; their number and their sum.
+    /// For each of several bounds, it counts the values up to this bound. It also has the number and the sum of all
+    /// values.
     Histogram,
 }
 
@@ -193,8 +195,8 @@ impl fmt::Display for Kind {
     }
 }
 
-/// The values of labels that are known from the beginning. Prometheus sees a counter rise only from a value that it has
-/// seen, so these begin with 0.
+/// The values of labels that are known from the beginning. Prometheus sees a counter rise only if it has seen an
+/// earlier value, so these counters begin with 0.
 const KNOWN: &[(&str, &str, &[&str])] = &[
     (
         "refreshes_total",
@@ -272,14 +274,15 @@ impl Metrics {
         Ok(metrics)
     }
 
-    /// All of them, as Prometheus reads them.
+    /// All metrics, in the format that Prometheus reads.
     pub fn page(&self) -> String {
         #[cfg(target_os = "linux")]
         self.process.collect();
         self.page.render()
     }
 
-    /// Adds up what was measured, at intervals: otherwise each measured time is kept until somebody asks for the page.
+    /// Adds up the measured times, at intervals. Otherwise each measured time would be kept until the page is
+    /// requested.
     pub async fn add_up(&self) -> Infallible {
         let mut turns = interval(ADDED_UP_EVERY);
         loop {
@@ -300,7 +303,7 @@ pub fn count_ended(sign_ins: i64, cause: &'static str) {
     metrics::counter!("auth_events_total", &labels).increment(sign_ins.unsigned_abs());
 }
 
-/// Counts what became of a refresh token.
+/// Counts a use of a refresh token, by its outcome.
 pub fn count_refresh(outcome: &'static str) {
     metrics::counter!("refreshes_total", "outcome" => outcome).increment(1);
 }

@@ -73,7 +73,7 @@ struct Deleted {
     erased: Option<bool>,
 }
 
-/// The hash that the password is compared with, and what identifies the account.
+/// The caller's user name and stored password hash, and the digests by which wrong passwords are counted.
 struct OwnAccount {
     username: String,
     password_hash: String,
@@ -223,7 +223,7 @@ async fn find(
     let Some((username, password_hash)) = found.username.zip(found.password_hash) else {
         return Ok(None);
     };
-    // Only a client with the caller's token can use this up.
+    // Here only a client with the caller's token can add to this count.
     state.limits.failed_logins.check_site(&username, address)?;
     let attempt = state.limits.failed_logins.attempt(&username, address);
     let params: [&(dyn ToSql + Sync); 2] = [&attempt.account, &attempt.network];

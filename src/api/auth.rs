@@ -102,11 +102,11 @@ struct FoundCredentials {
 
 #[derive(FromRow)]
 struct Opened {
-    /// How many of the account's oldest sign-ins had to go.
+    /// The number of the account's oldest sign-ins that were ended to make room for this one.
     ended: i64,
 }
 
-/// How often a login starts anew because its account was changed meanwhile.
+/// How often a login is tried if its account changes meanwhile.
 const LOGIN_ATTEMPTS: usize = 3;
 
 /// The refusals of each operation, beyond those that all operations have in common.
@@ -199,8 +199,8 @@ impl AuthApi {
     }
 }
 
-/// A permit to hash, which counts as an attempt from this network. A client that gets no permit must come back, and is
-/// charged nothing for it.
+/// A permit to hash. It counts as one attempt from this network. A client that gets no permit must try again later, and
+/// its attempt is not counted.
 pub(super) fn acquire(
     state: &State,
     limit: &NetworkLimit,
@@ -211,7 +211,7 @@ pub(super) fn acquire(
     Ok(permit)
 }
 
-/// Nothing, if the account was deleted or got another hash since its password was compared.
+/// Signs a device in. Returns nothing if the account was deleted or got another hash after its password was compared.
 async fn sign_in(
     state: &State,
     username: &str,
@@ -272,7 +272,7 @@ async fn sign_in(
     tokens(state, found.user, new.id, None, new.token).map(Some)
 }
 
-/// Records a wrong password, also for a name that nobody has.
+/// Records a wrong password, also for a user name that does not exist.
 pub(super) async fn wrong_password(
     state: &State,
     attempt: &Attempt,
@@ -299,7 +299,8 @@ pub(super) async fn wrong_password(
     ))
 }
 
-/// The tokens of a sign-in. The password was given at `signed_in`, or now if that is not given.
+/// The tokens of a sign-in. `signed_in` is the time at which the password was given. If it is none, the password was
+/// given now.
 pub(super) fn tokens(
     state: &State,
     user: User,

@@ -1,4 +1,4 @@
-//! Whether the service lives, and whether it can serve: for load balancers and people.
+//! Health checks for load balancers and people: whether the process is alive, and whether it can serve.
 
 use std::sync::Arc;
 

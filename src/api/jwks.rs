@@ -11,7 +11,8 @@ use poem::{
 use super::types::Cacheable;
 use crate::state::State;
 
-/// How long others may keep the set. A new key is in it for longer than that before it signs (docs/keys.md).
+/// How long other services may keep the set. A new key is in the set for longer than that before it signs
+/// (docs/keys.md).
 const KEEP: HeaderValue = HeaderValue::from_static("public, max-age=600");
 
 /// The set. It is empty if a secret signs.

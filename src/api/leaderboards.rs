@@ -260,13 +260,13 @@ impl LeaderboardsApi {
     }
 }
 
-/// A row of a board's answer: the board's version, and an entry unless there is none.
+/// A row that the database returns for a board: the board's version, and an entry if the row has one.
 struct Versioned<T> {
     version: i64,
     entry: Option<T>,
 }
 
-/// The version, which is the same in all rows, and the entries.
+/// Returns the version, which is the same in all rows, and the entries.
 fn split<T>(rows: Vec<Versioned<T>>) -> (i64, Vec<T>) {
     let version = rows.first().map_or(0, |row| row.version);
     (
@@ -284,7 +284,7 @@ struct Placed {
     item: BoardItem,
 }
 
-/// A cursor of a board: where an entry stands, whatever comes before it.
+/// A cursor of a board: the place of an entry in the order. It does not depend on the entries before it.
 #[derive(FromRow)]
 struct BoardCursor {
     total_ms: i64,

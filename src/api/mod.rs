@@ -20,7 +20,7 @@ use poem_openapi::{ContactObject, LicenseObject, OpenApi, OpenApiService};
 
 use crate::openapi::{Contract, codes::Refusals};
 
-/// Where the API begins.
+/// The path that the paths of all operations begin with.
 pub const BASE: &str = "/api/v1";
 
 /// The document, completed with the refusals of all operations.

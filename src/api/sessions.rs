@@ -253,7 +253,8 @@ impl SessionsApi {
         if let Some(Err(fault)) = &kept_video_url {
             warnings.push(warning("videoUrl", "video_url", fault.clone()));
         }
-        // The data as they were sent, which tell a retry from a different end. (PostgreSQL's text cannot hold U+0000.)
+        // The data as the client sent them. They tell a retry from a different end. (PostgreSQL's text cannot hold
+        // U+0000.)
         let sent = |text: &String| text.replace('\0', "\u{fffd}");
         state
             .db

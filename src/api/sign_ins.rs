@@ -97,7 +97,7 @@ struct Redeemed {
     user: User,
     signed_in_at: i64,
     generation: i32,
-    /// Whether this redeemed it; otherwise it had been redeemed a moment before.
+    /// Whether this request redeemed the token. Otherwise another request had redeemed it a moment before.
     rotated: bool,
 }
 

@@ -130,7 +130,7 @@ pub struct Page<T: ParseFromJSON + ToJSON + Type> {
     pub next_cursor: Option<String>,
 }
 
-/// A list, as its cursors name it: the operation and its filters.
+/// A list. Its cursors name it by the operation and its filters.
 pub struct List {
     tag: [u8; LIST_TAG],
 }
@@ -189,7 +189,7 @@ impl List {
     }
 }
 
-/// How many items a page has if the request does not say.
+/// The number of items on a page if the request sets no limit.
 pub fn page_size() -> i32 {
     20
 }
@@ -223,7 +223,7 @@ impl<T: ToJSON + Serialize> Cacheable<T> {
         Self::tagged(value, &tag, if_none_match)
     }
 
-    /// The same for states that the database numbers: another version is another state.
+    /// The same for a state that has a version number in the database. Another version is another state.
     pub fn at_version(value: T, version: i64, if_none_match: Option<&str>) -> Self {
         Self::tagged(value, &version.to_string(), if_none_match)
     }
@@ -247,7 +247,7 @@ fn known_tags(if_none_match: Option<&str>) -> impl Iterator<Item = &str> {
         .map(|known| known.trim().trim_start_matches("W/").trim_matches('"'))
 }
 
-/// The versions that the client has. The database need not read their content again.
+/// The versions that the client has. The database need not read the content of these versions again.
 pub fn known_versions(if_none_match: Option<&str>) -> Vec<i64> {
     known_tags(if_none_match)
         .filter_map(|known| known.parse().ok())

@@ -7,8 +7,8 @@ use crate::{config::Config, text::is_hidden};
 /// The most characters of a URL.
 const LONGEST: usize = 2048;
 
-/// The URL as it is stored: without white space around it and without `:443`, with the scheme and the host in lower case.
-/// The rest stays as it was sent. The error says in words what is wrong.
+/// The URL as it is stored: without white space around it and without `:443`, with the scheme and the host in lower
+/// case. The rest stays as it was sent. The error describes the mistake in words.
 ///
 /// A URL is taken if it is https without credentials or a port, and its host is allowed. An allowed host stands for its
 /// subdomains too, and the project's own storage is allowed. The database checks that a recording there is the runner's
@@ -37,8 +37,8 @@ pub(super) fn plain_video_url(sent: &str, config: &Config) -> Result<String, Str
         Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https://") => rest,
         _ => return Err("must begin with https://".into()),
     };
-    // The parser forgives backslashes, other numbers of slashes, an empty user, and look-alikes of letters. Other programs
-    // that read the text may not.
+    // The parser accepts backslashes, other numbers of slashes, an empty user, and look-alikes of letters. Other
+    // programs that read the text may not.
     let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
     if authority.contains('@') {
         return Err("must not name a user before the host".into());

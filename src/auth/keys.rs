@@ -1,7 +1,8 @@
 //! The keys of `JWT_KEYS`: JWK sets for ES256 (RFC 7517; RFC 7518, section 6.2).
 //!
-//! `jsonwebtoken::jwk` knows only the public members of a key, so it neither reads nor makes one that signs. It refuses a
-//! whole set with a quotation of what it could not read, where an operator needs the number of the key and no secret.
+//! `jsonwebtoken::jwk` knows only the public members of a key, so it neither reads nor makes one that signs. If it
+//! cannot read a key, it refuses the whole set and quotes the unreadable part. An operator needs the number of the key,
+//! and no secret in the message.
 
 use std::{collections::HashSet, fs};
 
@@ -32,7 +33,8 @@ pub struct Key {
     pair: Option<EcdsaKeyPair>,
 }
 
-/// The keys of a setting, in its order: a JWK set, or the paths of files with one each, comma-separated.
+/// Reads the keys of a setting, in their order. The setting is a JWK set, or a comma-separated list of paths of files.
+/// Each file holds one JWK set.
 ///
 /// Errors quote nothing of the setting, because it may be a key in the wrong place.
 pub fn load(setting: &SecretString) -> Result<Vec<Key>> {
@@ -125,7 +127,7 @@ pub(super) fn postgrest_secret(secret: Option<&str>, keys: &[Key]) -> SecretStri
 }
 
 impl Key {
-    /// Whether it has its private part.
+    /// Whether the key has its private part.
     pub fn can_sign(&self) -> bool {
         self.pair.is_some()
     }

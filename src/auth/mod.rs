@@ -22,7 +22,7 @@ pub struct Auth {
 }
 
 impl Auth {
-    /// Takes its keys from the settings. The generated secret signs whatever the settings have no key for.
+    /// Takes its keys from the settings. The generated secret signs the tokens for which the settings have no key.
     pub fn new(config: &Config, generated: Option<&SecretString>) -> anyhow::Result<Self> {
         let keys = config.jwt_keys.as_ref().map(keys::load).transpose()?;
         let keys = keys.unwrap_or_default();
@@ -32,7 +32,7 @@ impl Auth {
         let access = token::AccessTokens::new(secret, &keys, &config.jwt_issuer)?;
         if let (Some(secret), Some(list)) = (given, &config.refresh_secrets) {
             let (secret, list) = (secret.expose_secret(), list.expose_secret());
-            // The parts of the secret would be other secrets, and everybody would be signed out.
+            // The comma would split the secret into other secrets, and everybody would be signed out.
             anyhow::ensure!(
                 !secret.contains(',') || !list.contains(secret),
                 "JWT_SECRET has a comma and cannot be one of REFRESH_SECRETS, because commas separate those"

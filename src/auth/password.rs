@@ -30,7 +30,8 @@ const MINIMUM_LENGTH: usize = 8;
 /// as long: at most four are composed to one.
 const MAXIMUM_LENGTH: usize = 128;
 
-/// A hash that would cost more is not computed. Its numbers are corrupt, or somebody wants to bring the service down.
+/// A hash that would cost more is not computed. Its parameters are corrupt, or an attacker wants to bring the service
+/// down.
 const MOST_MEMORY_KIB: u32 = 64 * 1024;
 const MOST_PASSES: u32 = 10;
 const MOST_LANES: u32 = 16;
@@ -192,8 +193,8 @@ fn derive(
     Ok(derived)
 }
 
-/// The result, or nothing if the stored hash cannot be read. A wrong password that was not sent composed takes twice as
-/// long for every account, because it is tried as it was sent, too.
+/// The result, or nothing if the stored hash cannot be read. A password that was not sent composed is tried in both
+/// forms, for every account. So a wrong one takes twice as long.
 fn compare(
     password: &Password,
     stored: &str,
@@ -207,7 +208,7 @@ fn compare(
             None => return Ok(None),
             Some(false) => {}
             Some(true) => {
-                // Nobody knows whether the bytes that bcrypt did not read are right. A typing error there must not become the
+                // bcrypt did not read the last bytes, so they may be wrong. A typing error there must not become the
                 // password.
                 let unseen = stored.starts_with("$2") && spelling.len() > BCRYPT_BYTES;
                 let is_todays = stored.starts_with(&todays()) && spelling == password.composed();
@@ -278,7 +279,8 @@ fn refuse_weak(field: &str, password: &str, username: &str) -> Result<(), Proble
             too_short(MINIMUM_LENGTH),
         ));
     }
-    // The effort grows faster than the text, so only the beginning is judged. A rare beginning makes a rare password.
+    // Judging takes much longer for longer texts, so only the beginning is judged. If the beginning is hard to guess,
+    // the password is too.
     let beginning: String = password.chars().take(64).collect();
     let estimate = zxcvbn::zxcvbn(&beginning, &[username, "speedcoding"]);
     if estimate.guesses_log10() >= MINIMUM_GUESSES.log10() {

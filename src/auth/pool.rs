@@ -20,8 +20,8 @@ use crate::{config::cores, problem::Problem, telemetry::count_shed};
 
 /// How many jobs may wait for each job that runs. That is about a second of work.
 const QUEUE_PER_THREAD: usize = 32;
-/// How much nicer these threads are than others. Other threads go first; beside one of them, hashing gets a tenth of a
-/// core.
+/// The niceness of these threads. Other threads go first. If a hashing thread shares a core with another thread, it
+/// gets a tenth of the core.
 #[cfg(target_os = "linux")]
 const NICENESS: i32 = 10;
 /// The size of a large page on x86-64, and on aarch64 with its usual pages. Elsewhere the advice has no effect.
@@ -53,12 +53,12 @@ impl Memory {
     }
 }
 
-/// Asks for large pages for the part that fills whole ones. Argon2 goes through its memory at random, and is some
-/// percent faster if fewer pages hold it (benches/logins.rs).
+/// Maps memory, and asks for large pages for the part that fills whole ones. Argon2 reads its memory in random order,
+/// and is a few percent faster if the memory consists of fewer pages (benches/logins.rs).
 fn map(bytes: usize) -> io::Result<MmapMut> {
-    // Linux aligns memory whose size is a multiple of large pages.
+    // Linux aligns memory to large pages if its size is a multiple of theirs.
     let mapped = MmapMut::map_anon(bytes.next_multiple_of(LARGE_PAGE))?;
-    // A kernel without them refuses, and nothing is lost.
+    // A kernel without large pages refuses, which does no harm.
     #[cfg(target_os = "linux")]
     let _ = mapped.advise_range(Advice::HugePage, 0, bytes / LARGE_PAGE * LARGE_PAGE);
     Ok(mapped)
@@ -145,7 +145,7 @@ impl Permit {
 }
 
 fn work_off(queue: &Receiver<Job>) {
-    // On Linux the priority is the thread's. Elsewhere it would be that of the whole service.
+    // On Linux this sets the priority of the thread. Elsewhere it would set that of the whole service.
     #[cfg(target_os = "linux")]
     if let Err(error) = rustix::process::nice(NICENESS) {
         tracing::warn!("passwords are hashed with normal priority: {error}");
@@ -155,7 +155,7 @@ fn work_off(queue: &Receiver<Job>) {
         memory = Memory::default();
         queue.recv()
     }) {
-        // A panic was reported before it comes here. The client that waits for the job gets 500.
+        // The panic has been reported already. The client that waits for the job gets 500.
         let _ = catch_unwind(AssertUnwindSafe(|| job(&mut memory)));
     }
 }

@@ -25,7 +25,7 @@ const SIGNED_LENGTH: usize = KEY_ID_LENGTH + 16 + 4 + NONCE_LENGTH;
 /// stolen key forges a token.
 #[derive(Clone)]
 pub struct RefreshTokens {
-    /// The first signs new sign-ins, all verify.
+    /// The first key signs new sign-ins. All keys verify.
     keys: Arc<[Key]>,
 }
 
@@ -121,7 +121,7 @@ impl RefreshTokens {
 }
 
 impl Presented<'_> {
-    /// Which key has signed it; a sign-in keeps its key.
+    /// The id of the key that has signed it. A sign-in keeps its key.
     pub fn key_id(&self) -> &[u8] {
         &self.key.id
     }

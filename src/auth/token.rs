@@ -60,7 +60,7 @@ pub struct Method {
 pub struct AccessTokens {
     header: Header,
     signing: EncodingKey,
-    /// The keys by the `kid` of tokens. Tokens of the secret have none.
+    /// The keys by the `kid` of tokens. Tokens that the secret signs have no `kid`.
     verifying: HashMap<Option<String>, Verifying>,
     issuer: String,
     published: Value,
@@ -74,7 +74,7 @@ struct Verifying {
 }
 
 impl AccessTokens {
-    /// The first private key signs. If there is none, the secret does, which has at least 32 bytes (RFC 7518, section
+    /// The first private key signs. If there is none, the secret signs. It has at least 32 bytes (RFC 7518, section
     /// 3.2).
     pub fn new(secret: Option<&SecretString>, keys: &[Key], issuer: &str) -> anyhow::Result<Self> {
         let secret = secret.map(SecretString::expose_secret);
@@ -128,7 +128,8 @@ impl AccessTokens {
         &self.postgrest_secret
     }
 
-    /// A token for a user's sign-in, issued now. The password was given at `signed_in`, or now if that is not given.
+    /// A token for a user's sign-in, issued now. `signed_in` is the time at which the password was given. If it is
+    /// none, the password was given now.
     pub fn issue(
         &self,
         user: Uuid,

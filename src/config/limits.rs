@@ -20,7 +20,7 @@ pub const FAILED_LOGINS: &str = "failed_logins";
 /// The rate of a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
-    /// The number of requests at once, and again over the period.
+    /// The number of requests that are allowed at once, and again over the period.
     pub count: NonZeroU32,
     /// The period.
     pub seconds: NonZeroU32,

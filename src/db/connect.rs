@@ -82,7 +82,8 @@ impl PostgresUrl {
             ),
         };
         postgres.ssl_mode(ssl_mode);
-        // Where the URL says nothing of it: otherwise a way that has gone would be noticed after hours.
+        // These are defaults for a URL that does not set them. Without them, the service would notice a broken network
+        // path only after hours.
         if postgres.get_keepalives_idle() == Config::new().get_keepalives_idle() {
             postgres
                 .keepalives_idle(KEPT_ALIVE_EVERY)
@@ -115,14 +116,15 @@ impl PostgresUrl {
     ) -> anyhow::Result<(Client, JoinHandle<Result<(), tokio_postgres::Error>>)> {
         let patience = self.postgres.get_connect_timeout().copied();
         let patience = patience.unwrap_or(CONNECT_PATIENCE);
-        // The setting itself covers only the TCP connection. The program that accepts it may not be PostgreSQL.
+        // `connect_timeout` itself covers only the TCP connection. The program that accepts the connection may not be
+        // PostgreSQL and may never answer.
         let (client, mut connection) = timeout(patience, self.postgres.connect(self.tls.clone()))
             .await
             .map_err(|_| self.unreachable(&format!("no answer in {} s", patience.as_secs())))?
             .map_err(|error| self.unreachable(&describe(&error)))?;
         let driven = async move {
             while let Some(message) = poll_fn(|context| connection.poll_message(context)).await {
-                // Such a notice says, for instance, what a migration could not do.
+                // Such a notice can say, for instance, that a migration could not do a part of its work.
                 if let AsyncMessage::Notice(notice) = message?
                     && notice.severity() == "WARNING"
                 {
@@ -135,7 +137,7 @@ impl PostgresUrl {
     }
 }
 
-/// Identifies the database and its server. It is the same by every way to it.
+/// Identifies the database and its server. The result is the same for every URL that leads to this database.
 pub async fn place(client: &Client) -> Result<String, tokio_postgres::Error> {
     const PLACE: &str =
         "select format('%s %s', extract(epoch from pg_postmaster_start_time()), oid)
@@ -162,7 +164,7 @@ pub async fn once<T>(
     let (client, connection) = PostgresUrl::parse(url)?.connect().await?;
     let outcome = work(&client).await;
     drop(client);
-    // The end of the connection does not matter: the work was done, or has failed by itself.
+    // An error at the end of the connection does not matter. The work is done, or its own error is returned.
     let _ = connection.await;
     outcome.map_err(|error| match error.code() {
         Some(&SqlState::UNDEFINED_TABLE) => {
@@ -281,7 +283,7 @@ fn tls(check: Check, root: Option<&str>) -> anyhow::Result<ClientConfig> {
         .with_no_client_auth())
 }
 
-/// For HTTPS: trusts the certificate authorities of this machine, or nobody if HTTPS is not needed.
+/// For HTTPS: trusts the certificate authorities of this machine, or no authority if HTTPS is not needed.
 pub fn https(needed: bool) -> anyhow::Result<ClientConfig> {
     if needed {
         return tls(Check::Host, None);

@@ -32,9 +32,9 @@ use connect::{PostgresUrl, SERVICE_ROLE, is_service_role};
 use pool::{ANSWERED_WITHIN, Connections};
 use query::Statement;
 
-/// The longest time of an answer on readiness, whatever the database does.
+/// The longest time in which the service answers whether it is ready, whatever the database does.
 const READY_WITHIN: Duration = Duration::from_secs(3);
-/// Metrics do not wait longer for the database, and do not ask it more often.
+/// Metrics wait at most this long for the database, and ask it at most this often.
 const COUNTED_EVERY: Duration = Duration::from_secs(1);
 /// A PostgreSQL whose program files were replaced still serves its old connections. So readiness opens a new one this
 /// often.
@@ -51,11 +51,11 @@ pub struct Db {
     url: Arc<PostgresUrl>,
     /// Readiness has a connection of its own, so that load does not make a service unready.
     own: Arc<Mutex<Option<Own>>>,
-    /// The answer to metrics when they last asked.
+    /// The database's last answer for the metrics.
     counted: Arc<Mutex<Option<Counted>>>,
 }
 
-/// How many sessions ran at a moment, if the database said so.
+/// A moment, and the number of sessions that ran then. The number is missing if the database did not answer.
 type Counted = (Instant, Option<i64>);
 
 /// The connection of readiness.
@@ -70,7 +70,7 @@ impl Db {
         let mut url = PostgresUrl::parse(url)?;
         url.postgres.application_name("speedcoding");
         let service = is_service_role(&url.postgres);
-        // A pooler takes no options; the service role has settings of its own like these.
+        // A pooler does not take options. The service's role has settings of its own like these.
         if !service || config.db_statements == Statements::Prepared {
             let given = url.postgres.get_options().unwrap_or_default();
             let role = if service {
@@ -157,13 +157,15 @@ impl Db {
             .collect()
     }
 
-    /// The time of waiting for a connection counts as waiting for the database.
+    /// Sends a statement, once more if it must be prepared again. The caller's timing includes the wait for a
+    /// connection.
     async fn timed(&self, query: &Statement, params: Params<'_>) -> Result<Vec<Row>, Problem> {
         self.connections
             .run(
                 async |client| match self.send(client, query, params).await {
                     Err(error) if is_stale(&error) => {
-                        // A migration changed what this connection had prepared: nothing has run, prepare it anew.
+                        // A migration changed a statement that this connection had prepared. Nothing has run, so it is
+                        // prepared anew.
                         client.statement_cache.remove(query.sql, query.types);
                         self.send(client, query, params).await
                     }
@@ -204,7 +206,7 @@ impl Db {
             .map(drop)
     }
 
-    /// Sets the gauges of the pool and of what only the database knows.
+    /// Sets the gauges of the pool, and the gauges whose values only the database knows.
     pub async fn observe(&self) {
         self.connections.observe();
         let running = self.count_running().await;
@@ -212,7 +214,7 @@ impl Db {
         metrics::gauge!("sessions_running").set(running.map_or(f64::NAN, |count| count as f64));
     }
 
-    /// How many sessions run, or nothing where the database does not say so in time.
+    /// The number of sessions that run, or nothing if the database does not answer in time.
     async fn count_running(&self) -> Option<i64> {
         let mut counted = self.counted.lock().await;
         match *counted {
@@ -228,17 +230,18 @@ impl Db {
         }
     }
 
-    /// Asks by the connection of readiness a statement that tells, among others, whether changes are taken.
+    /// Sends a statement on the connection of readiness. Its row says, among other things, whether the database accepts
+    /// changes.
     async fn ask_own(&self, statement: &Statement) -> Result<Row, Problem> {
         let ask = async |client: &Client| client.query_typed_one(statement.sql, &[]).await;
         let mut own = self.own.lock().await;
-        // If this fails or is given up half-way, the connection is not kept.
+        // The connection is not kept if the statement fails or is given up half-way.
         let mut kept = own.take();
         let mut answer = None;
         if let Some(kept) = &kept
             && kept.opened.elapsed() < FRESH_FOR
         {
-            // It may have died silently.
+            // The connection may have died silently.
             let asked = timeout(ANSWERED_WITHIN, ask(&kept.client)).await;
             answer = asked.ok().and_then(Result::ok);
         }

@@ -1,4 +1,5 @@
-//! Who gets a connection to PostgreSQL, for how long, and when a connection is thrown away.
+//! The pool of connections to PostgreSQL. It decides which request gets a connection and for how long, and when a
+//! connection is thrown away.
 
 use std::{
     future::Future,
@@ -21,28 +22,30 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use super::connect::PostgresUrl;
 use crate::{problem::Problem, telemetry::count_shed};
 
-/// What a request was expected to wait is an estimate: it is given up after so many times as long as it may be.
+/// The expected wait of a request is only an estimate. A request that was let in gives up after this many times the
+/// longest expected wait.
 const MISJUDGED: u32 = 2;
-/// How much of the average one request makes: one in so many.
+/// The average counts the newest request as one part in this many.
 const AVERAGED: u32 = 32;
 
-/// One host has so long to accept a connection; the next one of the URL is tried then.
+/// A host must accept a connection within this time. Otherwise the next host of the URL is tried.
 const ACCEPTED_WITHIN: Duration = Duration::from_secs(2);
-/// TLS and the log-in together may take so much longer.
+/// TLS and the log-in together may take this much longer.
 const LOGGED_IN_WITHIN: Duration = Duration::from_secs(3);
 
-/// PostgreSQL ends a statement by itself at its timeout. The connection on which it says nothing of that for so much
-/// longer is dead.
+/// PostgreSQL ends a statement by itself at the statement timeout. If PostgreSQL sends nothing for this much longer,
+/// the connection is dead.
 const GRACE: Duration = Duration::from_secs(2);
-/// A statement that has been silent for so long makes other connections doubtful.
+/// If a statement gets no answer for this time, other connections become doubtful.
 const DOUBTED_AFTER: Duration = Duration::from_secs(1);
-/// Firewalls forget connections on which nothing is said: one that was not used for so long is doubtful.
+/// A connection that was not used for this time is doubtful, because firewalls forget silent connections.
 const IDLE: Duration = Duration::from_secs(30);
-/// A doubtful connection answers within so long, or is dead.
+/// A doubtful connection that does not answer within this time is dead.
 pub const ANSWERED_WITHIN: Duration = Duration::from_secs(1);
-/// The statement of a request that was given up may go on for so long before it is cancelled.
+/// When a request is given up, its statement is cancelled after this time.
 const GIVEN_UP_WITHIN: Duration = Duration::from_millis(250);
-/// A connection that is younger and read-only is so because the database is.
+/// If a connection younger than this is read-only, the database itself is read-only. An older connection may lead to a
+/// server that has become read-only since.
 const DEMOTED_AFTER: Duration = Duration::from_secs(5);
 
 /// The connections to PostgreSQL. A request that would have to wait long for one is refused at once.
@@ -52,14 +55,14 @@ pub struct Connections {
     watch: Arc<Watch>,
     /// A request that would have to wait longer is refused at once.
     most_wait: Duration,
-    /// A statement that takes longer has lost its connection.
+    /// If a statement takes longer, its connection is lost.
     deadline: Duration,
     tls: MakeRustlsConnect,
 }
 
 impl Connections {
-    /// At most `most` of them. `most_wait` is what a request may be expected to wait for one, `statement_timeout` what
-    /// PostgreSQL ends a statement by.
+    /// Makes a pool of at most `most` connections. A request whose expected wait is longer than `most_wait` is refused.
+    /// PostgreSQL ends a statement after `statement_timeout`.
     pub fn new(
         url: &PostgresUrl,
         most: usize,
@@ -76,7 +79,8 @@ impl Connections {
         let asking = watch.clone();
         let pool = Pool::builder(Manager::from_config(postgres, url.tls.clone(), manager))
             .max_size(most)
-            // What was used last is still in the processor's caches, PostgreSQL's side of it too.
+            // The connection that was used last is still in the processor's caches, and so is PostgreSQL's process for
+            // it.
             .queue_mode(QueueMode::Lifo)
             .wait_timeout(Some(most_wait * MISJUDGED))
             .create_timeout(Some(
@@ -109,7 +113,8 @@ impl Connections {
         metrics::gauge!("db_pool_waiting").set(status.waiting as f64);
     }
 
-    /// Runs a statement to its end on a connection of its own. A connection on which it does not end is thrown away.
+    /// Runs a statement to its end on a connection of its own. If the statement does not end, the connection is thrown
+    /// away.
     pub async fn run<T>(
         &self,
         work: impl AsyncFnOnce(&ClientWrapper) -> Result<T, Error>,
@@ -125,14 +130,15 @@ impl Connections {
                 let is_demoted = error.code() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION)
                     && lease.age() > DEMOTED_AFTER;
                 if is_demoted {
-                    // The others lead to the same server, which is no longer the one that takes changes.
+                    // The other connections lead to the same server, and that server no longer accepts changes.
                     self.watch.condemn(sent);
                 }
                 lease.end(!is_demoted && !is_broken(&error));
                 Err(error.into())
             }
             None => {
-                // Those that have not been heard since have probably died of the same.
+                // Connections that were last taken before the statement was sent have probably died for the same
+                // reason.
                 self.watch.condemn(sent);
                 lease.end(false);
                 Err(Problem::timeout(
@@ -142,7 +148,7 @@ impl Connections {
         }
     }
 
-    /// What the statement came to; nothing where the connection said nothing.
+    /// The outcome of the statement, or nothing if the connection did not answer until the deadline.
     async fn until_deadline<T>(&self, sent: Instant, work: impl Future<Output = T>) -> Option<T> {
         let mut work = pin!(work);
         if let Ok(done) = timeout(DOUBTED_AFTER, &mut work).await {
@@ -162,7 +168,8 @@ impl Connections {
             let ahead = users - status.max_size + 1;
             let ahead = u32::try_from(ahead).unwrap_or(u32::MAX);
             let most = u32::try_from(status.max_size).unwrap_or(u32::MAX);
-            // Both are the least that it would wait: at the pace of before, and at that of now.
+            // Two estimates of the shortest wait: `expected` comes from the average time that requests keep a
+            // connection, and the time since `moved` shows the pace now. The longer one counts.
             let expected = state.held.saturating_mul(ahead) / most.max(1);
             if expected.max(state.moved.elapsed()) > self.most_wait {
                 return Err(state.refusal("no connection would have been free in time"));
@@ -191,7 +198,7 @@ impl Connections {
     }
 }
 
-/// A connection in use. Where it is dropped before its end, its request was given up with a statement under way.
+/// A connection in use. If a lease is dropped without `end`, its request was given up while a statement was under way.
 struct Lease {
     client: Option<Client>,
     since: Instant,
@@ -212,7 +219,7 @@ impl std::ops::Deref for Lease {
 }
 
 impl Lease {
-    /// How long there has been this connection.
+    /// The time since the connection was opened.
     fn age(&self) -> Duration {
         self.client
             .as_ref()
@@ -238,12 +245,12 @@ impl Drop for Lease {
         self.watch.state().note_end(self.since);
         let tls = self.tls.clone();
         runtime.spawn(async move {
-            // Mostly the statement ends in a moment, and the connection is as good as before: a client that leaves
-            // again and again costs no connections.
+            // The statement usually ends in a moment, and then the connection is kept. So a client that leaves again
+            // and again costs no connections.
             let answered = timeout(GIVEN_UP_WITHIN, client.simple_query("")).await;
             if !matches!(answered, Ok(Ok(_))) {
                 let client = Client::take(client);
-                // PostgreSQL would go on without anybody to tell.
+                // Without this, PostgreSQL would go on with a statement whose result no one reads.
                 let token = client.cancel_token();
                 let _ = timeout(ANSWERED_WITHIN, token.cancel_query(tls)).await;
             }
@@ -251,20 +258,20 @@ impl Drop for Lease {
     }
 }
 
-/// What is known of all connections.
+/// The state that all connections share.
 #[derive(Default)]
 struct Watch(Mutex<State>);
 
 struct State {
-    /// Connections that were last taken before are asked before they are used.
+    /// A connection that was last taken before this moment is tested before it is used again.
     doubted: Option<Instant>,
-    /// Connections that were last taken before are thrown away unasked.
+    /// A connection that was last taken before this moment is thrown away without a test.
     condemned: Option<Instant>,
     /// When a connection was last taken or given back.
     moved: Instant,
-    /// How long a request keeps a connection, on average.
+    /// The average time that a request keeps a connection.
     held: Duration,
-    /// Whether the last connection could not be made.
+    /// Whether the last connection that was needed could not be made.
     is_away: bool,
 }
 
@@ -290,7 +297,7 @@ impl State {
         self.held = (self.held * (AVERAGED - 1) + since.elapsed()) / AVERAGED;
     }
 
-    /// What a request is told that gets no connection.
+    /// The refusal for a request that gets no connection.
     fn refusal(&self, why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Problem {
         if self.is_away {
             Problem::away("").because(why)
@@ -303,7 +310,7 @@ impl State {
 
 impl Watch {
     fn state(&self) -> MutexGuard<'_, State> {
-        // What another thread left when it panicked is as good as before.
+        // The state is still valid if another thread panicked while it held the lock.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -312,7 +319,7 @@ impl Watch {
         state.condemned = state.condemned.max(Some(since));
     }
 
-    /// Before a connection is used again: whether it can be.
+    /// Decides whether a connection can be used again, and tests it if it is doubtful.
     async fn check(&self, client: &mut ClientWrapper, metrics: &Metrics) -> Result<(), HookError> {
         let taken = metrics.recycled.unwrap_or(metrics.created);
         let (is_condemned, is_doubted) = {
@@ -339,8 +346,8 @@ impl Watch {
     }
 }
 
-/// Whether the connection is of no more use: PostgreSQL has ended it, it is gone, or PostgreSQL's program files have
-/// changed so that its process cannot load them any more.
+/// Whether the connection can no longer be used. PostgreSQL has ended it, the network has lost it, or PostgreSQL's
+/// program files have changed and its process can no longer load them.
 fn is_broken(error: &Error) -> bool {
     match error.as_db_error() {
         Some(error) => {

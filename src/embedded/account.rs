@@ -56,7 +56,7 @@ impl Account {
             );
         }
         account.has_guard = true;
-        // Busybox has a setpriv that knows no such option.
+        // The setpriv of Busybox does not have this option.
         let guarded = account
             .command(Path::new("true"))
             .stderr(Stdio::null())
@@ -114,7 +114,7 @@ pub(super) fn send(signal: Signal, pid: Pid) {
 }
 
 fn account_for_root(cluster: &Path) -> Result<(String, (u32, u32))> {
-    // The owner of an existing cluster stays, even when the system has got a `postgres` since.
+    // An existing cluster keeps its owner, even if the system has got an account `postgres` since.
     if let Ok(metadata) = fs::symlink_metadata(cluster.join("PG_VERSION")) {
         let (uid, path) = (metadata.uid(), cluster.display());
         ensure!(

@@ -44,7 +44,7 @@ pub(super) fn find(
     let mut refused = String::new();
     let mut seen = Vec::new();
     let fetched = Pattern::escape(&files.binaries().to_string_lossy()) + "/*/bin";
-    // pg_config is a program to start, and mostly not needed. So it is asked last.
+    // pg_config has to be started, and is rarely needed. So it is asked last.
     let installed = path_dirs()
         .chain(iter::once_with(pg_config_dir).flatten())
         .chain(USUAL_DIRS.iter().flat_map(|pattern| matching(pattern)))
@@ -115,7 +115,7 @@ fn pg_config_dir() -> Option<PathBuf> {
 /// The paths that a pattern matches, the highest version first.
 fn matching(pattern: &str) -> Vec<PathBuf> {
     let mut found: Vec<PathBuf> = glob(pattern).into_iter().flatten().flatten().collect();
-    // As text: majors of one digit, which would come first, are too old anyway.
+    // The paths are compared as text. Majors of one digit would come first, but they are too old anyway.
     found.sort_unstable_by(|left, right| right.cmp(left));
     found
 }

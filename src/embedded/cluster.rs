@@ -28,9 +28,9 @@ use super::{
 use crate::{config::Binaries, random::random_bytes};
 
 const READY_WITHIN: Duration = Duration::from_secs(30);
-/// Crash recovery replays the write-ahead log before anybody may connect, and that can take minutes.
+/// Crash recovery replays the write-ahead log before a client may connect. That can take minutes.
 const RECOVERED_WITHIN: Duration = Duration::from_secs(300);
-/// How long the remains of an earlier server may take to let go of the cluster.
+/// How long the processes of an earlier server may still hold the cluster.
 pub(super) const REMAINS_WITHIN: Duration = Duration::from_secs(10);
 /// A fast shutdown writes a checkpoint, which a slow disk makes long.
 pub(super) const STOPPED_WITHIN: Duration = Duration::from_secs(60);
@@ -57,7 +57,7 @@ pub(super) struct Cluster {
     pub jwt_secret: SecretString,
     pub password: SecretString,
     pub port: u16,
-    /// It is never read. The lock lasts as long as the file is open.
+    /// The file is never read. The lock lasts as long as the file is open.
     _lock: File,
 }
 
@@ -240,7 +240,8 @@ impl Cluster {
         Ok(command)
     }
 
-    /// Waits for the status that the server keeps in postmaster.pid. Returns its exit status if it ends instead.
+    /// Waits until the server writes to postmaster.pid that it is ready. Returns the exit status if the server ends
+    /// instead.
     fn wait_until_ready(&self, child: &mut Child, log: &Log) -> Result<Option<ExitStatus>> {
         let began = Instant::now();
         let pid = pid_of(child);
@@ -256,7 +257,8 @@ impl Cluster {
             };
             let waited = began.elapsed();
             if waited > limit {
-                // The end is not waited for, because it might hang too. The next start would remove the server.
+                // The service does not wait for the server to end, because that might hang too. The next start stops
+                // the server if it still runs.
                 account::send(Signal::SIGQUIT, pid);
                 bail!(
                     "PostgreSQL was not ready after {} s; {}",
@@ -301,7 +303,8 @@ impl Cluster {
     }
 }
 
-/// The port of the last time, so that other programs' settings stay valid, unless another program has taken it.
+/// Keeps the port of the last start, so that other programs' settings stay valid. Chooses another port if a program has
+/// taken it.
 pub(super) fn keep_port(kept: Option<u16>, whose: &str) -> Result<u16> {
     if let Some(port) = kept.filter(|port| is_free(*port)) {
         return Ok(port);
@@ -321,8 +324,8 @@ fn is_free(port: u16) -> bool {
     TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
 }
 
-/// A free port below those that the kernel hands to outgoing connections, which might take it while we are down.
-/// By chance, so that many that start at once seldom meet.
+/// Chooses a free port below those that the kernel gives to outgoing connections. Such a connection might take the port
+/// while the service is down. The choice is random, so that services that start at once seldom choose the same port.
 fn pick_port() -> Result<u16> {
     for _ in 0..50 {
         let port = 20_000 + u16::from_ne_bytes(random_bytes()?) % 10_000;

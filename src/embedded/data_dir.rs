@@ -18,13 +18,14 @@ use tracing::warn;
 
 /// The oldest major version that the migrations run on.
 pub(super) const OLDEST_MAJOR: u32 = 15;
-/// A Unix socket's path may be this long; the kernels differ by four bytes.
+/// The maximum length of a Unix socket's path. The kernels differ by four bytes.
 const SOCKET_PATH_LIMIT: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
-/// The cluster belongs to another account than root. Links that this account may have made are not followed.
+/// If the service runs as root, the cluster belongs to another account. The service does not follow links, because that
+/// account may have made them.
 pub(super) const NO_LINK: i32 = nix::fcntl::OFlag::O_NOFOLLOW.bits();
 /// The beginning of the names of working directories.
 const UNFINISHED: &str = "unfinished-";
-/// The last process of a killed start ends well within this time.
+/// All processes of a killed start end well within this time.
 const STRAGGLER_PATIENCE: Duration = Duration::from_secs(10);
 
 pub(super) struct DataDir {
@@ -94,15 +95,17 @@ impl DataDir {
         (is_plain && has_room).then_some(run)
     }
 
-    /// A directory to make something in that is then moved to its place: a crash leaves nothing half done.
+    /// A working directory. A file or directory is made here and then moved to its place, so a crash leaves nothing
+    /// half done.
     pub fn work_dir(&self) -> io::Result<TempDir> {
         tempfile::Builder::new()
             .prefix(UNFINISHED)
             .tempdir_in(&self.path)
     }
 
-    /// Removes what starts that were killed left. A straggler of such a start may still be writing there for a
-    /// moment, which fails the removal: it is tried again. Names are never used twice, so what stays does no harm.
+    /// Removes the working directories of starts that were killed. A process of such a start may still write there for
+    /// a moment. Then the removal fails and is tried again. Names are never used twice, so a directory that stays does
+    /// no harm.
     pub fn remove_unfinished(&self) {
         for entry in fs::read_dir(&self.path).into_iter().flatten().flatten() {
             let name = entry.file_name();
@@ -174,17 +177,20 @@ impl DataDir {
             .and_then(|(_, text)| Postmaster::parse(&text)))
     }
 
-    /// The server that runs on this cluster now. A process that merely inherited its number does not count.
+    /// The server that runs on this cluster now. Another process that has got the server's process id since does not
+    /// count.
     pub fn living_postmaster(&self) -> io::Result<Option<Postmaster>> {
         let postmaster = self.postmaster()?;
         Ok(postmaster.filter(|it| is_server_of(it.pid, &self.cluster())))
     }
 
-    /// Keeps files of a dead server from blocking the next one if an unrelated process has its number now.
+    /// Keeps the files of a dead server from blocking the next server if an unrelated process has the dead server's id
+    /// now.
     ///
-    /// PostgreSQL takes a pid file with its parent's number for stale, yet still uses the file's shared memory key to
-    /// make sure that no orphaned backend is at work, which deleting the file would prevent. Only a file that a power
-    /// failure left without content is deleted: PostgreSQL would refuse it.
+    /// PostgreSQL ignores a pid file with the id of its parent process, so this process writes its own id there. From
+    /// the same file PostgreSQL takes the shared memory key, to make sure that no orphaned backend is at work. So the
+    /// file must stay. Only a file that a power failure left without content is deleted, because PostgreSQL would
+    /// refuse it.
     pub fn disarm(&self) -> io::Result<()> {
         if let Some((path, text)) = self.pid_file()? {
             match text.split_once('\n') {
@@ -197,7 +203,7 @@ impl DataDir {
                 None => fs::remove_file(path)?,
             }
         }
-        // A socket has a lock file of its own, with the same trouble.
+        // A socket has a lock file of its own, which could block the next server in the same way.
         let sockets = self.path.join("run");
         for entry in fs::read_dir(sockets).into_iter().flatten().flatten() {
             if entry.file_name().as_bytes().starts_with(b".s.PGSQL.") {
@@ -225,7 +231,7 @@ impl DataDir {
 pub(super) struct Postmaster {
     pub pid: Pid,
     pub port: u16,
-    /// `starting`, `ready` or `stopping`; the last of the lines, which come while the server starts.
+    /// `starting`, `ready` or `stopping`. The server writes this line last, so it is empty early in a start.
     pub status: String,
 }
 
@@ -242,7 +248,7 @@ impl Postmaster {
 
 /// Whether the process is a postmaster that was started on this cluster.
 fn is_server_of(pid: Pid, cluster: &Path) -> bool {
-    // Readable for everybody, unlike cwd, which containers hide even from their root.
+    // Every account can read `cmdline`. Containers hide `cwd` even from their root.
     if Path::new("/proc/self/cmdline").exists() {
         let command_line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         let mut words = command_line.split(|byte| *byte == 0);

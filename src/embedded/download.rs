@@ -65,7 +65,7 @@ fn fetch_from(base: &Url, major: Option<u32>, files: &DataDir) -> Result<PathBuf
     let (oldest, newest) = major.map_or((OLDEST_MAJOR, NEWEST_MAJOR), |major| (major, major));
     let versions = VersionReq::parse(&format!(">={oldest}, <{}", newest + 1))?;
     let url = format!("{}/{}", base.as_str().trim_end_matches('/'), artifact());
-    // The crate knows the hashes of Maven Central only.
+    // By itself the crate checks the hashes only of files from Maven Central.
     let is_sha512 = |_: &str, kind: &str| Ok(kind == "sha512");
     hasher::registry::register(is_sha512, hasher::sha2_512::hash)?;
 
@@ -80,7 +80,7 @@ fn fetch_from(base: &Url, major: Option<u32>, files: &DataDir) -> Result<PathBuf
         Dispatch::none()
     };
     let repository = Maven::new(&url)?;
-    // The download has its own runtime, because the program's may end during it.
+    // The download has its own runtime, because the program's runtime may end during it.
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -112,7 +112,7 @@ fn fetch_from(base: &Url, major: Option<u32>, files: &DataDir) -> Result<PathBuf
     fs::create_dir_all(files.binaries())?;
     fs::set_permissions(files.binaries(), Permissions::from_mode(0o755))?;
     let place = files.binaries().join(archive.version().to_string());
-    // An existing one does not work; otherwise it would have been used.
+    // A directory that exists here does not work. Otherwise the service would have used it.
     let _ = fs::remove_dir_all(&place);
     fs::rename(&unpacked, &place)?;
     info!(

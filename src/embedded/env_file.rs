@@ -69,8 +69,8 @@ impl EnvFile {
         self.text = kept.map(|line| format!("{line}\n")).collect();
     }
 
-    /// Writes a new file and renames it. Readers and crashes see the old file or the new one, and other accounts see
-    /// neither.
+    /// Writes a new file and renames it. Readers see the old file or the new one, even after a crash. Other accounts
+    /// can read neither.
     pub fn save(&self, dir: &Path) -> Result<()> {
         if fs::read_to_string(&self.path).is_ok_and(|text| text == self.text) {
             return Ok(());
@@ -83,8 +83,8 @@ impl EnvFile {
     }
 }
 
-/// A connection URL for the owner, by the socket in a directory or by loopback. It turns TLS off, which protects
-/// nothing there and which some clients would insist on.
+/// A connection URL for the owner, by the socket in a directory or by loopback. The URL turns TLS off. TLS protects
+/// nothing there, and some clients would insist on it.
 pub(super) fn connection_url(
     password: &SecretString,
     sockets: Option<&Path>,

@@ -1,6 +1,7 @@
 //! The logs of supervised programs: each is a file of bounded size, and its predecessor.
 //!
-//! A visitor decides how much some programs have to say. So a program writes into a pipe, and the service into the file.
+//! Visitors can make some programs log as much as they like. So a program writes into a pipe, and the service writes
+//! the file and bounds its size.
 
 use std::{
     fs::File,
@@ -16,15 +17,15 @@ use std::{
 
 use fs_err::{self as fs, os::unix::fs::OpenOptionsExt};
 
-/// A file that would become larger is renamed to `….log.1`, in the place of the one before it, and a new one begins.
+/// A file that would become larger is renamed to `….log.1`, which replaces the predecessor. Then a new file begins.
 const LIMIT_BYTES: u64 = 10 * 1024 * 1024;
 /// The number of bytes, and of lines among them, that an error message shows.
 const LAST_BYTES: usize = 16 * 1024;
 const LAST_LINES: usize = 15;
-/// The time that a program's last words have to arrive after its end. Another program may still hold the pipe.
+/// How long the service waits for a program's last lines after its end. Another program may still hold the pipe.
 const ARRIVE_WITHIN: Duration = Duration::from_secs(1);
 
-/// What one run of a program says.
+/// The output of one run of a program.
 pub(super) struct Log {
     path: PathBuf,
     last: Arc<Mutex<Vec<u8>>>,
@@ -32,7 +33,8 @@ pub(super) struct Log {
 }
 
 impl Log {
-    /// The log, and the pipe for the program. It is followed until the program and its children have closed the pipe.
+    /// Opens the log, and returns the pipe for the program too. A thread reads the pipe until the program and its
+    /// children have closed it.
     pub fn open(path: &Path) -> io::Result<(PipeWriter, Self)> {
         let (from, into) = pipe()?;
         let mut log_file = LogFile::open(path)?;
@@ -66,7 +68,7 @@ impl Log {
         lines.get(first..).unwrap_or_default().join("\n")
     }
 
-    /// The same, and where they stand.
+    /// The last lines of this run, with the path of the log.
     pub fn last_words(&self) -> String {
         format!(
             "the last lines of {}:\n{}",
@@ -114,7 +116,7 @@ impl LogFile {
         })
     }
 
-    /// Appends a piece. If there is no room for it and none can be made, nothing is written.
+    /// Appends a piece. If the file would become too large and no new file can be begun, nothing is written.
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         let count = bytes.len() as u64;
         if self.length + count > LIMIT_BYTES {

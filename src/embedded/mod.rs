@@ -1,8 +1,9 @@
 //! The embedded default: a private PostgreSQL that is found or fetched, initialised, started, watched and stopped with
 //! the service.
 //!
-//! Everything lives under one data directory: `postgres/` (the cluster), `embedded.env` (the secrets), `postgres.log` and
-//! `postgrest.log` (of 10 MiB at most, each with its predecessor), `run/` (the socket), `binaries/` (a PostgreSQL that was fetched) and `lock` (the process that uses it).
+//! All files are in one data directory: `postgres/` (the cluster), `embedded.env` (the secrets), `postgres.log` and
+//! `postgrest.log` (of 10 MiB at most, each with its predecessor), `run/` (the socket), `binaries/` (a PostgreSQL that
+//! was fetched) and `lock` (the process that uses it).
 
 mod account;
 mod binaries;
@@ -109,8 +110,8 @@ impl Embedded {
         &self.url
     }
 
-    /// The same by the server's socket, which costs less than loopback. It is by loopback if the directory's path is
-    /// too long for a socket.
+    /// The owner's connection URL by the server's socket, which costs less than loopback. If the directory's path is
+    /// too long for a socket, the URL is by loopback.
     #[must_use]
     pub fn socket_url(&self) -> &SecretString {
         &self.socket_url
@@ -124,7 +125,7 @@ impl Embedded {
 
     /// Resolves when PostgreSQL ends without having been asked to.
     pub async fn ended(&self) {
-        // An error means that the watching thread is gone, and the server with it.
+        // An error means that the watching thread has ended, and the server with it.
         let _ = self.ended.clone().wait_for(|ended| *ended).await;
     }
 
@@ -156,7 +157,7 @@ impl Embedded {
         Ok(Self::running(data_dir)?.0)
     }
 
-    /// The same, and the secret that signs access tokens there.
+    /// The connection URL as in `running_url`, and the secret that signs access tokens there.
     pub fn running(data_dir: &Path) -> Result<(SecretString, Option<SecretString>)> {
         let not_running = || {
             format!(
@@ -183,8 +184,8 @@ impl Drop for Embedded {
     }
 }
 
-/// Starts the private PostgreSQL. Returns nothing if a signal asks to stop meanwhile; the start is then finished all
-/// the same, so that nothing of it is left behind.
+/// Starts the private PostgreSQL. If a signal asks to stop meanwhile, this still finishes the start, stops the server
+/// and returns nothing. So nothing of the start is left behind.
 pub async fn start_unless_stopped(
     config: &Config,
     stop: &mut impl AsyncFnMut(),
@@ -209,7 +210,8 @@ pub async fn start_unless_stopped(
     Ok(None)
 }
 
-/// The life of the embedded server's thread: start, report, wait for the end; and again, where it is to be restarted.
+/// Runs in the embedded server's thread. It starts the server, reports that, and waits for the server's end. If the
+/// server is to be restarted, it starts the server again.
 fn keep(prepared: Result<Cluster>, tell: oneshot::Sender<Result<Embedded>>) {
     let started = prepared.and_then(|mut cluster| Ok((cluster.launch()?, cluster)));
     let (mut child, mut cluster) = match started {
@@ -238,7 +240,7 @@ fn keep(prepared: Result<Cluster>, tell: oneshot::Sender<Result<Embedded>>) {
         server: server.clone(),
         ended,
     };
-    // If nobody waits any more, the value comes back and is dropped, which stops the server.
+    // If the receiver has gone, `send` returns the value. Dropping the value stops the server.
     drop(tell.send(Ok(embedded)));
     loop {
         match child.wait() {
@@ -262,7 +264,7 @@ fn keep(prepared: Result<Cluster>, tell: oneshot::Sender<Result<Embedded>>) {
     say_ended.send_replace(true);
 }
 
-/// Starts the server where it was before: its clients know its port.
+/// Starts the server again on the same port, because its clients know that port.
 fn relaunch(cluster: &mut Cluster) -> Result<Child> {
     let port = cluster.port;
     let mut child = cluster.launch()?;
@@ -274,8 +276,8 @@ fn relaunch(cluster: &mut Cluster) -> Result<Child> {
     Ok(child)
 }
 
-/// Creates the database at the first start, and again for an owner who dropped it to begin anew. Answers where the
-/// server has its libraries.
+/// Creates the database at the first start, and again if the owner has dropped it to begin anew. Returns the directory
+/// of the server's libraries.
 async fn create_database(url: &SecretString) -> Result<String, tokio_postgres::Error> {
     let mut config: tokio_postgres::Config = url.expose_secret().parse()?;
     let (client, is_there) = match config.connect(NoTls).await {

@@ -39,7 +39,8 @@ const STOPPED_WITHIN: Duration = Duration::from_secs(5);
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 const SOUND_AFTER: Duration = Duration::from_secs(60);
-/// The number of its connections to PostgreSQL. Five callers that ask for slow things take all of them (`Turns`).
+/// The number of PostgREST's connections to PostgreSQL. Only five clients with slow requests together can take all of
+/// them (`Turns`).
 const POOL: usize = 5 * AT_ONCE;
 
 /// A running PostgREST, or one that is about to be started again. Dropping it stops it.
@@ -118,7 +119,7 @@ impl PostgRest {
         }))
     }
 
-    /// The URL of the one beside the private PostgreSQL of `data_dir`, for commands in another process.
+    /// The URL of the PostgREST beside the private PostgreSQL of `data_dir`, for commands in another process.
     #[must_use]
     pub fn running_url(data_dir: &Path) -> Option<Url> {
         let files = DataDir::open(data_dir).ok()?;
@@ -152,7 +153,7 @@ fn find() -> Option<(PathBuf, &'static str)> {
         })
 }
 
-/// The parts that run it.
+/// The parts that run PostgREST.
 struct Settings {
     account: Account,
     program: PathBuf,
@@ -163,7 +164,7 @@ struct Settings {
 }
 
 impl Settings {
-    /// Runs it until it is told to stop.
+    /// Runs PostgREST until this thread is told to stop.
     fn keep_running(&self, stop: &Receiver<()>) {
         let mut wait = FIRST_WAIT;
         loop {
@@ -207,7 +208,7 @@ impl Settings {
         let database = self.database.expose_secret();
         command
             .stdin(Stdio::null())
-            // The first is the name in PostgREST, the second in postrust.
+            // PostgREST reads the first variable, and postrust reads the second.
             .env("PGRST_DB_URI", database)
             .env("DATABASE_URL", database)
             .env("PGRST_DB_SCHEMAS", "public")
@@ -225,7 +226,7 @@ impl Settings {
     }
 }
 
-/// Waits until a child ends, by itself or because it is told to.
+/// Waits until a child ends, or stops it when told to. Returns whether the child ended by itself.
 fn ends_by_itself(child: &mut Child, stop: &Receiver<()>) -> bool {
     while stop.recv_timeout(LOOK_EVERY) == Err(RecvTimeoutError::Timeout) {
         if !matches!(child.try_wait(), Ok(None)) {

@@ -1,5 +1,5 @@
-//! PostgreSQL's program files, which a package manager may replace under the running server. From then on its new
-//! processes cannot load their libraries, while old ones go on: it has to be restarted.
+//! Watches PostgreSQL's program files. A package manager may replace them while the server runs. From then on new
+//! processes of the server cannot load their libraries, while old processes go on. So the server has to be restarted.
 
 use std::{
     os::unix::fs::MetadataExt,
@@ -15,25 +15,27 @@ use tracing::warn;
 
 use super::account;
 
-/// How often the files are looked at. They are restarted with once two looks have found the same.
+/// How often the files are checked. After a change the server is restarted once two checks in a row have found the same
+/// files.
 const LOOKED_AT_EVERY: Duration = Duration::from_secs(2);
 
-/// The running server, and what is to become of it.
+/// The running server, and the service's plan for it.
 #[derive(Debug)]
 pub(super) struct Server {
-    /// Where its programs are.
+    /// The directory of the server's programs.
     pub bin: PathBuf,
     pub state: Mutex<State>,
 }
 
 #[derive(Debug)]
 pub(super) struct State {
-    /// None between two lives: once the child is reaped its number may belong to somebody else.
+    /// The server's process id. It is none between an end and the next start, because another process may have got the
+    /// id.
     pub pid: Option<Pid>,
     pub wish: Wish,
 }
 
-/// What is to become of the server when it ends.
+/// The service's plan for the server: serve, start it again after its end, or stop it for good.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Wish {
     Serve,
@@ -46,7 +48,7 @@ impl Server {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sends the signal that stops it for good.
+    /// Stops the server for good, with this signal.
     pub fn stop(&self, signal: Signal) {
         let mut state = self.state();
         state.wish = Wish::Stop;
@@ -55,7 +57,7 @@ impl Server {
         }
     }
 
-    /// Ends all connections, and has it started again.
+    /// Ends all connections, and has the server started again.
     fn restart(&self) {
         let mut state = self.state();
         if let (Wish::Serve, Some(pid)) = (state.wish, state.pid) {
@@ -64,14 +66,14 @@ impl Server {
         }
     }
 
-    /// It has ended: whether it is to be started again.
+    /// Notes that the server has ended. Returns whether it is to be started again.
     pub fn is_to_restart(&self) -> bool {
         let mut state = self.state();
         state.pid = None;
         state.wish == Wish::Restart
     }
 
-    /// It has been started again. It may have been told to stop meanwhile.
+    /// Notes that the server has been started again, and stops it if the service has decided so meanwhile.
     pub fn has_started(&self, pid: Pid) {
         let mut state = self.state();
         state.pid = Some(pid);
@@ -83,10 +85,10 @@ impl Server {
     }
 }
 
-/// The files that tell an upgrade: the server, and the library that every function of ours needs.
+/// The files that change with an upgrade: the server, and the library that all our functions need.
 pub(super) struct Programs([PathBuf; 2]);
 
-/// Device, inode, size and time of change of each; none where one is missing.
+/// The device, inode, size and time of change of each file, or none if a file is missing.
 type Looks = Option<Vec<(u64, u64, u64, i64)>>;
 
 impl Programs {
@@ -106,7 +108,7 @@ impl Programs {
         looks.collect()
     }
 
-    /// Restarts the server whenever they have changed, until it has ended.
+    /// Restarts the server whenever the files have changed, until the server has ended for good.
     pub async fn watch(self, server: Arc<Server>, mut ended: watch::Receiver<bool>) {
         let mut running = self.look();
         let mut before = running.clone();
@@ -115,7 +117,7 @@ impl Programs {
             .is_err()
         {
             let now = self.look();
-            // While they are being replaced, and after they have been removed, there is nothing to start.
+            // While the files are being replaced, and after they have been removed, no server could start.
             if now == before && now != running && now.is_some() {
                 warn!("PostgreSQL's programs have changed under it: it is restarted");
                 server.restart();

@@ -30,7 +30,7 @@ use crate::{
 /// The pause after a failure to accept a connection, such as a lack of file descriptors.
 const RESPITE: Duration = Duration::from_millis(100);
 
-/// Accepts connections up to the maximum. They end by themselves.
+/// Accepts connections up to the maximum. A connection ends by itself if nothing is sent on it for too long.
 pub struct Attended {
     acceptor: TcpAcceptor,
     patience: Duration,
@@ -39,9 +39,9 @@ pub struct Attended {
 }
 
 impl Attended {
-    /// Shares the maximum number of connections. One client may have a fifth of them, and a trusted proxy as many as
-    /// it needs. On each connection the first byte of a request must come within `patience` of the last byte that was
-    /// sent, and a byte must be sent within `patience` of that one.
+    /// Shares the maximum number of connections. One client may have a fifth of them, and a trusted proxy as many as it
+    /// needs. `patience` bounds two waits on each connection: from the last byte that the service sent to the client's
+    /// next byte, and from that byte to the next byte that the service sends.
     pub fn new(
         acceptor: TcpAcceptor,
         patience: Duration,
@@ -97,7 +97,7 @@ impl Acceptor for Attended {
                     return Ok((connection, local, remote, scheme));
                 }
                 Err(error) => {
-                    // The server asks again at once.
+                    // The HTTP server asks for the next connection at once, so there is a pause first.
                     tracing::warn!("connections cannot be accepted: {error}");
                     sleep(RESPITE).await;
                     return Err(error);
@@ -107,15 +107,15 @@ impl Acceptor for Attended {
     }
 }
 
-/// A connection that ends if nothing could be sent on it for too long. Bytes from the client do not extend the time: a
+/// A connection that ends if nothing is sent on it for too long. Only the first byte of a request extends the time: a
 /// client may send its request byte by byte, or never read the answer.
 pub struct Connection {
     stream: TcpStream,
     patience: Duration,
     deadline: Instant,
-    /// Rings at the deadline or before. It is not set again for each byte.
+    /// Wakes the connection at the deadline or before it. It is not set again for each byte.
     alarm: Pin<Box<Sleep>>,
-    /// Whether something has come since something was sent.
+    /// Whether the client has sent a byte since the service last sent one.
     asked: bool,
     lines: Lines,
     /// The bytes that replace the HTTP library's refusal: how many of them are left, and how many they replace.
@@ -141,7 +141,7 @@ impl Connection {
         self.deadline = Instant::now() + self.patience;
     }
 
-    /// Ready, with an error, when it has taken too long.
+    /// Returns an error once the deadline has passed. Until then it is pending.
     fn poll_deadline<T>(&mut self, context: &mut Context<'_>) -> Poll<io::Result<T>> {
         loop {
             ready!(self.alarm.as_mut().poll(context));
@@ -152,7 +152,7 @@ impl Connection {
         }
     }
 
-    /// The outcome of sending. While nothing can be sent, time passes.
+    /// Returns the outcome of sending. While nothing can be sent, the deadline applies.
     fn sent(
         &mut self,
         outcome: Poll<io::Result<usize>>,
@@ -176,7 +176,7 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        // This comes before reading: bytes that keep coming must not hide that the time is over.
+        // This comes before reading, because bytes that keep coming must not hide that the deadline has passed.
         if let Poll::Ready(late) = self.poll_deadline(context) {
             return Poll::Ready(late);
         }

@@ -88,7 +88,7 @@ pub async fn delegate(mut request: Request) -> Result<Response> {
     let is_refused =
         response.is_some_and(|response| matches!(response.status().as_u16(), 401 | 403));
     if is_refused || is_judged_there && is_admitted != Some(true) {
-        // A caller who may ask nothing gets the same refusal everywhere.
+        // A banned caller, or one whose sign-in has ended, gets the same refusal here as from the API's own operations.
         refuse_ended(&state, claims.as_ref()).await?;
     }
     Ok(delegate.response(outcome?, &asked, answers).await?)

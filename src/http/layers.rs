@@ -1,7 +1,8 @@
 //! The layers around the operations. `router` puts them in order, with a reason for each place.
 //!
-//! The timeout of `tower-http` for bodies begins anew with each piece, so a client that sends a byte now and then is never
-//! cut off. Here `limit_time` bounds the whole request, and `connection` the time in which nothing of an answer is sent.
+//! The timeout of `tower-http` for bodies begins anew with each piece, so a client that sends a byte now and then is
+//! never cut off. Here `limit_time` bounds the whole request, and `connection` the time in which nothing of an answer
+//! is sent.
 
 use std::{sync::Arc, time::Duration};
 
@@ -29,7 +30,8 @@ use crate::{
     state::State,
 };
 
-/// Redeeming a refresh token is limited by sign-in alone, so that a neighbour cannot sign people out.
+/// Redeeming a refresh token is limited by sign-in alone, so that a client in the same network cannot use up the limit
+/// and so sign people out.
 const REFRESH: &str = "/auth/refresh";
 
 /// Limits every request: by user if its token is valid, otherwise by network.
@@ -38,7 +40,7 @@ pub async fn limit<E: Endpoint>(endpoint: Arc<E>, mut request: Request) -> Resul
     match bearer::claims(&request) {
         Ok(Some(claims)) => {
             limits.user.check(&claims.sub)?;
-            // It need not be verified again.
+            // The operation need not verify the token again.
             request.set_data(claims);
         }
         _ if request.uri().path() == REFRESH => {}
@@ -65,7 +67,7 @@ pub async fn refuse_ambiguous<E: Endpoint>(endpoint: Arc<E>, request: Request) -
     if host.is_none() && request.version() == Version::HTTP_11 {
         return Err(refuse("Send the header `Host`, as HTTP/1.1 requires.").into());
     }
-    // The HTTP library drops a `Content-Length` beside it, as RFC 9112 demands.
+    // The HTTP library drops a `Content-Length` beside `Transfer-Encoding`, as RFC 9112 demands.
     let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
     if let Some(coding) = codings.next()
         && (codings.next().is_some() || !coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
@@ -75,7 +77,7 @@ pub async fn refuse_ambiguous<E: Endpoint>(endpoint: Arc<E>, request: Request) -
     Ok(endpoint.call(request).await?.into_response())
 }
 
-/// Refuses an answer with which the caller would hold too much of the service's memory.
+/// Refuses an answer if the caller's unread answers would hold too much of the service's memory.
 pub async fn limit_answers<E: Endpoint>(endpoint: Arc<E>, request: Request) -> Result<Response> {
     let state = State::of(&request)?.clone();
     let answers = &state.limits.answers;
@@ -89,7 +91,7 @@ pub async fn limit_answers<E: Endpoint>(endpoint: Arc<E>, request: Request) -> R
     Ok(response)
 }
 
-/// Adds to a refusal what only the contract knows: the methods of a path (405), and the form of a parameter.
+/// Adds facts to a refusal that only the contract knows: the methods of a path (405), and the form of a parameter.
 pub async fn explain<E: Endpoint>(endpoint: Arc<E>, request: Request) -> Result<Response> {
     let contract = request.data::<Arc<Contract>>().cloned();
     let uri = request.uri().clone();
@@ -200,7 +202,7 @@ pub fn share_with(origins: &[String], endpoint: BoxEndpoint<'static>) -> BoxEndp
         header::ETAG,
         header::RETRY_AFTER,
         header::LOCATION,
-        // Of PostgREST's answers.
+        // The answers of PostgREST have these headers.
         header::CONTENT_RANGE,
         RATE_LIMIT,
         RATE_LIMIT_POLICY,

@@ -13,28 +13,28 @@ use crate::{
 /// How many bytes of a line are kept.
 const LINE: usize = 1024;
 
-/// Follows the requests on a connection, to find the line outside of a body that ends without a carriage return, and the
-/// head that gives its body two lengths. Two servers may read two different requests from them (RFC 9112, sections 2.2
-/// and 6.1), and the HTTP library accepts both.
+/// Follows the requests on a connection, and finds two mistakes: a line outside of a body that ends without a carriage
+/// return, and a head that gives its body two lengths. Two servers may read such bytes as two different requests (RFC
+/// 9112, sections 2.2 and 6.1). The HTTP library accepts both mistakes.
 #[derive(Default)]
 pub struct Lines {
     part: Part,
-    /// The line that has begun. After the bytes that are kept stands the last byte of a longer one.
+    /// The line that has begun. Of a longer line, only the first `LINE` bytes and the last byte are kept.
     line: Vec<u8>,
-    /// How long the body behind this head is, if it says so.
+    /// The length of the body behind this head, if the head gives it.
     length: Option<usize>,
     /// Whether the body behind this head comes in chunks.
     is_chunked: bool,
     /// How many bytes of a body come next.
     body: usize,
-    /// A character of a target that a URL must not have as it is (RFC 3986, section 2).
+    /// A character in a request's target that a URL must have in its escaped form (RFC 3986, section 2).
     raw: Option<u8>,
 }
 
 /// The part of a request that the line which has begun belongs to.
 #[derive(Clone, Copy, Default, PartialEq)]
 enum Part {
-    /// Empty lines may come before a request.
+    /// Before a request. Empty lines may come here.
     #[default]
     Start,
     Head,
@@ -46,7 +46,8 @@ enum Part {
 }
 
 impl Lines {
-    /// Puts U+0000 in the place of such a line's end. The HTTP library answers the requests before it, and refuses this one.
+    /// Puts U+0000 in the place of the line feed where a request is malformed. The HTTP library answers the requests
+    /// before it, and refuses this one.
     pub fn spoil_bare_ends(&mut self, bytes: &mut [u8]) {
         let mut bytes = bytes.iter_mut();
         while self.part != Part::Over {
@@ -71,7 +72,8 @@ impl Lines {
         }
     }
 
-    /// The refusal of the HTTP library, or none if the answer is the service's own, which names its request.
+    /// The problem to send instead of the HTTP library's refusal. It is none if the answer is the service's own: such
+    /// an answer has the id of its request.
     pub fn library_refusal(&self, bytes: &[u8]) -> Option<Problem> {
         let text = str::from_utf8(bytes).ok()?;
         let status = text
@@ -118,7 +120,7 @@ impl Lines {
             Part::Start if text.starts_with("PRI ") => Part::Over,
             Part::Start if !line.is_empty() => {
                 let is_raw = |byte: &&u8| matches!(byte, b'"' | b'<' | b'>' | b'`');
-                // The HTTP library refuses the first such request, whatever follows it.
+                // Only the first one counts: the HTTP library refuses that request, whatever follows it.
                 self.raw = self.raw.or(line.iter().find(is_raw).copied());
                 Part::Head
             }
@@ -132,7 +134,7 @@ impl Lines {
             }
             Part::Head => {
                 match (take(&mut self.length), take(&mut self.is_chunked)) {
-                    // Two servers may believe one of them each (RFC 9112, section 6.1).
+                    // One server may use the length, and another the chunks (RFC 9112, section 6.1).
                     (Some(_), true) => return None,
                     (None, true) => Part::Chunks,
                     (length, false) => {

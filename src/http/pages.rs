@@ -14,7 +14,7 @@ use poem_openapi::{OpenApi, OpenApiService};
 
 use crate::openapi::Contract;
 
-/// Swagger UI, which shows what is enforced.
+/// Swagger UI, with the document that requests are checked against instead of the one that poem-openapi makes.
 pub fn docs(service: &OpenApiService<impl OpenApi, ()>, contract: &Contract) -> String {
     let (theirs, ours) = (service.spec(), contract.json());
     let changes = [
@@ -65,8 +65,8 @@ fn gzip(text: &[u8]) -> std::io::Result<Bytes> {
     Ok(packed.finish()?.into())
 }
 
-/// Whether the client takes gzip, as browsers and tools say it. A client that gives it a weight (RFC 9110, section
-/// 12.5.3) gets the unpacked page.
+/// Whether the client takes gzip, in the form in which browsers and tools say so. A client that gives gzip a weight
+/// (RFC 9110, section 12.5.3) gets the unpacked page.
 fn accepts_gzip(headers: &HeaderMap) -> bool {
     let accepted = headers.get_all(header::ACCEPT_ENCODING).iter();
     accepted

@@ -49,7 +49,7 @@ pub async fn answer_errors<E: Endpoint>(endpoint: Arc<E>, request: Request) -> R
 pub async fn respond<E: Endpoint>(endpoint: Arc<E>, request: Request) -> Result<Response> {
     let context = Context::new(request_id());
     let method = request.method().clone();
-    // A path of 60,000 characters does not fill the log.
+    // A path may have 60,000 characters, which would fill the log.
     let path: String = request.uri().path().chars().take(LOGGED).collect();
     let started = Instant::now();
     let serving = async {

@@ -100,12 +100,12 @@ fn operations() -> impl Endpoint {
     api::service()
         // An operation reads its body itself, after it has checked the caller.
         .around(limit_time)
-        // Needs the caller, whom `limit` finds.
+        // This layer needs the caller, and `limit` finds the caller.
         .around(limit_answers)
         .around(limit)
         // Packs answers that the layers within have counted.
         .with(Compression::new())
-        // Before `Compression`, which would unpack it.
+        // This layer runs before `Compression`, which would unpack the body.
         .around(refuse_packed)
 }
 
@@ -118,7 +118,7 @@ fn around_all(
 ) -> BoxEndpoint<'static> {
     let delegated = Arc::new(poem::endpoint::make(delegate).around(limit));
     let answering = routes
-        // Adds to a refusal of the framework what only the document knows.
+        // Adds facts to a refusal of the framework that only the document knows.
         .around(explain)
         // Paths beneath /rest/v1 are PostgREST's. No layer within touches them.
         .around(move |routes, request| pass(delegated.clone(), routes, request))

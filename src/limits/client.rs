@@ -6,9 +6,9 @@ use poem::{Request, web::RemoteAddr};
 
 use crate::config::TrustedProxies;
 
-/// The client's address. It is the peer's, or behind trusted proxies the right-most address of `X-Forwarded-For` that
-/// is not a trusted proxy's: addresses further left are the client's own claim. `Forwarded` and the like are not read,
-/// because a proxy may pass on the client's own.
+/// The client's address. Without a trusted proxy it is the address of the peer. Behind trusted proxies it is the
+/// right-most address of `X-Forwarded-For` that is not a trusted proxy's. Addresses further left are the client's own
+/// claim. `Forwarded` and the like are not read, because a proxy may pass on the client's own.
 pub fn address(proxies: &TrustedProxies, request: &Request) -> IpAddr {
     let mut client = match request.remote_addr() {
         RemoteAddr(poem::Addr::SocketAddr(address)) => address.ip().to_canonical(),
@@ -37,8 +37,9 @@ pub fn address(proxies: &TrustedProxies, request: &Request) -> IpAddr {
     translated(client).map_or(client, IpAddr::V4)
 }
 
-/// The IPv4 host behind an IPv6 address that a translator or a tunnel made of its address. Each of them could take many
-/// IPv6 networks. Only once it is known who counts: what a tunnel carries is no proxy of ours.
+/// The IPv4 host behind an IPv6 address, if a translator (NAT64) or a tunnel (6to4) made the IPv6 address. Otherwise
+/// one IPv4 host could use many IPv6 networks. The trusted proxies are compared before this step, because a host behind
+/// a tunnel is not a trusted proxy.
 fn translated(address: IpAddr) -> Option<Ipv4Addr> {
     let IpAddr::V6(address) = address else {
         return None;
@@ -80,7 +81,8 @@ pub fn network(address: IpAddr) -> IpAddr {
     }
 }
 
-/// What one customer of a provider may hold: the 48 bits of an IPv6 address that name 65,536 networks.
+/// The site of a client: the first 48 bits of an IPv6 address. One customer of a provider may hold a whole site, which
+/// has 65,536 networks.
 pub fn site(address: IpAddr) -> Option<IpAddr> {
     match address {
         IpAddr::V6(address) => Some(Ipv6Addr::from_bits(address.to_bits() >> 80 << 80).into()),

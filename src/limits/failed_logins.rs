@@ -16,23 +16,23 @@ use crate::{
 
 /// Wrong passwords, counted in PostgreSQL by account and network, so that all replicas know of them.
 ///
-/// From one network the first five are answered at once. Each further one doubles the wait, from half a minute up to a
-/// quarter of an hour. During the wait no password is tried, not even the right one, because otherwise guessing would
-/// go on. The right password resets the count.
+/// The first five wrong passwords from one network are answered at once. Each further one doubles the wait, from half a
+/// minute up to a quarter of an hour. During the wait no password is tried, not even the right one, because otherwise
+/// guessing would go on. The right password resets the count.
 ///
-/// Nobody can lock a user out from elsewhere, because waits depend on the account's name and the network together. Only
-/// one rule depends on the account alone. If ten networks fail at an account within an hour, an attacker with many
-/// networks is guessing, and five guesses from each would be too many. Then a wrong password costs the longest wait at
-/// once. This rule leaves out networks where the account has signed in, so that its user may still mistype there. The
-/// first attempt from any network is tried, so that a user who knows the password gets in from anywhere. An attacker in
-/// the user's own network can make the user wait there, a quarter of an hour at a time; the user's devices stay signed
-/// in, and the user gets in from every other network.
+/// A client in another network cannot lock a user out, because waits depend on the account's name and the network
+/// together. Only one rule depends on the account alone. If ten networks fail at an account within an hour, an attacker
+/// with many networks is guessing, and five guesses from each would be too many. Then a wrong password costs the
+/// longest wait at once. This rule leaves out networks where the account has signed in, so that its user may still
+/// mistype there. The first attempt from any network is tried, so that a user who knows the password gets in from
+/// anywhere. An attacker in the user's own network can make the user wait there, a quarter of an hour at a time; the
+/// user's devices stay signed in, and the user gets in from every other network.
 ///
-/// An attacker who holds an IPv6 site has 65,536 networks, each with a first attempt. So an account is tried from one
-/// site forty times an hour at most, by what each replica counts by itself; networks where the account has signed in do
-/// not count, lest a neighbour in the site lock the user out.
+/// An attacker who holds an IPv6 site has 65,536 networks, each with a first attempt. So each replica by itself allows
+/// at most forty attempts an hour at one account from one site. Logins from networks where the account has signed in do
+/// not count, so that a neighbour in the site cannot lock the user out.
 ///
-/// A name that nobody has is counted in the same way.
+/// Attempts at a user name that does not exist are counted in the same way.
 pub struct FailedLogins {
     rate: Option<Rate>,
     key: hmac::Key,
@@ -57,7 +57,8 @@ impl FailedLogins {
         }
     }
 
-    /// Counts an attempt at an account from an IPv6 site, outside of the networks that are usual for it, or refuses it.
+    /// Counts an attempt at an account from an IPv6 site, or refuses it. A login from a network that is usual for the
+    /// account does not come here.
     pub fn check_site(&self, username: &str, address: IpAddr) -> Result<(), Problem> {
         let Some(site) = site(address) else {
             return Ok(());

@@ -1,4 +1,4 @@
-//! How much one client may ask for and hold, by network, user and sign-in.
+//! Limits on the requests that one client may send and on the resources that it may hold, by network, user and sign-in.
 
 pub mod client;
 pub mod failed_logins;
@@ -36,8 +36,8 @@ pub struct Limits {
     pub failed_logins: FailedLogins,
     /// Refreshes, by sign-in.
     pub refresh: Limit<Uuid>,
-    /// Sessions started and submissions edited, by user. The rules limit what one session writes, and this limits the
-    /// number of sessions.
+    /// Sessions started and submissions edited, by user. The rules limit the amount of data that one session writes,
+    /// and this limits the number of sessions.
     pub runs: Limit<Uuid>,
     /// The memory of answers that have not been read.
     pub answers: Arc<Shares>,
@@ -48,7 +48,7 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// The limits of the settings.
+    /// Makes the limits from the settings.
     pub fn new(config: &Config, auth: &Auth) -> anyhow::Result<Self> {
         let rates = &config.rate_limits;
         Ok(Limits {

@@ -22,7 +22,7 @@ use crate::{
 pub struct Limit<K: Clone + Eq + Hash> {
     name: &'static str,
     limiter: Option<(Rate, Limiter<K>)>,
-    /// Whether clients are told how they stand while they are within it.
+    /// Whether answers tell clients the state of this limit even while they are within it.
     shown: bool,
 }
 
@@ -30,7 +30,7 @@ type Limiter<K> = RateLimiter<K, States<K>, MonotonicClock, StateInformationMidd
 
 fn limiter<K: Clone + Eq + Hash>(rate: &Rate) -> Limiter<K> {
     let each = Duration::from_secs(rate.seconds.get().into()) / rate.count.get();
-    // No count up to a million makes nothing of a second.
+    // The time for one request is never zero, because no count is larger than the number of nanoseconds in a second.
     let quota = Quota::with_period(each).unwrap_or(Quota::per_second(NonZeroU32::MIN));
     Limiter::new(
         quota.allow_burst(rate.count),
@@ -50,8 +50,8 @@ impl<K: Clone + Eq + Hash> Limit<K> {
         }
     }
 
-    /// The limit of this name for what holds many clients: so many times as much, over so many times the period. It is
-    /// told only where it refuses.
+    /// The limit of this name for a whole site, which may hold many clients. It allows `count` times as many requests,
+    /// over `period` times as many seconds. Answers tell its state only if it refuses.
     pub fn wider(name: &'static str, rates: &RateLimits, count: u32, period: u32) -> Self {
         let rate = rates.get(name).map(|rate| Rate {
             count: rate
@@ -107,14 +107,14 @@ impl<K: Clone + Eq + Hash> Limit<K> {
     }
 }
 
-/// A limit by network. An IPv6 site, which holds 65,536 of them, has no more than sixteen of them have.
+/// A limit by network. An IPv6 site holds 65,536 networks, and gets as many requests as sixteen networks.
 pub struct NetworkLimit {
     networks: Limit<IpAddr>,
     sites: Limit<IpAddr>,
 }
 
 impl NetworkLimit {
-    /// The limit of this name; none, where it has no rate.
+    /// The limit of this name. It allows everything if it has no rate.
     pub fn new(name: &'static str, rates: &RateLimits) -> Self {
         NetworkLimit {
             networks: Limit::new(name, rates),

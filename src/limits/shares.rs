@@ -33,7 +33,7 @@ pub struct Unread {
 }
 
 impl Unread {
-    /// The bytes, held until they are read. Few bytes need not be.
+    /// The bytes of an answer, and the share that they hold until they are read. Few bytes need no share.
     pub fn new(bytes: Bytes, held: Option<Held>) -> Self {
         Unread { bytes, _held: held }
     }
@@ -64,8 +64,8 @@ const CALLERS: usize = 16 * 1024;
 
 const CONNECTIONS: &str = "connections";
 
-/// A limited resource. Each client may hold a quarter of the part that is still free. Of 256 MiB a single client has
-/// 51 MiB, a hundred greedy clients have 2.5 MiB each, and as much is left for the next one.
+/// A limited resource. Each client may hold a quarter of the part that is still free. Of 256 MiB a single client can
+/// hold 51 MiB. A hundred greedy clients can hold 2.5 MiB each, and the next client can still hold as much.
 pub struct Shares {
     name: &'static str,
     /// The whole amount.
@@ -80,19 +80,20 @@ pub struct Shares {
 }
 
 impl Shares {
-    /// The bytes of answers that are being sent. A client may read slowly. No token is longer than a piece.
+    /// The bytes of answers that are being sent, because a client may read slowly. An answer with tokens is smaller
+    /// than a piece, so it is never refused.
     pub fn of_answers() -> Arc<Self> {
         let refusal = "You have too many unread answers. Read them, or try again in a moment.";
         Self::new("answers", 256 * 1024 * 1024, PIECE, refusal)
     }
 
-    /// The bytes of bodies that are being read. A client may send slowly.
+    /// The bytes of bodies that are being read, because a client may send slowly.
     pub fn of_bodies() -> Arc<Self> {
         let refusal = "You have too many unfinished bodies. Send them to their end, or try again in a moment.";
         Self::new("bodies", 64 * 1024 * 1024, PIECE, refusal)
     }
 
-    /// The connections.
+    /// The open connections of clients.
     pub fn of_connections(most: usize) -> Arc<Self> {
         let refusal = "You have too many open connections. Close some, or try again in a moment.";
         Self::new(CONNECTIONS, most, 0, refusal)
@@ -110,7 +111,7 @@ impl Shares {
         })
     }
 
-    /// Sets the gauges of what is held.
+    /// Sets the gauges of the amount that is held.
     pub fn observe(&self) {
         let (held, most) = (self.all.load(Ordering::Relaxed) as f64, self.most as f64);
         if self.name == CONNECTIONS {
@@ -131,8 +132,8 @@ impl Shares {
         hash as usize % CALLERS
     }
 
-    /// Counts an amount until the returned value is dropped, or refuses it. Small amounts are not counted. A client
-    /// that speaks for many, such as a proxy, has no caller: only the sum is bounded.
+    /// Counts an amount until the returned value is dropped, or refuses it. Small amounts are not counted. `caller` is
+    /// none for a client that speaks for many, such as a proxy. Then only the sum of all clients is bounded.
     pub fn hold(
         self: &Arc<Self>,
         caller: Option<usize>,

@@ -13,15 +13,16 @@ use std::{
 
 use governor::{nanos::Nanos, state::StateStore};
 
-/// How many clients share a place in the table of a limit, and how many places there are. That makes 256 KiB a limit.
+/// The number of clients that share a place in the table of a limit, and the number of places. So a table takes 256
+/// KiB.
 const WAYS: usize = 8;
 const PLACES: usize = 2048;
 
 /// The states of a limit's clients, in a table that never grows, however many clients come.
 ///
 /// A client that finds its place full takes the slot of the client with the shortest wait. So clients that have used
-/// much are not forgotten because of a million clients that use little. For a client that has long been idle there is
-/// nothing to remember.
+/// much are not forgotten because of a million clients that use little. A client that has been idle for long has its
+/// whole rate again, so its state need not be remembered.
 pub struct States<K> {
     hasher: RandomState,
     places: Box<[Mutex<[Slot; WAYS]>]>,

@@ -1,4 +1,5 @@
-//! Turns at PostgREST, which answers few requests at a time: a client that asks for slow things waits for itself.
+//! Turns at PostgREST, which answers few requests at a time. A client with slow requests waits for its own turns, and
+//! does not hold up other clients.
 #![expect(
     clippy::indexing_slicing,
     reason = "an index is taken modulo the length"
@@ -21,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// The number of queues. Clients in the same queue share its turns. Nobody can choose a queue.
 const QUEUES: usize = 1024;
 
-/// A queue for each client. The first in it is the next.
+/// A queue for each client, in the order of arrival.
 pub struct Turns(Box<[Arc<Semaphore>]>);
 
 impl Default for Turns {

@@ -112,14 +112,15 @@ fn tidy(value: &mut Value) {
 /// Text that is not only white space, and has no U+0000.
 pub const VISIBLE: &str = r"^[^\u0000]*[^\s\u0000][^\u0000]*$";
 
-/// The body whose text is sifted instead of refused, because metadata must not keep a runner's clock running.
+/// The body whose invalid metadata is left out instead of refused. A mistake in metadata must not keep a runner's clock
+/// running.
 pub const SIFTED: &str = "EndSession";
 
-/// What the URL of a recording looks like, whichever hosts are allowed (`api::video`).
+/// The form of a recording's URL, for any list of allowed hosts (`api::video`).
 pub const VIDEO_URL: &str = r"^\s*[Hh][Tt][Tt][Pp][Ss]://[A-Za-z0-9._-]+(:443)?([/?#][^\s\\\u0000-\u001F\u007F-\u009F\u202A-\u202E\u2066-\u2069]*)?\s*$";
 
-/// Adds the rules that are enforced elsewhere in better words (`find_nul`, `List::key`, `api::video`): so the messages
-/// of a field tell only its own rules.
+/// Adds rules that other code enforces, with better messages (`find_nul`, `List::key`, `api::video`). The checks of
+/// bodies do not contain these rules, so the messages of a field tell only its own rules.
 pub fn say_what_text_is(document: &mut Value, bodies: &[String]) {
     for name in bodies.iter().filter(|name| *name != SIFTED) {
         let properties = document["components"]["schemas"][name]["properties"].as_object_mut();
@@ -129,7 +130,7 @@ pub fn say_what_text_is(document: &mut Value, bodies: &[String]) {
                 Some("array") if schema["items"]["type"] == "string" => &mut schema["items"],
                 _ => continue,
             };
-            // What has one of these has no U+0000 anyway, but for a password.
+            // A text with an `enum` or a `format` cannot have U+0000 anyway. Only a password can.
             let is_password = text["format"] == "password";
             if !text["enum"].is_null() || !text["format"].is_null() && !is_password {
                 continue;
@@ -138,7 +139,7 @@ pub fn say_what_text_is(document: &mut Value, bodies: &[String]) {
                 None if property == "videoUrl" => text["pattern"] = json!(VIDEO_URL),
                 None => text["pattern"] = json!(r"^[^\u0000]*$"),
                 Some(r"\S") => text["pattern"] = json!(VISIBLE),
-                // Patterns that list their characters do not allow it.
+                // A pattern that lists its characters does not allow U+0000.
                 Some(_) => {}
             }
         }

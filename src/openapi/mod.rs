@@ -109,8 +109,9 @@ impl Contract {
         Some((template, methods))
     }
 
-    /// Refuses a parameter of the path or the query that is not text. The router does not say which parameter it is,
-    /// the query would be read in another form than it was sent, and PostgreSQL's text cannot hold U+0000.
+    /// Refuses a parameter of the path or the query that is not text. The router's refusal would not name the parameter
+    /// of the path. A query that is not UTF-8 would be read in another form than it was sent. PostgreSQL's text cannot
+    /// hold U+0000.
     pub fn check_text(&self, path: &str, query: &str) -> Result<(), Problem> {
         if !path.contains('%') && !query.contains('%') {
             return Ok(());
@@ -273,7 +274,7 @@ impl Contract {
                 });
                 let code = code_of(kind);
                 let message = match (schema["format"].as_str(), code) {
-                    // Its length is judged once more when it is composed: in the same words.
+                    // The length of a password is checked again after it is composed, with the same messages.
                     (Some("password"), "too_long") => password::too_long(),
                     (Some("password"), "too_short") => password::too_short(&schema["minLength"]),
                     _ => self.must_be(schema),
@@ -292,7 +293,7 @@ impl Contract {
             Some((template, operations.find(|it| it["operationId"] == *id)?))
         })?;
         let (name, code) = if let Some(error) = error.downcast_ref::<ParsePathError>() {
-            // It numbers the parameters of a path.
+            // poem-openapi numbers the parameters of a path.
             let number = error.name.strip_prefix("param")?.parse().ok()?;
             let mut names = template
                 .split('/')
@@ -407,7 +408,7 @@ fn body_validator(document: &Value, name: &str) -> anyhow::Result<Validator> {
                 continue;
             }
             if property["type"].is_string() && property["enum"].is_null() {
-                // This way the other rules still apply by themselves.
+                // In this form, unlike `anyOf`, each of the other rules still has an error of its own.
                 property["type"] = json!([property["type"], "null"]);
             } else {
                 *property = json!({ "anyOf": [property.clone(), { "type": "null" }] });
@@ -456,8 +457,8 @@ fn field_path(pointer: &str) -> String {
     path
 }
 
-/// Finds a value with U+0000, which PostgreSQL's text cannot hold. The path of a value is written only if it has one: a
-/// name may be almost as long as the body, and stand above a hundred thousand items.
+/// Finds a value with U+0000, which PostgreSQL's text cannot hold. A path is written only for such a value, because a
+/// name may be almost as long as the body, and may contain a hundred thousand items.
 fn find_nul(value: &Value, path: &dyn Fn() -> String, errors: &mut Vec<FieldError>) {
     match value {
         _ if errors.len() >= MOST_ERRORS => {}

@@ -1,7 +1,7 @@
 //! Reads a challenge from its TOML file (`challenges/`), and reports all mistakes in it at once.
 //!
-//! `eserde` also collects mistakes, but it tells no lines, and only the first mistake in the syntax. Most of this file is
-//! checks and their messages, which would stay.
+//! `eserde` also collects mistakes, but it tells no lines, and only the first mistake in the syntax. Most of this file
+//! is checks and their messages, which would stay.
 
 use std::{
     cell::RefCell,
@@ -100,7 +100,7 @@ const MILESTONES: RangeInclusive<i64> = 0..=1_000;
 const DURATION: RangeInclusive<f64> = 60.0..=30.0 * 86_400.0;
 const FILE: u64 = 256 * 1024 * 1024;
 
-/// All bytes of a file, unless there are too many: a device has no end.
+/// Reads all bytes of a file, or fails if there are too many. A device, for instance, has no end.
 pub fn open(path: &Path) -> anyhow::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let mut file = fs_err::File::open(path)?.take(FILE + 1);
@@ -357,7 +357,7 @@ impl Page {
                 .strip_prefix(**name)
                 .is_some_and(|rest| !rest.starts_with(is_of_name))
         };
-        // Any other text may be a line of an input.
+        // Any other text is not shown, because it may be a line of an input.
         let field = FIELDS
             .iter()
             .find(is_field)
@@ -380,7 +380,7 @@ impl Page {
             let Some(span) = orphans.next().and_then(toml::de::Error::span) else {
                 return text;
             };
-            // The error stands behind the key.
+            // The position of the error is behind the key.
             let before = text.get(..span.start).unwrap_or_default();
             let start = before.rfind('\n').map_or(0, |before| before + 1);
             let line = text.get(start..).unwrap_or_default();

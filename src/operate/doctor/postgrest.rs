@@ -50,7 +50,7 @@ pub async fn look_at_postgrest(config: &Config, is_private: bool, report: &mut R
         if let Some(date) = visitor.date {
             judge_skew("postgrest clock", "PostgREST's", date, report);
         }
-        // An error for visitors is an error for everybody, and says nothing about keys.
+        // If visitors get an error, all callers get it, and it says nothing about keys.
         if judge_visitor(config, &url, &visitor, report) {
             compare_databases(config, &url, &visitor, report).await;
             judge_visitors_role(config, &delegate, report).await?;
@@ -158,7 +158,7 @@ async fn judge_visitors_role(
     Ok(())
 }
 
-/// What makes visitors `anon`.
+/// The remedy that makes visitors `anon`.
 fn be_anon(config: &Config) -> &'static str {
     if config.postgrest_url.is_some() {
         "set PGRST_DB_ANON_ROLE=anon in PostgREST's own settings"
