@@ -354,7 +354,7 @@ async fn a_name_that_looks_erased_is_given_to_nobody() {
     let app = TestApp::start().await;
     let ada = app.runner("ada").await;
     let sql = app.sql().await;
-    // An account from before such names were refused.
+    // This account is older than the rule about such names.
     sql.batch_execute(
         "set session_replication_role = replica;
          insert into public.users (username) values ('erased-before');
@@ -378,7 +378,7 @@ async fn a_name_that_looks_erased_is_given_to_nobody() {
             }]),
             "{name}"
         );
-        // In the dashboard.
+        // The dashboard refuses such a name, too.
         for statement in [
             "insert into public.users (username) values ($1)",
             "update public.users set username = $1 where username = 'ada'",
@@ -393,7 +393,7 @@ async fn a_name_that_looks_erased_is_given_to_nobody() {
     for name in ["erased", "erased_1", "un-erased-1"] {
         app.visitor().register_with(name, PASSWORD).await.ok(201);
     }
-    // Its user keeps the name, and can be banned.
+    // The user of the older account keeps the name, and can be banned.
     let ban = "insert into public.bans (user_id) select id from public.users where username = 'erased-before'";
     assert_eq!(sql.execute(ban, &[]).await.expect("a ban"), 1);
     let edit = "update public.users set username = username where username = 'erased-before'";
@@ -566,7 +566,7 @@ async fn a_sign_in_that_nobody_refreshed_ends_by_itself() {
 async fn a_sign_in_ends_after_thirty_days_in_any_case() {
     let app = TestApp::start().await;
     let ada = app.runner("ada").await;
-    // As if the device had refreshed all the time.
+    // The sign-in looks as if the device had refreshed all the time.
     execute(
         &app,
         "update private.refresh_tokens set idle_expires_at = idle_expires_at + interval '90 days'",

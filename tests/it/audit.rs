@@ -164,7 +164,7 @@ async fn nobody_can_fill_the_audit_log_by_failing() {
         config.rate_limits = "login=10000/m,network=off".parse().expect("limits");
     })
     .await;
-    // Each time another name, so that each has its first wrong password.
+    // Each attempt has another name, so that each name has its first wrong password.
     for turn in 0..11 {
         let failures = race((0..10).map(|number| {
             let visitor = app.visitor();
@@ -235,6 +235,6 @@ async fn nobody_can_fill_the_audit_log_by_wrong_answers() {
     let noted = "select count(*) from private.audit_log where action = 'milestone.failed'";
     let noted: i64 = owner.query_one(noted, &[]).await.expect("a count").get(0);
     assert!((120..125).contains(&noted), "{noted}");
-    // Her neighbour's clock starts all the same.
+    // Her neighbour can start a run.
     app.runner("bob").await.start("puzzle").await;
 }

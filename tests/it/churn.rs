@@ -54,7 +54,7 @@ struct Worker {
     tally: Tally,
 }
 
-/// What was done, and how often it was refused.
+/// The changes that were made, and how often a change was refused.
 #[derive(Default)]
 struct Tally {
     done: BTreeMap<&'static str, u64>,
@@ -202,7 +202,7 @@ impl Worker {
     }
 }
 
-/// What the API must answer for a board, by definition.
+/// The answer that the API must give for a board, by the board's definition.
 const BOARD: &str = "
     with runs as (
       select s.*, u.username
@@ -244,7 +244,7 @@ async fn compare(
         .await
         .expect("a check");
     let wrong: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
-    assert_eq!(wrong, [""; 0], "what is kept is not what is true");
+    assert_eq!(wrong, [""; 0], "the stored boards are wrong");
 
     for challenge in CHALLENGES {
         let ranked: bool = dashboard
@@ -356,7 +356,7 @@ async fn walk(
             assert_eq!(again.status == 304, *old_tag == tag, "{page_url}");
             assert!(
                 again.status != 304 || *old_page == page,
-                "{page_url}: 304 for what has changed"
+                "{page_url}: 304, but the list has changed"
             );
         }
         known.insert(page_url, (tag, page.clone()));
@@ -368,7 +368,7 @@ async fn walk(
     }
 }
 
-/// A connection that is told of a deadlock at once.
+/// A connection that learns of a deadlock at once.
 async fn impatient(app: &TestApp) -> Client {
     let client = app.sql().await;
     client
@@ -445,5 +445,5 @@ async fn boards_stay_true_under_random_operations() {
     let total: u64 = done.values().sum();
     eprintln!("{total} operations in {batches} batches: {done:?}; refused: {refused:?}");
     assert!(total > 100, "{done:?}");
-    assert_eq!(done.len(), 13, "everything has happened: {done:?}");
+    assert_eq!(done.len(), 13, "each kind of change has happened: {done:?}");
 }

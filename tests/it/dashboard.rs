@@ -410,7 +410,7 @@ async fn a_milestone_agrees_with_its_session_and_its_challenge() {
         )
         .await;
         done(editor, &move_to("end_time")).await;
-        // From the other side: the session moves away from its milestones.
+        // Now the session moves away from its milestones.
         let set = |what: &str| format!("update public.sessions set {what} where id = '{session}'");
         for away in [
             "start_time = start_time + interval '1 s'",
@@ -454,7 +454,7 @@ async fn what_everybody_sees_follows_from_the_review_alone() {
             let seen = app.visitor().get(&path).await.status;
             assert_eq!(seen, if published { 404 } else { 200 });
         }
-        // An insert cannot decide it either.
+        // An insert cannot decide that a run is published either.
         let id = format!("00000000-0000-7000-8000-00000000000{number}");
         let inserted = json!({
             "id": id, "user_id": alice.id, "challenge_id": challenge[0], "tech_stack": "Rust", "status": "incomplete",

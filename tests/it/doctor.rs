@@ -1,4 +1,4 @@
-//! `speedcoding doctor`: what is sound is called so, and what is not is found, with what to do.
+//! `speedcoding doctor`: it calls a sound deployment sound. It names each fault, and what to do about it.
 
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
@@ -17,20 +17,20 @@ use crate::{
     },
 };
 
-/// With the real clock: a doctor would find another one.
+/// A migrated database with the real clock. The doctor would report the clock of the tests as a fault.
 async fn migrated() -> Database {
     let database = Database::empty().await;
     migrate(database.url()).await.expect("migrations");
     database
 }
 
-/// What PostgREST says of a relation that a visitor may not read, or that the database does not have.
+/// PostgREST's answer about a relation that a visitor may not read, or that the database does not have.
 const DENIED: (&str, &str) = (
     "401 Unauthorized",
     r#"{"code":"42501","message":"permission denied for table bans"}"#,
 );
 
-/// Answers each request as it is told: by its relation, and by whether it bears a token.
+/// A server in PostgREST's place. Its answer depends on the relation, and on whether the request has a token.
 async fn saying(
     says: impl Fn(&str, bool) -> (&'static str, &'static str) + Send + Sync + 'static,
 ) -> Upstream {
@@ -53,7 +53,7 @@ async fn saying(
     .await
 }
 
-/// Answers as a PostgREST that verifies with this secret, with our pre-request or without it.
+/// A server that answers as a PostgREST does. It verifies tokens with this secret, with or without our pre-request.
 async fn postgrest(secret: &'static str, pre_request: bool) -> Upstream {
     Upstream::acting(move |heard, mut stream| async move {
         let tokens =
@@ -85,7 +85,7 @@ async fn postgrest(secret: &'static str, pre_request: bool) -> Upstream {
     .await
 }
 
-/// The doctor, on a database and a PostgREST.
+/// The doctor, set to this database and this PostgREST.
 fn doctor(scratch: &Scratch, database: &Database, upstream: &Upstream) -> Launch {
     scratch
         .program(&["doctor", "--json"])
@@ -93,7 +93,7 @@ fn doctor(scratch: &Scratch, database: &Database, upstream: &Upstream) -> Launch
         .env("POSTGREST_URL", upstream.url.as_str())
 }
 
-/// The failures that a report names, each with its remedies; its exit code says whether there are any.
+/// The failures that a report names, each with its remedies. Checks that the exit code says whether there are any.
 #[track_caller]
 fn failures(ended: &Ended) -> Vec<(String, String)> {
     let report: Value = serde_json::from_str(&ended.stdout).expect("JSON");
@@ -105,7 +105,7 @@ fn failures(ended: &Ended) -> Vec<(String, String)> {
         .map(|finding| {
             assert!(
                 finding["remedies"][0].is_string(),
-                "what to do: {finding:#}"
+                "a finding says what to do: {finding:#}"
             );
             (
                 finding["check"].as_str().expect("a name").to_owned(),
@@ -122,7 +122,7 @@ fn failures(ended: &Ended) -> Vec<(String, String)> {
 async fn a_sound_deployment_is_called_sound_by_the_owners_url_and_by_the_services() {
     let scratch = Scratch::new();
     let database = migrated().await;
-    // However the database writes what it says, and however its constraints came about.
+    // The doctor must not depend on how the database writes values, or on how its constraints were made.
     let owner = database.owner().await;
     let name = first_column(&owner, "select current_database()::text").await;
     for setting in [
@@ -157,7 +157,7 @@ async fn a_sound_deployment_is_called_sound_by_the_owners_url_and_by_the_service
         let times = ended.stdout.matches(&ok).count();
         assert_eq!(times, 1, "{check}: {}", ended.stdout);
     }
-    // For people.
+    // This report is for people.
     let text = scratch
         .program(&["doctor"])
         .on(database.url().expose_secret())
@@ -171,7 +171,8 @@ async fn a_sound_deployment_is_called_sound_by_the_owners_url_and_by_the_service
         "{text}"
     );
 
-    // As the service, which may not read the history of migrations; without the pre-request it works, too.
+    // The doctor also works as the service, which may not read the history of migrations. It works without the
+    // pre-request, too.
     let upstream = postgrest(JWT_SECRET, false).await;
     let login = scratch
         .program(&["db", "login"])
@@ -264,7 +265,7 @@ async fn whatever_differs_from_the_migrations_is_found_and_can_be_mended_as_told
         assert!(told.contains(remedy), "{harm}: {told}");
         owner.batch_execute(remedy).await.expect(remedy);
     }
-    // A function that is another is made anew from its file.
+    // If a function differs, the remedy is to make it again from its file.
     for (harm, name) in [
         (
             "create or replace function private.caller_id() returns uuid language sql stable
@@ -294,7 +295,7 @@ async fn whatever_differs_from_the_migrations_is_found_and_can_be_mended_as_told
         let file = std::fs::read_to_string(&file).expect("a file");
         owner.batch_execute(&file).await.expect("the file");
     }
-    // What else is another, or gone, is named.
+    // The doctor names other objects that differ or are missing.
     for (harm, check, named) in [
         (
             "alter policy sessions_visit on public.sessions using (true)",
@@ -347,7 +348,7 @@ async fn whatever_differs_from_the_migrations_is_found_and_can_be_mended_as_told
         let found = failures(&doctor(&scratch, &database, &upstream).finish().await);
         let is_told = |(found, told): &(String, String)| found == check && told.contains(named);
         assert!(found.iter().any(is_told), "{harm}: {found:?}");
-        // Of what is gone nothing else is said.
+        // About a missing table the report says nothing else.
         assert!(
             !found
                 .iter()
@@ -431,7 +432,7 @@ async fn a_wrong_key_a_stopped_upstream_and_a_database_that_is_away_are_told_apa
         ))
         .await;
         let found = failures(&doctor(&scratch, &database, &upstream).finish().await);
-        // One cause is told once.
+        // One cause makes one failure.
         assert_eq!(found.len(), 1, "{words}: {found:?}");
         assert!(
             found[0].0 == "postgrest" && found[0].1.contains(words),
@@ -487,7 +488,8 @@ async fn the_setting_that_is_wrong_is_the_one_that_is_blamed() {
         assert!(told.contains(hint) && !told.contains("paused"), "{told}");
     }
 
-    // A database that is another one, migrated or not, is neither looked at nor migrated.
+    // MIGRATION_DATABASE_URL leads to another database here, migrated or empty. The doctor neither examines nor
+    // migrates it.
     for other in [migrated().await, Database::empty().await] {
         let at = doctor(&scratch, &database, &upstream)
             .env("MIGRATION_DATABASE_URL", other.url().expose_secret());
@@ -531,7 +533,7 @@ async fn the_setting_that_is_wrong_is_the_one_that_is_blamed() {
         "{found:?}"
     );
 
-    // With keys, it is about them first.
+    // If JWT_KEYS is set, the first remedy is about the keys.
     let keys = scratch.program(&["keys", "generate"]).finish().await.well();
     std::fs::write(scratch.path("keys.json"), keys.stdout).expect("a file");
     let other = postgrest("another secret for tests, also of 32 bytes", true).await;
@@ -541,7 +543,7 @@ async fn the_setting_that_is_wrong_is_the_one_that_is_blamed() {
     let first = told["remedies"][0].as_str().expect("a remedy");
     assert!(first.contains("JWT_KEYS"), "{told}");
 
-    // PATH counts for the private PostgreSQL only.
+    // PATH matters only for the private PostgreSQL.
     let none = scratch.program(&["doctor", "--json"]);
     let ended = none.on(database.url().expose_secret()).finish().await;
     assert_eq!(failures(&ended), []);
@@ -626,7 +628,7 @@ async fn visitors_who_are_not_anon_and_an_audience_that_differs_are_found_at_a_r
 async fn what_postgrest_12_refuses_is_blamed_on_the_setting_that_is_wrong() {
     let scratch = Scratch::new();
     let database = migrated().await;
-    // What its version 12.2 answers visitors, and what it answers our tokens.
+    // The answers of PostgREST 12.2: those to visitors, and those to our tokens.
     for (visitor, user, check, remedy) in [
         (
             (
@@ -716,7 +718,7 @@ async fn what_postgrest_12_refuses_is_blamed_on_the_setting_that_is_wrong() {
             assert!(remedy.contains(other) || !told.contains(other), "{told}");
         }
     }
-    // One without the pre-request.
+    // A PostgREST without the pre-request.
     let open = saying(|relation, _| match relation {
         "bans" => DENIED,
         _ => ("200 OK", "[]"),
@@ -728,7 +730,7 @@ async fn what_postgrest_12_refuses_is_blamed_on_the_setting_that_is_wrong() {
             && found[0].1.contains("PGRST_DB_ANON_ROLE=anon"),
         "{found:?}"
     );
-    // A project's secret key in the place of its publishable one.
+    // The project's secret key stands where its publishable key belongs.
     let open = saying(|_, _| ("200 OK", "[]")).await;
     let project = scratch
         .program(&["doctor", "--json"])
@@ -746,7 +748,7 @@ async fn what_postgrest_12_refuses_is_blamed_on_the_setting_that_is_wrong() {
 #[tokio::test]
 async fn a_supabase_project_is_sound_as_the_services_role_sees_it() {
     let project = lookalike::project().await;
-    // Who may make policies on Storage here.
+    // The role that may make policies on Storage migrates here.
     let owner = &project.superuser_url;
     migrate(owner).await.expect("migrations");
     let upstream = postgrest(JWT_SECRET, true).await;
@@ -778,7 +780,7 @@ async fn the_private_postgresql_is_found_and_sound() {
     let program = scratch.program(&["serve"]).serve().await;
     let ended = scratch.program(&["doctor", "--json"]).finish().await;
     assert_eq!(failures(&ended), []);
-    // Roles are the whole server's: nobody else works on this one.
+    // Roles belong to the whole server. No other test uses this server.
     let url = scratch.program(&["db", "url"]).finish().await.well();
     let (owner, connection) = tokio_postgres::connect(url.stdout.trim(), tokio_postgres::NoTls)
         .await

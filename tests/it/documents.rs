@@ -256,7 +256,7 @@ fn the_document_says_who_must_be_signed_in() {
         (&scheme["type"], &scheme["scheme"]),
         (&"http".into(), &"bearer".into())
     );
-    // Anonymous or signed in: an empty requirement beside the bearer's.
+    // A caller may be anonymous or signed in. The document has an empty requirement beside the bearer's.
     let read = &document["paths"]["/sessions/{id}"]["get"]["security"];
     assert!(
         read.as_array()
@@ -303,7 +303,7 @@ fn what_is_enforced_is_published() {
 /// Whether a body is one that the published document allows, as a client with its own validator reads it.
 fn is_allowed(document: &Value, schema: &str, body: &Value) -> bool {
     let mut schemas = document["components"]["schemas"].clone();
-    // JSON Schema has another word for it.
+    // JSON Schema has no `nullable`.
     for property in schemas[schema]["properties"]
         .as_object_mut()
         .expect("fields")
@@ -322,7 +322,8 @@ fn is_allowed(document: &Value, schema: &str, body: &Value) -> bool {
         .is_valid(body)
 }
 
-/// By the document; and by the service. It may be stricter where no schema can say why.
+/// Whether the document allows a body, and whether the service takes it. The service may be stricter where no schema
+/// can say why.
 const TAKEN: (bool, bool) = (true, true);
 const REFUSED: (bool, bool) = (false, false);
 const ONLY_HERE: (bool, bool) = (true, false);
@@ -447,7 +448,7 @@ async fn the_document_refuses_the_passwords_and_tokens_that_the_service_refuses_
         let body = json!({ "refreshToken": token });
         for (schema, path) in [("Refresh", "/auth/refresh"), ("Logout", "/auth/logout")] {
             let answer = app.visitor().post(path, body.clone()).await;
-            // None of ours: 401, or for a logout nothing to do.
+            // The token is none of ours. A refresh answers 401. A logout has nothing to do, and answers 204.
             let is_taken = [401, 204].contains(&answer.status.as_u16());
             let seen = (is_allowed(&document, schema, &body), is_taken);
             assert_eq!(seen, expected, "{path} {token}: {}", answer.body);
@@ -477,7 +478,7 @@ async fn the_root_leads_to_the_documentation() {
         page.as_str()
             .is_some_and(|page| page.contains("SwaggerUIBundle("))
     );
-    // What is changed of poem-openapi's page is still there to be changed.
+    // The service changes parts of poem-openapi's page. Those parts must still be there.
     for ours in [
         "<!doctype html>",
         "<title>SpeedCoding API</title>",
@@ -594,7 +595,7 @@ fn every_code_that_the_database_refuses_with_is_listed() {
             let status: Option<u16> = arguments
                 .next()
                 .and_then(|status| status.trim().parse().ok());
-            // Elsewhere they are defined, or explained.
+            // Other places define or explain these functions.
             let (Some(status), Some(code)) = (status, arguments.next()) else {
                 continue;
             };

@@ -25,7 +25,7 @@ async fn judged() -> TestApp {
     app
 }
 
-/// The answer without what changes as time passes.
+/// The answer without the members that change as time passes.
 fn timeless(mut session: Value) -> Value {
     session["serverTime"].take();
     session
@@ -100,8 +100,8 @@ async fn what_cannot_be_handed_in_is_left_out_and_the_end_counts() {
         ])
     );
 
-    // A retry much later answers as the first time. Other data are a different end, even if the same parts of them
-    // would be kept.
+    // A retry much later gets the first answer. Other data count as a different end, even if the service would keep the
+    // same parts of them.
     app.travel("25 hours").await;
     let again = runner
         .end_with(&session, packages.clone(), video)
@@ -120,7 +120,7 @@ async fn what_cannot_be_handed_in_is_left_out_and_the_end_counts() {
     assert_eq!(
         strangers.session(&session).await.ok(200)["warnings"],
         json!([]),
-        "the runner's own"
+        "only the runner sees them"
     );
 
     let submission = text(&ended, "/submission/id");
@@ -219,7 +219,7 @@ async fn an_end_takes_any_number_of_packages_or_none_and_keeps_two_hundred() {
     let ended = end(largest.clone()).await;
     assert_eq!(
         ended["submission"]["packages"], largest,
-        "the largest that is allowed fits"
+        "the largest packages that are allowed fit"
     );
     assert_eq!(ended["warnings"], json!([]));
 
@@ -235,12 +235,12 @@ async fn an_end_takes_any_number_of_packages_or_none_and_keeps_two_hundred() {
     assert_eq!(
         ended["warnings"].as_array().map(Vec::len),
         Some(100),
-        "no flood"
+        "only the first warnings are listed"
     );
     assert_eq!(
         end(json!(null)).await["warnings"],
         json!([]),
-        "none are none"
+        "no packages give no warnings"
     );
     let session = runner.start("freestyle").await;
     let bare = json!({ "sessionId": session });
@@ -280,7 +280,7 @@ async fn a_run_that_ends_before_its_verdicts_is_handed_in_by_the_last_of_them() 
     assert_eq!(ended["milestones"][1]["pending"], true);
     assert_eq!(ended["warnings"].as_array().map(Vec::len), Some(2));
 
-    // This is longer than the run could have lasted. The end stays.
+    // The run could not have lasted for 25 hours. Its end stays.
     app.travel("25 hours").await;
     let again = alice
         .end_with(&session, json!(["poem", ""]), bad_video.clone())
@@ -332,7 +332,7 @@ async fn a_run_that_ends_before_its_verdicts_is_handed_in_by_the_last_of_them() 
         "select concat_ws(' ', packages, video_url) from private.session_ends",
     )
     .await;
-    assert_eq!(kept, [""], "what is handed in is kept once");
+    assert_eq!(kept, [""], "packages and video are kept only once");
 }
 
 #[tokio::test]
@@ -383,7 +383,8 @@ async fn while_a_run_is_judged_its_runner_may_run_another_and_change_nothing_of_
         .end_with(&session, json!([]), json!(null))
         .await
         .problem(409, "session_already_ended");
-    // A runner who lost the answer asks again and gets it: the verdict is still to come. What is not pending is over.
+    // The runner who lost the answer asks again and gets it, because the verdict is still to come. A milestone that is
+    // not pending can no longer be verified.
     let again = alice.verify(&session, 1).await.ok(200);
     assert_eq!(again, ended["milestones"][0]);
     let other = text(&one_of_two(&alice).await, "/id");
@@ -410,7 +411,7 @@ async fn while_a_run_is_judged_its_runner_may_run_another_and_change_nothing_of_
     assert_eq!(
         alice.session(&session).await.ok(200)["status"],
         "judging",
-        "it has ended long ago"
+        "this session ended long ago"
     );
     let board = app.visitor().get("/leaderboards/judged").await.ok(200);
     assert_eq!(board["items"], json!([]));
@@ -434,7 +435,7 @@ async fn the_dashboard_decides_a_run_that_is_judged_and_leaves_its_rules_alone()
     let dashboard = app.sql().await;
     let rules = "update public.challenges set required_milestones = 1 where slug = 'judged'";
 
-    // One milestone after the other.
+    // The dashboard may pass one milestone after the other.
     let session = text(&judging(&alice).await, "/id");
     let told = refused(&dashboard, rules, "challenge_running").await;
     assert!(told.contains("wait for verdicts"), "{told}");
@@ -451,7 +452,7 @@ async fn the_dashboard_decides_a_run_that_is_judged_and_leaves_its_rules_alone()
         (&json!("completed"), &json!(VIDEO))
     );
 
-    // Or at once, if no verdict will come.
+    // It may also decide the session at once, if no verdict will come.
     for (status, handed_in) in [("completed", true), ("incomplete", false)] {
         let session = text(&judging(&alice).await, "/id");
         done(
@@ -464,7 +465,7 @@ async fn the_dashboard_decides_a_run_that_is_judged_and_leaves_its_rules_alone()
         assert_eq!(decided["submission"].is_object(), handed_in);
         assert_eq!(
             decided["milestones"][0]["pending"], false,
-            "nobody attests any more"
+            "no verifier attests any more"
         );
         vera.attest(&session, 1, "pass")
             .await
@@ -606,7 +607,7 @@ async fn a_verdict_that_is_repeated_decides_a_session_that_nothing_else_would() 
     );
     let session = text(&judging(&alice).await, "/id");
     vera.attest(&session, 1, "pass").await.ok(200);
-    // As a restored backup may have it: no trigger has seen the last verdict.
+    // A restored backup may look like this. No trigger has seen the last verdict.
     let unseen = "set session_replication_role = replica;
         update public.milestones set passed = true, pending = false, completed_at = requested_at";
     done(&app.sql().await, unseen).await;
@@ -688,7 +689,7 @@ async fn a_clock_that_goes_back_leaves_a_mark_for_moderators() {
         .await
         .ok(200);
     assert_eq!(seen["clockWentBackMs"], 90_000);
-    // Whoever sees the run sees the mark: its runner, and everybody once it is published.
+    // All users who see the run see the mark: its runner, and everybody once it is published.
     let own = alice.submission(&submission).await.ok(200);
     assert_eq!(own["clockWentBackMs"], 90_000);
     mona.review(&submission, "APPROVED", 1).await.ok(200);
@@ -703,7 +704,7 @@ async fn a_clock_that_goes_back_leaves_a_mark_for_moderators() {
     );
     assert_eq!(first_column(&app.sql().await, &queued).await, ["90000"]);
 
-    // The clock is behind a split, twice. The larger difference is kept, and no split is before another.
+    // The clock is behind a split, twice. The service keeps the larger difference, and no split comes before another.
     let session = alice.start("freestyle").await;
     app.travel("10 minutes").await;
     alice.verify(&session, 1).await.ok(200);

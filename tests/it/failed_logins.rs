@@ -105,7 +105,7 @@ async fn after_five_wrong_passwords_each_further_one_doubles_the_wait() {
         app.travel("1 second").await;
         fail(&app, "ada", HOME).await;
     }
-    // In upper or lower case.
+    // The case of the name does not matter.
     assert_eq!(wait(&app, "ADA", HOME).await, 900);
     app.travel("15 minutes").await;
     login(&app, "ada", PASSWORD, HOME).await.ok(200);
@@ -114,7 +114,7 @@ async fn after_five_wrong_passwords_each_further_one_doubles_the_wait() {
         fail(&app, "ada", HOME).await;
     }
     assert_eq!(wait(&app, "ada", HOME).await, 29);
-    // So does an hour without a wrong one.
+    // An hour without a wrong password resets it, too.
     app.travel("61 minutes").await;
     for _ in 0..5 {
         fail(&app, "ada", HOME).await;
@@ -148,7 +148,7 @@ async fn of_many_guesses_at_once_no_more_are_answered_than_one_after_another() {
     let gate = app
         .hold("lock table private.failed_logins in exclusive mode")
         .await;
-    // Ten have been tried before the first is recorded; thirty more come meanwhile.
+    // Ten passwords have been tried before the first failure is recorded. Thirty more guesses come meanwhile.
     let guesses = race((0..10).map(|_| login(&app, "ada", WRONG, HOME)));
     gate.until_waiting(10).await;
     gate.release().await;
@@ -173,7 +173,7 @@ async fn refused_guesses_leave_no_gap_in_the_audit_log_and_others_a_hundred_rows
         let noted = "select count(*) from private.audit_log where action = 'sign_in.failed'";
         owner.query_one(noted, &[]).await.expect("a count").get(0)
     };
-    // Of thirty at once from one network five are answered.
+    // Of thirty guesses at once from one network, five are answered.
     for number in 1..=4 {
         let gate = app
             .hold("lock table private.failed_logins in exclusive mode")
@@ -225,7 +225,7 @@ async fn a_right_guess_among_too_many_at_once_is_not_told() {
         .await
         .expect("a number")
         .get(0);
-    assert_eq!(sign_ins, 1, "only that of the registration");
+    assert_eq!(sign_ins, 1, "only the registration signed in");
 }
 
 #[tokio::test]
@@ -235,7 +235,7 @@ async fn somebody_elsewhere_cannot_lock_a_user_out() {
     login(&app, "ada", PASSWORD, "2001:db8:1:2::3")
         .await
         .ok(200);
-    // One stranger, any number of times.
+    // One stranger guesses any number of times.
     for _ in 0..5 {
         fail(&app, "ada", "203.0.113.9").await;
     }
@@ -244,7 +244,7 @@ async fn somebody_elsewhere_cannot_lock_a_user_out() {
         login(&app, "ada", PASSWORD, home).await.ok(200);
     }
 
-    // Many, from many networks.
+    // Many strangers guess, from many networks.
     hunt(&app, "ada").await;
     // In both of the user's own networks nothing has changed. The user may mistype.
     for home in [HOME, "2001:db8:1:2:aaaa::4"] {
@@ -280,7 +280,7 @@ async fn a_site_of_many_ipv6_networks_does_not_guess_from_each_of_them() {
     register(&app, "ada", HOME).await;
     register(&app, "bob", "2001:db8:7:1::1").await;
     for name in ["ada", "bob", "nobody"] {
-        // Each comes from another network. A first attempt is always compared.
+        // Each guess comes from another network. The first guess of a network is always compared.
         let mut tried = 0;
         let refused = loop {
             let guess = login(&app, name, WRONG, &format!("2001:db8:7:f{tried:03}::1")).await;
@@ -291,14 +291,14 @@ async fn a_site_of_many_ipv6_networks_does_not_guess_from_each_of_them() {
             tried += 1;
         };
         refused.problem(429, "rate_limited");
-        // It refills by one in a minute and a half.
+        // The limit refills by one guess in a minute and a half.
         assert!((40..45).contains(&tried), "{name}: {tried}");
-        // A right guess gets no other answer.
+        // A right guess gets the same answer.
         login(&app, name, PASSWORD, "2001:db8:7:eeee::1")
             .await
             .problem(429, "rate_limited");
     }
-    // It locks nobody out of their own network, not even a neighbour's guesses in the same site.
+    // The limit locks no user out of their own network, not even after a neighbour's guesses in the same site.
     login(&app, "ada", PASSWORD, HOME).await.ok(200);
     login(&app, "bob", PASSWORD, "2001:db8:7:1::2")
         .await
@@ -312,7 +312,7 @@ async fn a_name_that_nobody_has_is_limited_like_one_that_somebody_has() {
     register(&app, "ada", HOME).await;
     let mut told = [Vec::new(), Vec::new()];
     for (name, told) in ["ada", "nobody"].into_iter().zip(&mut told) {
-        // Far from the home of either, five times, then too often; and hunted by many.
+        // First one network guesses five times, and then too often. No user lives there. Then many networks guess.
         let mut attempts = vec![("203.0.113.9".to_owned(), 7)];
         attempts.extend((1..=12).map(|number| (format!("198.51.100.{number}"), 2)));
         for (from, times) in attempts {
@@ -322,7 +322,7 @@ async fn a_name_that_nobody_has_is_limited_like_one_that_somebody_has() {
                 answer.headers.remove("date");
                 answer.headers.remove("x-request-id");
                 let (body, headers) = (answer.body.to_string(), answer.headers);
-                // The count of the network, which has seen both names.
+                // This count belongs to the network, which has tried both names.
                 let limits = headers["ratelimit"].to_str().expect("text");
                 let limits = limits.split("\"failed_logins\"").nth(1).map(str::to_owned);
                 let mut headers = headers.clone();
@@ -333,7 +333,7 @@ async fn a_name_that_nobody_has_is_limited_like_one_that_somebody_has() {
     }
     assert_eq!(told[0].len(), 31);
     let refused = told[0].iter().filter(|(status, ..)| *status == 429);
-    assert_eq!(refused.count(), 2 + 4, "as often as it should");
+    assert_eq!(refused.count(), 2 + 4, "the expected number");
     assert_eq!(told[0], told[1]);
 }
 
@@ -361,7 +361,7 @@ async fn two_hundred_people_behind_one_address_who_all_come_at_once_get_in() {
     }
 }
 
-/// Retries as often as the answers say, and when they say.
+/// Retries as often as the answers ask for, and at the time that they name.
 async fn patiently(request: RequestBuilder) -> Answer {
     loop {
         let answer = answer(request.try_clone().expect("a body in memory")).await;
@@ -397,7 +397,7 @@ async fn while_a_guesser_has_to_wait_nothing_is_hashed() {
     let comparison = started.elapsed();
 
     let ada = app.visitor().with_tokens(&tokens);
-    // It would be refused where it is hashed.
+    // The service would refuse this new password when it hashes it.
     let change = json!({ "currentPassword": WRONG, "newPassword": "password" });
     let started = Instant::now();
     for _ in 0..5 {
@@ -430,7 +430,7 @@ async fn the_database_keeps_neither_names_nor_addresses_of_failures_nor_the_fail
             &[],
         )
         .await
-        .expect("what is kept")
+        .expect("the stored rows")
         .get(0);
     for trace in ["lovelace", "nobody", "203.0.113", HOME] {
         assert!(!kept.contains(trace), "{trace} in {kept}");
@@ -466,7 +466,7 @@ async fn the_database_keeps_neither_names_nor_addresses_of_failures_nor_the_fail
         .await
         .expect("a number")
         .get(0);
-    assert_eq!(left, 2, "what was forgotten has gone");
+    assert_eq!(left, 2, "the forgotten rows have gone");
 }
 
 #[tokio::test]

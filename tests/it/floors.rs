@@ -1,4 +1,4 @@
-//! The floors of `src`: a file uses what stands below it, so no file imports another that leads back to it.
+//! The floors of `src`: a file uses only files below it. So no file imports another one that leads back to it.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -21,13 +21,13 @@ type Uses = BTreeMap<String, BTreeSet<String>>;
 /// The crates of `src`, each with the file that it begins in.
 const CRATES: [(&str, &str); 2] = [("speedcoding", "lib.rs"), ("main", "main.rs")];
 
-/// What the files say. A path in a string, as in an attribute of serde, is not seen.
+/// The contents of the files. The test does not see a path in a string, as in an attribute of serde.
 struct House<'a> {
     /// Each file's text.
     texts: &'a BTreeMap<String, String>,
     /// The file that holds each module.
     files: BTreeMap<Module, String>,
-    /// What a module calls something of another, and where that is.
+    /// The names that a module gives to items of other modules, and the paths of those items.
     names: BTreeMap<(Module, String), Vec<String>>,
     /// Every path, with the module that it is written in.
     paths: Vec<(Module, Vec<String>)>,
@@ -59,7 +59,7 @@ impl<'a> House<'a> {
         self.visit_file(&source);
     }
 
-    /// All that a `use` brings, each with the path before it.
+    /// All names that a `use` brings, each with the path before it.
     fn bring(&mut self, tree: &UseTree, mut path: Vec<String>) {
         match tree {
             UseTree::Path(part) => {
@@ -89,7 +89,7 @@ impl<'a> House<'a> {
         self.paths.push((self.module.clone(), path));
     }
 
-    /// The paths among tokens that are no syntax yet.
+    /// The paths among tokens that are not parsed as syntax yet.
     fn scan(&mut self, mut at: Cursor) {
         while !at.eof() {
             if let Some((inside, _, _, after)) = at.any_group() {
@@ -110,13 +110,13 @@ impl<'a> House<'a> {
     }
 
     fn write(&mut self, path: Vec<String>) {
-        // A single name is of this module, or a `use` has brought it.
+        // A single name belongs to this module, or a `use` has brought it.
         if path.len() > 1 {
             self.paths.push((self.module.clone(), path));
         }
     }
 
-    /// The file that holds what a path means; none where that is another crate's.
+    /// The file that holds the item of a path. Returns nothing if the path leads to another crate.
     fn file(&self, mut module: Module, path: &[String]) -> Option<&String> {
         for (at, name) in path.iter().enumerate() {
             match name.as_str() {
@@ -246,7 +246,7 @@ fn no_file_of_src_imports_another_that_leads_back_to_it() {
     texts(&src, &src, &mut found);
     let house = House::read(&found);
     let read: BTreeSet<&String> = house.files.values().collect();
-    assert!(found.keys().eq(read), "a file of no module");
+    assert!(found.keys().eq(read), "a file belongs to no module");
     assert_eq!(circle(&house.uses()), None);
 }
 
@@ -277,7 +277,8 @@ fn a_circle_is_found_however_its_paths_are_written() {
             "mod inner { use super::super::a; }",
             true,
         ),
-        // A module of its own is no import, nor is one that the other has brought from elsewhere.
+        // These files lead to `below`, which is a module of its own. So there is no circle, even where the name of
+        // `below` was brought by the other file.
         ("use crate::b::below;", "pub use crate::below;", false),
         (
             "pub use crate::below;",

@@ -356,8 +356,8 @@ impl Replicas {
             .fold(launch, |launch, (name, value)| launch.env(name, value))
     }
 
-    /// Replaces one replica after another. The new one is up before the old one stops, and the old one first answers
-    /// its last request.
+    /// Replaces one replica after another. The new one is up before the old one stops. The old one still answers its
+    /// last request.
     async fn restart(&self, settings: Settings<'_>, devices: &[(Arc<Device>, JoinHandle<()>)]) {
         for place in &self.programs {
             let new = self.launch(settings).serve().await;
@@ -456,7 +456,7 @@ async fn key_file(scratch: &Scratch, name: &str) -> Value {
     set
 }
 
-/// As docs/keys.md says.
+/// The steps are those of docs/keys.md.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_key_is_replaced_while_devices_work_and_no_request_fails() {
     let scratch = Scratch::new();
@@ -471,11 +471,11 @@ async fn a_key_is_replaced_while_devices_work_and_no_request_fails() {
     let early = devices[0].0.token.lock().expect("it").clone();
     assert_eq!(part(&early, 0)["kid"], kid(&old));
 
-    // Standby.
+    // The new key is on standby.
     let settings = [("JWT_KEYS", "old.json,new.json"), refresh];
     replicas.restart(&settings, &devices).await;
     assert_eq!(replicas.published().await, public(&together(&[&old, &new])));
-    // Current.
+    // The new key signs.
     let settings = [("JWT_KEYS", "new.json,old.json"), refresh];
     replicas.restart(&settings, &devices).await;
     until_all_renewed(&devices, &kid(&new)).await;
@@ -483,7 +483,7 @@ async fn a_key_is_replaced_while_devices_work_and_no_request_fails() {
         .request(0, Some(&early), "/auth/me", None)
         .await
         .ok(200);
-    // Retired.
+    // The old key is retired.
     let settings = [("JWT_KEYS", "new.json"), refresh];
     replicas.restart(&settings, &devices).await;
     assert_eq!(replicas.published().await, public(&new));
@@ -492,7 +492,7 @@ async fn a_key_is_replaced_while_devices_work_and_no_request_fails() {
     finish(devices).await;
 }
 
-/// As docs/keys.md says.
+/// The steps are those of docs/keys.md.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_shared_secret_is_replaced_by_a_key_and_no_request_fails() {
     let scratch = Scratch::new();

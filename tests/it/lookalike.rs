@@ -10,7 +10,7 @@ use crate::support::{
     program::Scratch,
 };
 
-/// What clients and the dashboard's role hold on everything of ours, and what everybody holds.
+/// The rights on all of our objects: those of clients, those of the dashboard's role, and those of everybody.
 async fn grants(owner: &Client) -> Vec<String> {
     let rows = owner
         .query(
@@ -54,7 +54,7 @@ pub struct Project {
     pub scratch: Scratch,
     pub embedded: Embedded,
     pub superuser_url: SecretString,
-    /// Of the role that migrates and that the dashboard works as; no superuser.
+    /// The URL of the role that migrates. The dashboard works as this role, too. It is no superuser.
     pub owner_url: SecretString,
 }
 
@@ -74,7 +74,7 @@ pub async fn project() -> Project {
         .batch_execute(LOOKALIKE)
         .await
         .expect("a look-alike");
-    // That it looks alike: what its owner makes is everybody's.
+    // This checks that it looks alike: clients have rights on everything that its owner makes.
     let row = superuser
         .query_one(
             "select pg_get_userbyid(datdba)::text, r.rolsuper, r.rolbypassrls,

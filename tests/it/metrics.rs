@@ -1,4 +1,5 @@
-//! What Prometheus sees: each metric is explained, moves with what happens, and is there for the dashboard and alerts.
+//! The metrics as Prometheus sees them. Each has an explanation, and moves with what happens. The metrics that the
+//! dashboard and the alerts ask for exist.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -32,11 +33,11 @@ use crate::support::{
 
 const EMPTY: &str =
     "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n[]";
-/// Far longer than anything here takes.
+/// Nothing here takes this long.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Prometheus' own default.
 const SCRAPE_TIMEOUT: Duration = Duration::from_secs(10);
-/// What `metrics-process` tells of the process.
+/// The metrics of the process, which the crate `metrics-process` adds.
 const OF_PROCESS: [(&str, &str); 8] = [
     ("process_cpu_seconds_total", "counter"),
     ("process_max_fds", "gauge"),
@@ -55,7 +56,7 @@ type Labels = BTreeMap<String, String>;
 /// A page of metrics in Prometheus' text format.
 struct Page {
     text: String,
-    /// Each family's type. It has a meaning, too.
+    /// The type of each family. A family must have an explanation, too.
     types: BTreeMap<String, String>,
     samples: Vec<(String, Labels, f64)>,
 }
@@ -95,7 +96,7 @@ impl Page {
         }
     }
 
-    /// The sum of the series that these matchers select; none is nothing.
+    /// The sum of the series that these matchers select, or nothing if they select none.
     fn value(&self, series: &str) -> Option<f64> {
         let (name, matchers) = selector(series);
         let values = self.samples.iter().filter(|(known, labels, _)| {
@@ -115,7 +116,7 @@ impl Page {
     }
 }
 
-/// The family of a series: a histogram has three kinds of them.
+/// The family of a series. In a histogram, series have three different endings.
 fn family<'a>(name: &'a str, types: &BTreeMap<String, String>) -> &'a str {
     let parts = ["_bucket", "_sum", "_count"];
     let base = parts.iter().find_map(|part| name.strip_suffix(part));
@@ -123,7 +124,7 @@ fn family<'a>(name: &'a str, types: &BTreeMap<String, String>) -> &'a str {
         .unwrap_or(name)
 }
 
-/// A regular expression of no more than alternatives and dots.
+/// Matches a regular expression that has only alternatives and dots.
 fn is_like(pattern: &str, text: &str) -> bool {
     assert!(
         pattern
@@ -167,7 +168,7 @@ fn selected(expression: &str) -> Vec<String> {
     let mut rest = expression;
     while let Some(at) = rest.find(|c: char| is_part(c) || "[(\"".contains(c)) {
         rest = &rest[at..];
-        // A range, and text.
+        // A range and a text are no series.
         if let Some(inner) = rest.strip_prefix('[') {
             rest = inner.split_once(']').expect(expression).1;
             continue;
@@ -183,7 +184,7 @@ fn selected(expression: &str) -> Vec<String> {
         let (word, after) = rest.split_at(rest.find(|c| !is_part(c)).unwrap_or(rest.len()));
         rest = after;
         match word {
-            // Labels stand behind these.
+            // Labels follow these words.
             "by" | "without" | "on" | "ignoring" | "group_left" | "group_right" => {
                 let labels = after.trim_start().strip_prefix('(').expect(expression);
                 rest = labels.split_once(')').expect(expression).1;
@@ -247,7 +248,7 @@ fn the_series_of_an_expression_are_found() {
     }
 }
 
-/// Asks for metrics until they are so.
+/// Asks for the metrics until this condition holds.
 async fn until(url: &str, what: &str, is_so: impl Fn(&Page) -> bool) -> Page {
     let so = async {
         loop {
@@ -302,7 +303,7 @@ async fn each_metric_is_explained_and_moves_with_what_happens() {
         .await
         .problem(401, "wrong_credentials");
 
-    // What becomes of refresh tokens.
+    // The outcomes of refreshes.
     let sign_up = async |name: &str| {
         let tokens = visitor.register_with(name, PASSWORD).await.ok(201);
         text(&tokens, "/refreshToken")
@@ -395,7 +396,7 @@ async fn each_metric_is_explained_and_moves_with_what_happens() {
         Some(1.0)
     );
 
-    // PostgREST, while it is there and when it is not.
+    // PostgREST, first while it is there, and then while it is away.
     let rest = async || {
         let request = visitor.request(reqwest::Method::GET, "/rest/v1/users");
         request.send().await.expect("an answer").status().as_u16()
@@ -418,7 +419,7 @@ async fn each_metric_is_explained_and_moves_with_what_happens() {
         page.value("postgrest_requests_total"),
     );
 
-    // A body that does not come to its end is held, for as long as its client stays.
+    // The service holds a body that does not end, for as long as its client stays.
     let address = program.base.trim_start_matches("http://");
     let mut client = TcpStream::connect(address).await.expect("a connection");
     let head = "POST /api/v1/auth/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100000\r\n\r\n{";
@@ -431,7 +432,7 @@ async fn each_metric_is_explained_and_moves_with_what_happens() {
     let page = until(&url, "no body", |page| held(page) == Some(0.0)).await;
     assert_eq!(page.value(r#"http_held_bytes{of="answers"}"#), Some(0.0));
 
-    // All that there is.
+    // The page has these metrics, and no others.
     let ours = METRICS
         .iter()
         .map(|(kind, name, _)| (*name, kind.to_string()));
@@ -452,10 +453,11 @@ async fn each_metric_is_explained_and_moves_with_what_happens() {
     assert!(page.value("process_threads") > Some(1.0));
     check_with_promtool(&["check", "metrics"], Some(&page.text));
 
-    // What the dashboard and the alerts ask for, down to each label.
+    // Every series that the dashboard and the alerts ask for exists, down to each label.
     for expression in expressions() {
         for series in selected(&expression) {
-            // The first is Prometheus' own. A 500 should never come, but has a name like the other answers.
+            // Prometheus adds the first series itself. A 500 should never come, so its series is looked up with the
+            // status 200.
             let is_there = series == r#"up{job="speedcoding"}"#
                 || page
                     .value(&series.replace(r#"status="500""#, r#"status="200""#))
@@ -502,7 +504,7 @@ async fn metrics_come_while_the_database_is_silent_and_tell_what_was_shed() {
     program.stop().await.well();
 }
 
-/// Prometheus' own tool finds nothing to say.
+/// Checks that Prometheus' own tool has no complaint.
 fn check_with_promtool(arguments: &[&str], input: Option<&str>) {
     let started = Command::new("promtool")
         .args(arguments)

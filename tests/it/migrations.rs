@@ -100,7 +100,8 @@ async fn eight_databases_of_a_fresh_cluster_migrate_at_once() {
             .expect("a database");
         urls.push(with_database(embedded.url(), &name));
     }
-    // Each is migrated twice, so that replicas of one database meet, and databases of one cluster.
+    // Each database is migrated twice at the same time. So replicas of one database meet, and so do databases of one
+    // cluster.
     let runs: Vec<_> = urls
         .iter()
         .chain(&urls)
@@ -215,7 +216,7 @@ async fn rows_that_would_be_refused_today_stop_neither_an_upgrade_nor_their_revi
     assert_eq!(row.get::<_, Vec<String>>(0), ["po\u{fffd}em", "tokio"]);
     assert_eq!(row.get::<_, &str>(1), "https://youtu.be/\u{fffd}abc");
     assert_eq!(row.get::<_, &str>(2), "no\u{fffd}");
-    assert_eq!(row.get::<_, i32>(3), 1, "no trigger has seen that");
+    assert_eq!(row.get::<_, i32>(3), 1, "no trigger has run");
     let after = owner
         .query_one("select count(*) from private.audit_log", &[])
         .await;
@@ -316,7 +317,7 @@ async fn a_replica_at_work_and_an_upgrade_that_want_what_the_other_has_both_succ
         client
     };
     let review = begin("select from public.submissions for update").await;
-    // The upgrade, which has begun with the submissions by then, waits for this.
+    // By then the upgrade has begun with the submissions. It waits for this lock.
     let other = begin("select from private.attestations for update").await;
     let url = database.url().clone();
     let upgrade = tokio::spawn(async move { migrate(&url).await });
@@ -339,12 +340,12 @@ async fn push_and_migrate_may_take_turns() {
     let owner = database.owner().await;
     let files = files();
     push(&owner, &files[..2]).await;
-    // An older release, which knows only these: its history is what ours would be.
+    // An older release knows only these migrations. Its history would look like this one.
     assert_eq!(
         migrate(database.url()).await.expect("the rest"),
         names(&files[2..])
     );
-    // The CLI is told what was applied without it (`supabase migration repair`), as its users do.
+    // The user tells the CLI which migrations were applied without it (`supabase migration repair`).
     for (version, name, _) in &files[2..] {
         owner
             .execute(
@@ -364,7 +365,7 @@ async fn a_push_with_a_gap_is_refused_and_nothing_is_recorded_that_was_not_appli
     let owner = database.owner().await;
     let files = files();
     push(&owner, &files[..3]).await;
-    // The newest is recorded, as by `supabase migration repair`, and those before it are not.
+    // Only the newest migration is recorded, as by `supabase migration repair`. Those before it are not.
     let (version, name, _) = files.last().expect("a migration");
     owner
         .execute(

@@ -10,7 +10,7 @@ use speedcoding::db::migrate::migrate;
 
 use crate::support::{cluster::Database, program::Scratch};
 
-/// What makes of `sql` all that the tool reads, elsewhere.
+/// Copies a folder, so that the tool reads the copy in the place of `sql`.
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("a folder");
     for entry in fs::read_dir(from).expect("a folder") {
@@ -67,7 +67,8 @@ async fn the_next_migration_holds_what_has_changed_and_stops_where_its_author_mu
         fs::write(file(function), text).expect(function);
     };
 
-    // A text, a new function that needs another one, parameters, a type of result, a function that goes.
+    // The edits: a text, a new function that needs another new one, parameters, a type of result, and a function that
+    // goes.
     edit(
         "display_duration",
         "comment on function",
@@ -96,7 +97,7 @@ async fn the_next_migration_holds_what_has_changed_and_stops_where_its_author_mu
     };
     assert!(
         written > before.last().expect("migrations"),
-        "it is the last: {written:?}"
+        "the new migration is the last: {written:?}"
     );
     let text = fs::read_to_string(written).expect("a migration");
     let made: Vec<_> = text
@@ -116,7 +117,7 @@ async fn the_next_migration_holds_what_has_changed_and_stops_where_its_author_mu
         "{text}"
     );
 
-    // As it is, it stops; with the drops it makes what the files say.
+    // As written, the migration stops. With the drops added, it makes what the files say.
     let database = Database::empty().await;
     migrate(database.url()).await.expect("migrations");
     let owner = database.owner().await;

@@ -157,7 +157,7 @@ async fn a_packed_body_is_refused_unread() {
         ("gzip, br", "/nowhere"),
     ] {
         let mut client = connect(&app.base).await;
-        // No more bytes come after it.
+        // No more bytes follow this head.
         let head = format!(
             "POST /api/v1{path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\
              Content-Encoding: {coding}\r\nContent-Length: 1000\r\n\r\n"
@@ -224,13 +224,13 @@ async fn a_connection_on_which_nothing_can_be_sent_ends() {
         let mut client = client().await;
         client.write_all(begun.as_bytes()).await.expect(what);
         let mut answer = Vec::new();
-        // An end of whatever kind.
+        // The connection must end. It does not matter how.
         let _ = timeout(patience, client.read_to_end(&mut answer))
             .await
             .expect(what);
     }
 
-    // A head without an end.
+    // This head never ends.
     let mut dripping = client().await;
     dripping
         .write_all(b"GET / HTTP/1.1\r\nHost: ")
@@ -243,7 +243,7 @@ async fn a_connection_on_which_nothing_can_be_sent_ends() {
     };
     timeout(patience, drip).await.expect("an end");
 
-    // An answer that is not read.
+    // This client does not read its answer.
     let mut deaf = client().await;
     deaf.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         .await
@@ -274,7 +274,7 @@ async fn a_page_that_nobody_reads_takes_no_memory() {
     };
     let before = resident();
 
-    // An HTTP/2 client whose window lets no body through asks for it 200 times.
+    // An HTTP/2 client asks 200 times. Its window lets no body through.
     let mut client = connect(&program.base).await;
     let mut asked =
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\x06\x04\0\0\0\0\0\0\x04\0\0\0\0".to_vec();
@@ -316,7 +316,7 @@ async fn without_file_descriptors_the_service_waits_and_says_so() {
     program.visitor().get("/health/live").await.ok(200);
     let told = program.stop().await.well().stderr;
     let times = told.matches("connections cannot be accepted").count();
-    // A pause after each.
+    // The service pauses after each failure.
     assert!((1..1000).contains(&times), "{times}");
 }
 

@@ -4,7 +4,7 @@ use futures_util::{StreamExt, stream::FuturesUnordered};
 
 use crate::support::{actor::PASSWORD, app::TestApp, race::race};
 
-/// As `crypt(3)` of another system made them, of this password.
+/// The password of the hashes below. `crypt(3)` of another system made them.
 const IMPORTED: &str = "sehr geheim ü";
 const IMPORTED_HASHES: [&str; 3] = [
     "$2a$05$abcdefghijklmnopqrstuuU/6hSR28FALjuBmCudufQmaaWRLvRZm",
@@ -12,7 +12,7 @@ const IMPORTED_HASHES: [&str; 3] = [
     "$2y$05$abcdefghijklmnopqrstuuU/6hSR28FALjuBmCudufQmaaWRLvRZm",
 ];
 const BCRYPT_DECOMPOSED: &str = "$2b$05$abcdefghijklmnopqrstuuI9WE3b99bMoVjZ2/IWadiT3dkxRKQ22";
-/// By the reference implementation, with the parameters of today.
+/// The reference implementation made this one with today's parameters.
 const ARGON2_DECOMPOSED: &str = "$argon2id$v=19$m=19456,t=2,p=1$MDEyMzQ1Njc4OWFiY2RlZg$utxFJuBWRTPP8lf3bpZkYmPqVva8eKWmOHdmGaS8ypw";
 const TODAYS: &str = "$argon2id$v=19$m=19456,t=2,p=1$";
 
@@ -63,7 +63,7 @@ async fn a_user_of_an_older_installation_logs_in_and_is_upgraded() {
             .log_in(&name, "sehr geheim u")
             .await
             .problem(401, "wrong_credentials");
-        assert_eq!(hash_of(&app, &name).await, hash, "no reason to touch it");
+        assert_eq!(hash_of(&app, &name).await, hash, "the hash stays");
 
         let tokens = visitor.log_in(&name, IMPORTED).await.ok(200);
         let upgraded = hash_of(&app, &name).await;
@@ -76,7 +76,7 @@ async fn a_user_of_an_older_installation_logs_in_and_is_upgraded() {
             .log_in(&name, "sehr geheim u")
             .await
             .problem(401, "wrong_credentials");
-        assert_eq!(hash_of(&app, &name).await, upgraded, "once is enough");
+        assert_eq!(hash_of(&app, &name).await, upgraded, "no second upgrade");
     }
 }
 
@@ -107,7 +107,7 @@ async fn an_imported_password_that_was_not_composed_counts_and_is_composed_from_
     {
         let name = format!("imported{number}");
         import(&app, &name, hash).await;
-        // Composed, it is a different password to that hash.
+        // For that hash, the composed text is a different password.
         for wrong in [IMPORTED, "sehr geheim u", "sehr geheim o\u{308}"] {
             visitor
                 .log_in(&name, wrong)
@@ -121,11 +121,12 @@ async fn an_imported_password_that_was_not_composed_counts_and_is_composed_from_
         for typed in [IMPORTED, DECOMPOSED] {
             visitor.log_in(&name, typed).await.ok(200);
         }
-        assert_eq!(hash_of(&app, &name).await, renewed, "once is enough");
+        assert_eq!(hash_of(&app, &name).await, renewed, "no second upgrade");
     }
 }
 
-/// bcrypt reads 72 bytes. If the hash were replaced, a typing error behind them would become part of the password.
+/// bcrypt reads only 72 bytes. If the service replaced the hash, a typing error after them would become part of the
+/// password.
 #[tokio::test]
 async fn what_bcrypt_never_saw_of_a_long_password_does_not_become_the_password() {
     let app = TestApp::start().await;
@@ -193,7 +194,7 @@ async fn a_password_that_is_changed_during_a_login_wins() {
     app.visitor().log_in("ada", PASSWORD).await.ok(200);
 }
 
-/// Of PASSWORD, by the reference implementation.
+/// Hashes of PASSWORD, made by the reference implementation.
 const OUTDATED: [&str; 5] = [
     "$argon2id$v=19$m=8192,t=1,p=1$MDEyMzQ1Njc4OWFiY2RlZg$E00YDK579zCFKHdylDWWbt4Db/32fqyFEYPCGpqFXXw",
     "$argon2id$v=19$m=65536,t=3,p=4$MDEyMzQ1Njc4OWFiY2RlZg$77UfmnZYT23WpPeUKhovauWm5OxRQv9nTf1dJ+tF5EY",
@@ -241,7 +242,7 @@ async fn a_corrupt_hash_is_a_wrong_password_and_no_more() {
         bcrypt.replace("$05$", "$03$"),
         bcrypt.replace("2a", "2x"),
         bcrypt.replace("abc", "äb"),
-        // Days of work.
+        // This cost takes days of work.
         bcrypt.replace("$05$", "$31$"),
         today[..60].to_owned(),
         today[..53].to_owned(),
@@ -255,7 +256,7 @@ async fn a_corrupt_hash_is_a_wrong_password_and_no_more() {
         today.replace("AzzT48qkOz5HfCc1wN7ZQw", "AzzT"),
         today.replace("AzzT48qkOz5HfCc1wN7ZQw", "Azz=="),
         today.replace("VEws", "!!!!"),
-        // Years of work, and more memory than there is.
+        // These take years of work, and more memory than there is.
         today.replace("t=2", "t=4294967295"),
         today.replace("m=19456", "m=4294967295"),
         today.replace("p=1", "p=16777215"),

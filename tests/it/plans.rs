@@ -1,4 +1,5 @@
-//! Whatever the service asks, PostgreSQL finds by an index: on a filled database, down to the last nested statement.
+//! For every statement of the service PostgreSQL finds the rows by an index. The database is filled, and the tests look
+//! into the last nested statement.
 
 use futures_util::{StreamExt, stream};
 use secrecy::ExposeSecret;
@@ -10,7 +11,7 @@ use tokio_postgres::{AsyncMessage, Client, NoTls, types::Type};
 use crate::support::cluster::Database;
 
 const RESULTS: i64 = 10_000;
-/// The same results as in the benchmark; beside them what else a service of that size has.
+/// The same results as in the benchmark. `FILL_MORE` adds the other rows that a service of that size has.
 const FILL: &str = include_str!("../../benches/boards.sql");
 const FILL_MORE: &str = "
     insert into private.credentials (user_id, password_hash) select id, 'none' from public.users;
@@ -57,7 +58,7 @@ const FILL_BOARDS: &str = "
     select challenge_id, tech_stack_key, private.uuid_v7(), n, now() from private.boards, generate_series(1, 10) as n
      where tech_stack_key like 'stack-%';";
 
-/// Tables of a handful of rows, which somebody has written by hand: reading all of them is the best plan.
+/// Tables of a few rows, which people have written by hand. To read all of them is the best plan.
 const SMALL: &[&str] = &[
     "bans",
     "challenges",
@@ -65,9 +66,9 @@ const SMALL: &[&str] = &[
     "tech_stack_synonyms",
 ];
 
-/// How statements are called. Arguments that are left out are the runner, the runner's running session, and 1, by their
-/// types, or else null. The runner's claims are `{caller}`, the session is `{session}`, the sign-in `{sign_in}` and its
-/// digest `{digest}`. `{idler}`, `{verifier}`, `{moderator}` and `{hander}` are other users; `{pending}` is the
+/// How statements are called. An argument that is left out gets a value by its type: the runner, the runner's running
+/// session, 1, or else null. The runner's claims are `{caller}`, the session is `{session}`, the sign-in `{sign_in}`
+/// and its digest `{digest}`. `{idler}`, `{verifier}`, `{moderator}` and `{hander}` are other users. `{pending}` is the
 /// submission of `{hander}`.
 const CALLS: &[(&str, &str)] = &[
     (
@@ -173,7 +174,7 @@ const EDITS: &[&str] = &[
     "delete from public.users where id = {user}",
 ];
 
-/// A connection as the owner that tells how each statement was done, and the statements within it.
+/// A connection as the owner. It reports the plan of each statement, and of the statements within it.
 async fn explaining(database: &Database) -> (Client, UnboundedReceiver<String>) {
     let (client, mut connection) = tokio_postgres::connect(database.url().expose_secret(), NoTls)
         .await
@@ -204,7 +205,7 @@ async fn explaining(database: &Database) -> (Client, UnboundedReceiver<String>) 
 fn whole_reads(plan: &Value) -> Vec<String> {
     let mut found = Vec::new();
     let kind = plan["Node Type"].as_str().unwrap_or_default();
-    // These hold nothing else.
+    // This index holds only the pending submissions.
     let few = "submissions_pending";
     let whole = kind == "Seq Scan"
         || kind.starts_with("Index") && plan["Index Cond"].is_null() && plan["Index Name"] != few;
@@ -218,8 +219,8 @@ fn whole_reads(plan: &Value) -> Vec<String> {
     found
 }
 
-/// Does a statement, undoes it, until PostgreSQL has settled for a plan; returns what of it read whole tables, and
-/// how many plans there were.
+/// Runs a statement and undoes it, until PostgreSQL has settled on a plan. Returns the number of plans, and their reads
+/// of whole tables.
 async fn explain(
     client: &Client,
     told: &mut UnboundedReceiver<String>,
@@ -252,7 +253,7 @@ async fn explain(
 
 #[tokio::test]
 async fn no_statement_reads_a_whole_table() {
-    // With the real clock: the one that travels would take most of the time that filling takes.
+    // This database has the real clock. The clock of the tests would take most of the time that the filling takes.
     let database = Database::empty().await;
     migrate(database.url()).await.expect("migrations");
     let owner = database.owner().await;

@@ -109,7 +109,7 @@ async fn a_recording_is_its_runners_until_it_is_approved_and_nobody_changes_what
     );
     let folder = format!("{}/{session}", alice.id);
 
-    // Only under <user id>/<session id>/ of a session of one's own.
+    // A runner may upload only under <user id>/<session id>/, for a session of their own.
     for path in [
         "take.mp4".to_owned(),
         format!("{}/take.mp4", alice.id),
@@ -165,7 +165,7 @@ async fn a_recording_is_its_runners_until_it_is_approved_and_nobody_changes_what
     assert_eq!(alices.delete("mistake.mp4").await, 1);
     assert!(
         alices.upload(&format!("{folder}/late.mp4")).await,
-        "until the review"
+        "uploads work until the review"
     );
 
     let owner = app.sql().await;
@@ -181,12 +181,12 @@ async fn a_recording_is_its_runners_until_it_is_approved_and_nobody_changes_what
         assert_eq!(
             somebody.sees().await,
             ["take.mp4"],
-            "what was approved, and no more"
+            "only the approved recording"
         );
     }
     assert!(
         !alices.upload(&format!("{folder}/later.mp4")).await,
-        "it is decided"
+        "the decision ends uploads"
     );
     assert_eq!(alices.delete("take.mp4").await, 0);
     assert!(
@@ -288,7 +288,7 @@ async fn a_submission_names_a_recording_of_its_own_or_none_of_storage() {
         assert_eq!(ended["submission"]["videoUrl"], video_url.as_str());
     }
 
-    // So does a correction by the runner or in the dashboard.
+    // A correction, by the runner or in the dashboard, must name a recording of the same session, too.
     let submission = alice.session(&earlier).await.ok(200);
     let submission = text(&submission, "/submission/id");
     let patch = async |video_url: String| {
@@ -320,7 +320,7 @@ async fn a_submission_names_a_recording_of_its_own_or_none_of_storage() {
     );
 }
 
-/// Bucket and policies, as far as they are there.
+/// The bucket and the policies, if they exist.
 async fn bucket_and_policies(client: &Client) -> (Value, Vec<String>) {
     let row = client
         .query_one(
@@ -364,7 +364,7 @@ async fn where_the_owner_may_not_open_the_bucket_it_stays_closed_until_a_superus
     let storage = Storage::of(&app, Some(&alice)).await;
     assert!(!storage.upload(&take).await);
 
-    // What the warning says.
+    // The superuser does what the warning says.
     for _ in 0..2 {
         superuser
             .batch_execute("select private.open_recordings()")

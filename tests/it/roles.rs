@@ -64,7 +64,7 @@ pub async fn may(owner: &Client, role: &str) -> Vec<String> {
     rows.iter().map(|row| row.get(0)).collect()
 }
 
-/// The functions of ours that a role may execute, as far as their grants go.
+/// Our functions that a role may execute, according to their grants.
 pub async fn may_execute(owner: &Client, role: &str) -> Vec<String> {
     let rows = owner
         .query(
@@ -151,7 +151,8 @@ async fn the_service_uses_the_identity_tables_and_nothing_else() {
 async fn the_service_executes_what_its_statements_call_and_no_more() {
     let database = Database::migrated().await;
     let owner = database.owner().await;
-    // The defaults of the rows that it writes call these, and so do functions that run as the service itself.
+    // The defaults of rows that the service writes call these functions. Functions that run as the service itself call
+    // them, too.
     let called_by_others = [
         "private.caller_id",
         "private.clock",
@@ -381,7 +382,7 @@ async fn a_faulty_domain_function_can_neither_show_nor_write_a_strangers_row() {
     }
     assert_eq!(state().await, before);
 
-    // For the caller's own rows the same functions work. So it is the policies that stop them.
+    // The same functions work on the caller's own rows. So it is the policies that stop the caller elsewhere.
     let herself = app.claims(&alice).await;
     assert_eq!(call("show_faultily", &herself).await, Ok(1));
     assert_eq!(call("pass_faultily", &herself).await, Ok(1));
@@ -445,7 +446,7 @@ async fn a_faulty_function_can_judge_only_for_who_may_judge() {
         (&vera, "approve", Ok(0)),
         (&vera, "end", fenced("sessions")),
         (&vera, "cheat", denied),
-        // And those who may, do.
+        // The users who may do this succeed.
         (&vera, "judge", Ok(7)),
         (&vera, "attest", Ok(1)),
         (&mona, "approve", Ok(1)),

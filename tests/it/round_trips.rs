@@ -10,7 +10,7 @@ use crate::support::{
     proxy::Proxy,
 };
 
-/// An app with one connection to the database, which is counted.
+/// An app with one connection to the database. A proxy counts its round trips.
 async fn counted_app(statements: Statements) -> (TestApp, Proxy) {
     let database = Database::migrated().await;
     let proxy = Proxy::before(database.url()).await;
@@ -64,7 +64,7 @@ async fn a_warm_request_makes_one_round_trip_in_both_statement_modes() {
         let warm = trips_of_a_run(&proxy, &runner).await;
         assert_eq!(warm, [1, 1, 1, 1, 1], "{statements:?}");
 
-        // A refusal is no exception.
+        // A refusal takes one trip, too.
         let gone = runner.get("/sessions/00000000-0000-7000-8000-000000000000");
         let (refused, trips) = count(&proxy, gone).await;
         refused.problem(404, "session_not_found");
@@ -78,7 +78,7 @@ async fn a_login_makes_two_round_trips_and_a_refused_one_no_more() {
         let (app, proxy) = counted_app(statements).await;
         app.runner("alice").await;
         log_in(&app).await.ok(200);
-        // One before the hash, one after it.
+        // One trip comes before the hash, and one after it.
         let (tokens, trips) = count(&proxy, log_in(&app)).await;
         tokens.ok(200);
         assert_eq!(trips, 2, "{statements:?}");
@@ -113,7 +113,7 @@ async fn a_refresh_makes_one_round_trip_and_a_logout_too() {
             let body = json!({ "refreshToken": tokens["refreshToken"] });
             visitor.post("/auth/refresh", body)
         };
-        // Warm.
+        // From here on the statements are prepared.
         let first = tokens.clone();
         tokens = refresh(&tokens).await.ok(200);
 
@@ -174,7 +174,7 @@ async fn a_change_of_password_makes_three_round_trips_and_an_erasure_too() {
 #[tokio::test]
 async fn what_needs_no_database_makes_no_round_trip() {
     let (app, proxy) = counted_app(Statements::Prepared).await;
-    // The first request comes after the last word of connecting.
+    // After this request the service has finished connecting, so that is not counted.
     let visitor = app.visitor();
     visitor.get("/health/ready").await.ok(200);
     let (live, trips) = count(&proxy, visitor.get("/health/live")).await;
@@ -228,15 +228,15 @@ async fn a_statement_that_a_migration_made_stale_is_prepared_again_once() {
             .await
             .expect("a migration");
 
-        // Every request succeeds: the stale try, the preparation, the new try. That the old statement is given
-        // up may be a burst of its own, for which nobody waits.
+        // Every request succeeds: the stale try, the preparation, the new try. To give up the old statement may take
+        // one more trip, for which no request waits.
         let after = trips_of_a_run(&proxy, &runner).await;
         assert!(
             after.iter().all(|trips| *trips <= 4),
             "{statements:?}: {after:?}"
         );
         if statements == Statements::Prepared {
-            assert!(after[3] >= 3, "the statement was stale indeed: {after:?}");
+            assert!(after[3] >= 3, "the statement was stale: {after:?}");
         }
         let warm = trips_of_a_run(&proxy, &runner).await;
         assert_eq!(warm, [1, 1, 1, 1, 1], "{statements:?}");

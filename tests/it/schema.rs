@@ -29,7 +29,7 @@ fn texts(folder: &str) -> BTreeMap<String, String> {
         .collect()
 }
 
-/// All that makes a function what it is, by its signature.
+/// Everything that defines a function, by the function's signature.
 async fn functions(client: &Client) -> BTreeMap<String, String> {
     client
         .query(include_str!("../functions.sql"), &[])
@@ -54,7 +54,7 @@ async fn each_file_of_sql_functions_is_exactly_the_function_that_the_migrations_
     );
 
     for (signature, expected) in &migrated {
-        // Out of the way, so that the file has to make all of it: owner, grants, comment.
+        // The function is set aside, so that the file has to make all of it: owner, grants, comment.
         owner
             .batch_execute(&format!(
                 "begin; alter function {signature} rename to set_aside;"
@@ -73,7 +73,7 @@ async fn each_file_of_sql_functions_is_exactly_the_function_that_the_migrations_
         made.retain(|other, _| !other.contains(".set_aside("));
         assert_eq!(made, migrated, "{signature}");
 
-        // Applied on top of what is there, it changes nothing either.
+        // If the file is applied on top of the existing functions, it changes nothing either.
         owner
             .batch_execute("rollback; begin;")
             .await
@@ -150,11 +150,11 @@ async fn every_statement_prepares_as_the_service_with_the_types_that_rust_declar
     let (database, _owner) = migrated().await;
     let service = database.role("speedcoding_api", None).await;
     for query in query::ALL {
-        // Prepared without types. PostgreSQL must infer the same ones.
+        // The statement is prepared without types. PostgreSQL must infer the same ones.
         let statement = service.prepare(query.sql).await.expect(query.name);
         assert_eq!(statement.params(), query.types, "{}", query.name);
         for column in statement.columns() {
-            // Other types would cost look-ups: round trips.
+            // PostgreSQL's own types cost no look-up. Each look-up would be a round trip.
             assert!(column.type_().oid() < 16384, "{}: {column:?}", query.name);
         }
     }

@@ -115,7 +115,7 @@ async fn the_database_keeps_nothing_that_makes_a_token_or_a_password() {
     };
     assert!(
         everything.contains(&hex(digest::digest(&digest::SHA256, nonce).as_ref())),
-        "the dump shows what is kept: {everything}"
+        "the dump shows the stored rows: {everything}"
     );
     for secret in [
         encoded.to_owned(),

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::support::{actor::Answer, app::TestApp, cluster::first_column};
 
-/// An ordered run of three milestones, of which the first waits for a verifier; each has an input.
+/// An ordered run of three milestones. The first of them waits for a verifier. Each has an input.
 const CHALLENGE: &str = "
     insert into public.challenges (slug, title, required_milestones, ordered) values ('oracles', 'Oracles', 3, false);
     insert into public.challenge_milestones (challenge_id, number, title, verification)

@@ -1,4 +1,4 @@
-//! Bytes that are no good request, and requests that are too large or too many: the service answers with a problem
+//! Bytes that are no valid request, and requests that are too large or too many. The service answers with a problem
 //! before they cost anything.
 
 use h2::client;
@@ -15,7 +15,7 @@ async fn connect(app: &TestApp) -> TcpStream {
     TcpStream::connect(address).await.expect("a connection")
 }
 
-/// Sends these bytes, and reads until the service ends the connection: the status, the head, and the problem.
+/// Sends these bytes, and reads until the service ends the connection. Returns the status, the head, and the problem.
 async fn refused(app: &TestApp, sent: &str) -> (u16, String, Value) {
     let mut client = connect(app).await;
     client.write_all(sent.as_bytes()).await.expect(sent);
@@ -104,7 +104,7 @@ async fn a_request_behind_others_is_read_as_strictly_as_the_first() {
     let app = TestApp::start().await;
     let live = "GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n";
     let login = "POST /api/v1/auth/login HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n";
-    // Its lines may end as they like.
+    // The body's lines may have any line ends.
     let body = "{\"username\":\n\"ada\"}\n";
     let counted = format!("{login}content-length:  {} \r\n\r\n{body}", body.len());
     let chunked = format!(
@@ -225,7 +225,7 @@ async fn what_can_be_decided_without_the_body_is_decided_before_it_is_sent() {
             "{what}"
         );
     }
-    // A body that is wanted is asked for.
+    // The service asks for a body that it wants.
     let mut client = connect(&app).await;
     let body = r#"{"techStack":"Rust"}"#;
     let head = format!(
@@ -260,7 +260,7 @@ async fn bodies_that_do_not_end_take_no_more_memory_than_there_is_for_them() {
         stream.read_exact(&mut answer).await.expect("an answer");
         (stream, String::from_utf8_lossy(&answer).into_owned())
     };
-    // One client is let send so many, and no more.
+    // One client may have a number of unfinished requests, and no more.
     let mut held = Vec::new();
     let refusal = loop {
         let (stream, answer) = unfinished("192.0.2.1").await;
@@ -271,10 +271,10 @@ async fn bodies_that_do_not_end_take_no_more_memory_than_there_is_for_them() {
         assert!(held.len() < 100, "one client sends without end");
     };
     assert_eq!(refusal, "HTTP/1.1 503");
-    // Another one has its share still.
+    // Another client still has its share.
     let (other, answer) = unfinished("192.0.2.2").await;
     assert_eq!(answer, "HTTP/1.1 100");
-    // What is given up is there again: the service learns of it when it next reads.
+    // A share that is given up becomes free. The service learns of it when it next reads.
     drop((held, other));
     loop {
         let (_, answer) = unfinished("192.0.2.1").await;
@@ -317,7 +317,8 @@ async fn one_address_has_a_fifth_of_the_connections_and_is_told_so() {
     last.read_exact(&mut answer).await.expect("an answer");
 }
 
-/// CVE-2023-44487: each request is reset as soon as it is sent, so that no limit on requests at once holds.
+/// CVE-2023-44487: the client resets each request as soon as it has sent it. So no limit on simultaneous requests takes
+/// effect.
 #[tokio::test]
 async fn a_client_that_takes_back_request_after_request_keeps_nobody_from_being_served() {
     let app = TestApp::start().await;
@@ -326,7 +327,7 @@ async fn a_client_that_takes_back_request_after_request_keeps_nobody_from_being_
         .expect("HTTP/2");
     let ended = tokio::spawn(connection);
     for _ in 0..5000 {
-        // The service may end it, and is right to.
+        // The service may end the connection, and is right to.
         let Ok(mut ready) = sender.ready().await else {
             break;
         };
@@ -335,7 +336,7 @@ async fn a_client_that_takes_back_request_after_request_keeps_nobody_from_being_
         let Ok((_, mut stream)) = sent else {
             break;
         };
-        // So that it is on its way before it is taken back.
+        // The request must be on its way before the client takes it back.
         tokio::task::yield_now().await;
         stream.send_reset(h2::Reason::CANCEL);
         sender = ready;
@@ -373,7 +374,7 @@ async fn a_parameter_that_an_operation_does_not_have_is_refused_by_name() {
         .await
         .expect("an answer");
     assert_eq!(head.status(), 400);
-    // Nor may one stand twice: two programs may take another one of them each.
+    // No parameter may stand twice. Of the two values, each program on the way might take a different one.
     let problem = ada.get("/sessions?limit=5&limit=6").await;
     let problem = problem.problem(400, "invalid_request");
     assert_eq!(problem["errors"][0]["field"], "limit");

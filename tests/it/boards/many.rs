@@ -15,7 +15,7 @@ async fn sixteen_clients_who_move_runs_about_never_deadlock() {
     for client in 0..16 {
         import(&dashboard, &format!("runner_{client}_"), [60_000, 70_000]).await;
     }
-    // Each has a run on every challenge.
+    // Each of these users has a run on every challenge.
     edit(
         &dashboard,
         "insert into public.sessions (user_id, challenge_id, tech_stack, start_time, end_time, deadline, status)
@@ -32,7 +32,7 @@ async fn sixteen_clients_who_move_runs_about_never_deadlock() {
         clients.push((client, app.sql().await));
     }
     let moves = clients.into_iter().map(|(number, client)| async move {
-        // Whose rows these are no other client touches; the boards are everybody's.
+        // No other client touches the rows of these users. All clients share the boards.
         let whose = format!(
             "user_id in (select id from public.users where username like 'runner\\_{number}\\_%')"
         );
@@ -51,7 +51,7 @@ async fn sixteen_clients_who_move_runs_about_never_deadlock() {
                 })?;
             }
         }
-        // Several at once, whose cascades meet the others' moves.
+        // This deletes several users at once. Its cascades meet the moves of the other clients.
         let gone = format!("delete from public.users where username like 'runner\\_{number}\\_%'");
         client.batch_execute(&gone).await.map_err(|error| error.to_string())
     });

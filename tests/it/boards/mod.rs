@@ -1,4 +1,4 @@
-//! Boards: right at once after any change of a run, paged without gaps, and cheap to ask for again.
+//! Boards: they are right as soon as a run has changed, paged without gaps, and cheap to ask for again.
 
 mod many;
 
@@ -15,7 +15,7 @@ use crate::support::{
     race::race,
 };
 
-/// A whole run of `slack-clone` that takes exactly so long; its session's id.
+/// Completes a run of `slack-clone` that takes exactly this time. Returns the id of its session.
 async fn run(app: &TestApp, runner: &Actor, tech_stack: &str, time: &str) -> String {
     let start = json!({ "techStack": tech_stack, "challenge": "slack-clone" });
     let session = runner.start_with(start).await.ok(201);
@@ -109,7 +109,7 @@ async fn new_tag(app: &TestApp, before: &str) -> String {
     tag
 }
 
-/// Asserts that the stored boards are the computed ones.
+/// Asserts that the stored boards equal the boards that the database computes from the runs.
 pub async fn assert_true(client: &Client) {
     let rows = client
         .query("select c::text from private.check_boards() as c", &[])
@@ -215,7 +215,7 @@ async fn a_board_follows_whatever_happens_to_a_best() {
     assert_eq!(standing(&bob, "").await, (Some(1), 2));
     tag = new_tag(&app, &tag).await;
 
-    // A run that is not a best may be a record, and a name shows.
+    // A run that is not a best may still be a record, and the board shows names. So both changes give a new tag.
     decide(&dashboard, &fast, "PENDING").await;
     decide(&dashboard, &fast, "APPROVED").await;
     tag = new_tag(&app, &tag).await;
@@ -265,7 +265,7 @@ async fn boards_of_a_challenge_are_there_while_it_is_ranked_and_stay_when_it_is_
         let refused = alice.get(&path).await;
         refused.problem(404, "challenge_not_ranked");
     }
-    // Nor does it stay in anybody's cache, in a profile, or in PostgREST.
+    // The board does not stay in a cache, in a profile, or in PostgREST either.
     ask_again(&app, "/leaderboards/slack-clone", &tag(&before))
         .await
         .problem(404, "challenge_not_ranked");
@@ -279,7 +279,7 @@ async fn boards_of_a_challenge_are_there_while_it_is_ranked_and_stay_when_it_is_
     )
     .await;
     assert_eq!(board(&app, "").await, ["1 alice 40"]);
-    // One that nobody has run yet is not told of before it is there.
+    // A challenge that no runner has run yet may be a secret. The API does not reveal it before it is open.
     edit(
         &dashboard,
         "insert into public.challenges (slug, title, active) values ('secret', 'Secret', false)",
@@ -302,7 +302,7 @@ async fn boards_of_a_challenge_are_there_while_it_is_ranked_and_stay_when_it_is_
     assert_true(&dashboard).await;
 }
 
-/// Runs that are there at once, as an import in the dashboard makes them: each of a runner of its own.
+/// Adds runs all at once, as an import in the dashboard does. Each run belongs to a runner of its own.
 async fn import(dashboard: &Client, prefix: &str, times_ms: impl IntoIterator<Item = i64>) {
     let times: Vec<i64> = times_ms.into_iter().collect();
     dashboard
@@ -332,7 +332,7 @@ async fn import(dashboard: &Client, prefix: &str, times_ms: impl IntoIterator<It
         .expect("an import");
 }
 
-/// Every page, by cursor; `between` is done after each.
+/// Reads every page by cursor, and calls `between` after each of them.
 async fn walk(app: &TestApp, query: &str, mut between: impl AsyncFnMut()) -> Vec<Value> {
     let mut items = Vec::new();
     let mut cursor = String::new();
@@ -362,7 +362,7 @@ async fn equal_times_share_a_rank_also_across_pages() {
             .map(|item| item["rank"].as_i64().expect("a rank"))
             .collect();
         assert_eq!(seen, ranks, "by {limit}");
-        // Of equal ones the earlier stands first.
+        // Of runs with the same time, the earlier one stands first.
         let names: Vec<_> = items[1..6]
             .iter()
             .map(|item| text(item, "/user/username"))
@@ -378,7 +378,7 @@ async fn equal_times_share_a_rank_also_across_pages() {
 async fn a_walk_meets_each_run_once_while_a_thousand_arrive() {
     let app = TestApp::start().await;
     let dashboard = app.sql().await;
-    // Many share a time.
+    // Many runs share a time.
     import(
         &dashboard,
         "early_",
@@ -399,7 +399,8 @@ async fn a_walk_meets_each_run_once_while_a_thousand_arrive() {
     };
     let walking = async || walk(&app, "limit=7", async || tokio::task::yield_now().await).await;
     let ((), mut items) = tokio::join!(arriving(), walking());
-    // However long the walk and the arrivals took: one more walk, in which something comes between all pages.
+    // Chance decides how the walk and the arrivals met. So there is one more walk, with arrivals between all of its
+    // pages.
     let client = app.sql().await;
     let mut batch = 0;
     let interleaved = walk(&app, "limit=50", async || {
@@ -416,7 +417,7 @@ async fn a_walk_meets_each_run_once_while_a_thousand_arrive() {
         let expected: Vec<_> = (1..=300).map(|n| format!("early_{n}")).collect();
         assert_eq!(early, expected);
         let sessions: BTreeSet<_> = seen.iter().map(|item| text(item, "/sessionId")).collect();
-        assert_eq!(sessions.len(), seen.len(), "nothing twice");
+        assert_eq!(sessions.len(), seen.len(), "no item comes twice");
     }
     assert!(batch > 20);
     let all = walk(&app, "limit=100", async || {}).await;
@@ -527,7 +528,7 @@ async fn what_is_asked_amiss_is_refused_and_a_board_that_nobody_is_on_is_empty()
         ("", "format"),
         ("AAAA", "format"),
         ("MS4y", "format"),
-        // Long enough to name a list, and it names none of ours.
+        // This cursor is long enough to name a list, but it names none of ours.
         ("OTk5OTk5OTk5OTk5OTk5OTk5OTk5LjEuMDAw", "other_list"),
     ] {
         for path in ["", "/records"] {
@@ -545,7 +546,7 @@ async fn what_is_asked_amiss_is_refused_and_a_board_that_nobody_is_on_is_empty()
         .await
         .problem(401, "missing_token");
 
-    // Any stack may have a board; that nobody has run it yet is no mistake.
+    // Any stack may have a board. It is no mistake to ask for one without runs.
     for path in [
         "?techStack=COBOL",
         "/records?techStack=COBOL",
@@ -557,7 +558,7 @@ async fn what_is_asked_amiss_is_refused_and_a_board_that_nobody_is_on_is_empty()
         assert_eq!(tag(&empty), "W/\"0\"");
         assert_eq!(empty.ok(200), json!({ "items": [], "nextCursor": null }));
     }
-    // The tags of other answers, of other boards, and what is no tag at all.
+    // Tags of other answers, tags of other boards, and texts that are no tags.
     let path = "/leaderboards/slack-clone";
     let current = tag(&visitor.get(path).await);
     for known in ["W/\"0\"", "W/\"x\"", "\"\"", "9999999999999999999", ","] {
@@ -616,7 +617,7 @@ async fn boards_follow_synonyms_that_are_added_changed_and_removed() {
     assert_eq!(
         names("react,pl/sql").await,
         ["bob"],
-        "as it is written now: three names"
+        "the stack has three names now"
     );
     let keys = first_column(
         &dashboard,
@@ -627,7 +628,7 @@ async fn boards_follow_synonyms_that_are_added_changed_and_removed() {
     let wrong = first_column(&dashboard, "select private.check_boards()::text").await;
     assert_eq!(wrong, [""; 0], "nothing is wrong");
 
-    // What is written in the cell itself does not stay, and no name is a spelling of another.
+    // An edit of the key itself does not stay. No name is a spelling of another one.
     edit(
         &dashboard,
         "update public.sessions set tech_stack_key = 'zig'",

@@ -40,7 +40,7 @@ async fn administer(app: &TestApp, dashboard: &Client, role: &str) {
         format!("delete from public.challenge_milestones where number = {number} and {of_quiz}")
     };
 
-    // Numbers have no gap: after each edit, or after a transaction.
+    // After each edit, or after a transaction of several edits, the numbers must have no gap.
     refused(dashboard, &insert(2), "challenge_incomplete").await;
     done(dashboard, &insert(1)).await;
     refused(dashboard, &insert(3), "challenge_incomplete").await;
@@ -71,7 +71,7 @@ async fn administer(app: &TestApp, dashboard: &Client, role: &str) {
     )
     .await;
 
-    // What is active can be completed.
+    // A runner must always be able to complete an active challenge.
     refused(dashboard, &delete(2), "challenge_incomplete").await;
     refused(
         dashboard,
@@ -86,7 +86,7 @@ async fn administer(app: &TestApp, dashboard: &Client, role: &str) {
     )
     .await;
     done(dashboard, &set("active = false, required_milestones = 3")).await;
-    // All that is missing is named at once.
+    // One message names everything that is missing.
     let both = [set_part(2, "verification = 'answer'"), set("active = true")].join("; ");
     let said = refused(
         dashboard,
@@ -114,7 +114,7 @@ async fn administer(app: &TestApp, dashboard: &Client, role: &str) {
     .await;
     refused(dashboard, &set("id = gen_random_uuid()"), "challenge_used").await;
 
-    // Under way: its rules stay, its words may be corrected.
+    // While a run is under way, the challenge keeps its rules. Its texts may be corrected.
     let runner = app.runner(&format!("quizzer_{role}")).await;
     let session = runner.start("quiz").await;
     for edit in [
@@ -133,7 +133,7 @@ async fn administer(app: &TestApp, dashboard: &Client, role: &str) {
     ] {
         refused(dashboard, &edit, "challenge_used").await;
     }
-    // All that is in the way is named at once.
+    // One message names everything that is in the way.
     let under_way =
         "Runs of this challenge are under way, so its rules cannot change now: switch active off";
     for (edit, fixed) in [
@@ -172,7 +172,7 @@ async fn administer(app: &TestApp, dashboard: &Client, role: &str) {
     }
     assert_eq!(runner.end(&session).await.ok(200)["status"], "completed");
 
-    // When the runs are over, the rules may change for those to come; history keeps what it needs.
+    // When these runs are over, the rules may change for later runs. The parts that history needs stay.
     for edit in [
         set("ordered = true"),
         set_part(3, "verification = 'verifier'"),
@@ -188,7 +188,7 @@ async fn administer(app: &TestApp, dashboard: &Client, role: &str) {
     ] {
         refused(dashboard, &edit, "challenge_used").await;
     }
-    // A run that nobody ends is over at its deadline, though no row says so yet.
+    // If nobody ends a run, it is over at its deadline, even though no row says so yet.
     runner.start("quiz").await;
     refused(dashboard, &set("ordered = false"), "challenge_running").await;
     done(
@@ -199,7 +199,7 @@ async fn administer(app: &TestApp, dashboard: &Client, role: &str) {
     .await;
     done(dashboard, &set("ordered = false")).await;
 
-    // What nobody has run goes with all of it.
+    // A challenge that was never run can be deleted with all of its parts.
     done(
         dashboard,
         "insert into public.challenges (slug, title) values ('draft', 'Draft');
@@ -281,7 +281,7 @@ async fn an_input_that_was_given_stays_and_an_active_challenge_has_one_to_give()
     loaded(&app, &scratch, &puzzle("Puzzle", variants(1..=1))).await;
     let owner = app.sql().await;
     let set = |what: &str| format!("update private.answer_variants set {what}");
-    // Nobody has it yet.
+    // No runner has this input yet.
     done(&owner, &set("input = 'riddle', answer = 'solution'")).await;
     refused(&owner, &set("retired = true"), "challenge_incomplete").await;
     refused(

@@ -54,7 +54,7 @@ async fn the_example_loads_and_can_be_run() {
     verifier.attest(&session, 3, "pass").await.ok(200);
     assert_eq!(runner.end(&session).await.ok(200)["status"], "completed");
 
-    // Whatever has happened meanwhile.
+    // A second load changes nothing, although the challenge has been run meanwhile.
     let before = app.dump().await;
     let told = loaded(&app, &scratch, &example()).await;
     assert_eq!(told, "word-count is already loaded; nothing has changed.\n");
@@ -122,7 +122,7 @@ variants = []
 "#
     );
     fs::write(scratch.path("bad.toml"), file).expect("a file");
-    // Nothing is asked of a database, so none is started.
+    // The mistakes are found without a database, so the program starts none.
     let load = scratch.program(&["challenges", "load", "bad.toml"]);
     let ended = load.finish().await;
     let milestone_fields = "number, title, description, verification, variants";
@@ -177,7 +177,7 @@ variants = []
 #[tokio::test]
 async fn what_has_no_end_is_no_file_of_a_challenge() {
     let scratch = Scratch::new();
-    // It has holes only.
+    // This file consists of a hole, so it takes no room on the disk.
     let large = fs::File::create(scratch.path("large.toml")).expect("a file");
     large.set_len(10 << 30).expect("a size");
     fs::create_dir(scratch.path("folder")).expect("a folder");
@@ -199,7 +199,7 @@ async fn what_has_no_end_is_no_file_of_a_challenge() {
     assert!(!scratch.path("data").exists());
 }
 
-/// What is said of a file of these bytes.
+/// The mistakes that are found in a file of these bytes.
 fn mistakes(bytes: &[u8]) -> Vec<String> {
     let mistakes = challenge_file::read(bytes).err().unwrap_or_default();
     mistakes.iter().map(ToString::to_string).collect()
@@ -209,7 +209,7 @@ fn mistakes(bytes: &[u8]) -> Vec<String> {
 fn what_is_no_toml_is_told_by_its_line_and_its_words_are_kept() {
     let whole = puzzle("Puzzle", variants(1..=2));
     assert_eq!(mistakes(whole.as_bytes()), [""; 0]);
-    // Lines of Windows, and its mark at the beginning.
+    // Line ends of Windows, and its byte order mark at the beginning.
     let windows = format!("\u{feff}{}", whole.replace('\n', "\r\n"));
     assert_eq!(mistakes(windows.as_bytes()), [""; 0]);
 
@@ -251,7 +251,7 @@ fn what_is_no_toml_is_told_by_its_line_and_its_words_are_kept() {
         assert_eq!(mistakes(broken.as_bytes()), expected, "{broken}");
     }
     assert_eq!(mistakes(b"slug = 'x'\ntitle = '\xff'"), ["2: is not UTF-8"]);
-    // What would write over a terminal, or turn the direction of what follows.
+    // Characters that could write over a terminal, or turn the direction of the text behind them.
     for (before, after, told) in [
         ("title = 'Puzzle'", "title = \"Puz\\u001b[2Jzle\"", 1),
         ("title = 'Puzzle'", "title = \"Puz\\nzle\"", 1),
@@ -282,7 +282,7 @@ fn what_is_no_toml_is_told_by_its_line_and_its_words_are_kept() {
             "{mistakes:?}"
         );
     }
-    // Anything but a challenge's file.
+    // Texts that are no file of a challenge.
     assert!(mistakes("lorem ipsum\n".repeat(10_000).as_bytes()).len() > 10);
     let unclosed = whole.replacen("riddle 2.'''", "riddle 2.", 1);
     let told = mistakes(unclosed.as_bytes());
@@ -338,7 +338,7 @@ async fn an_edited_file_updates_and_takes_nothing_from_runs_under_way() {
     let other = bob.start("puzzle").await;
     assert_ne!(bob.input(&other, 2).await.ok(200)["input"], "riddle 1.");
 
-    // Another answer to the same input: who has it is judged by the old one.
+    // The file has another answer to the same input. A runner who already has the input is judged by the old answer.
     let mut edited = variants(1..=3);
     edited[0].1 = "another solution".to_owned();
     let told = loaded(&app, &scratch, &puzzle("Riddles", edited.clone())).await;
@@ -348,13 +348,13 @@ async fn an_edited_file_updates_and_takes_nothing_from_runs_under_way() {
         true
     );
 
-    // What was retired and comes back is the same again.
+    // An input that was retired and comes back is the same input again.
     let told = loaded(&app, &scratch, &puzzle("Riddles", variants(1..=3))).await;
     assert_eq!(told, "puzzle stays, 1 input added, 1 input retired.\n");
     let kept = "select count(*)::text from private.answer_variants";
     assert_eq!(first_column(&app.sql().await, kept).await, ["4"]);
 
-    // What may not change under way is refused, and then nothing of the file is loaded.
+    // A change that is not allowed while runs are under way is refused. Then nothing of the file is loaded.
     let before = app.dump().await;
     let whole = puzzle("Changed as well", variants(1..=9));
     let reduced = whole.split("[[milestones]]").collect::<Vec<_>>();
@@ -371,7 +371,7 @@ async fn an_edited_file_updates_and_takes_nothing_from_runs_under_way() {
         assert_eq!(app.dump().await, before);
     }
 
-    // Once they are over it may; but no milestone is taken from those that are history.
+    // When these runs are over, the change is allowed. But a milestone that belongs to history cannot be removed.
     alice.end(&session).await.ok(200);
     bob.end(&other).await.ok(200);
     let fewer = [reduced[0], reduced[1], reduced[3]].join("[[milestones]]");
@@ -421,7 +421,7 @@ async fn thousands_of_inputs_load_with_progress_and_leave_no_answer_anywhere() {
     assert!(!ended.stderr.contains("solution") && !ended.stderr.contains("riddle"));
     assert!(!app.dump().await.contains("solution"));
 
-    // One edited answer among them.
+    // One of these answers is edited.
     let edited = file.replacen("'solution 77.'", "'other'", 1);
     let told = loaded(&app, &scratch, &edited).await;
     assert_eq!(told, "puzzle stays, 1 input added, 1 input retired.\n");
@@ -459,7 +459,7 @@ async fn neither_a_load_nor_a_refused_one_leaves_inputs_in_a_log() {
         let load = scratch.program(&["challenges", "load", "challenge.toml"]);
         load.finish().await
     };
-    // A server that tells all that goes wrong.
+    // This server logs every error with its statement.
     let url = scratch.program(&["db", "url"]).finish().await.well().stdout;
     let owner = connect(&url.trim().into()).await;
     done(
@@ -526,7 +526,7 @@ async fn the_owner_of_a_supabase_project_loads_and_the_service_cannot() {
             .program(&["challenges", "load", "challenge.toml"])
             .on(url)
     };
-    // On a database with nothing in it: what is needed is made.
+    // The database is empty. The command makes everything that it needs.
     let told = load(owner_url.expose_secret()).finish().await.well();
     assert!(
         told.stdout.starts_with("word-count is new"),

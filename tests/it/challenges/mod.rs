@@ -1,4 +1,4 @@
-//! Challenges as content: loaded from files, edited in the dashboard, and what neither may do to them.
+//! Challenges as content: loaded from files, edited in the dashboard, and the changes that both ways must refuse.
 
 mod dashboard;
 mod files;
@@ -19,7 +19,7 @@ async fn load(app: &TestApp, scratch: &Scratch, text: &str) -> Ended {
     load.on(app.database.url().expose_secret()).finish().await
 }
 
-/// What it says of a file that is as it should be.
+/// Loads a correct file. Returns what the command says.
 async fn loaded(app: &TestApp, scratch: &Scratch, text: &str) -> String {
     load(app, scratch, text).await.well().stdout
 }

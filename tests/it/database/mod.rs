@@ -11,10 +11,10 @@ use tokio::time::timeout;
 
 use crate::support::actor::Answer;
 
-/// Far longer than any answer here takes, and far shorter than a dead connection stays open.
+/// Any answer here comes much sooner than this. A dead connection stays open for much longer than this.
 const BOUND: Duration = Duration::from_secs(30);
 
-/// Answers, or hangs and fails.
+/// Waits for the answer, and fails if it does not come in time.
 async fn within<T>(answer: impl Future<Output = T>) -> T {
     timeout(BOUND, answer).await.expect("an answer in time")
 }

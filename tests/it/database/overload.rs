@@ -25,11 +25,11 @@ async fn what_would_wait_too_long_is_refused_at_once_and_health_answers() {
     };
     let held = race([end(&runner), end(&runner)]);
     gate.until_waiting(2).await;
-    // The first surplus requests show how long a wait is.
+    // The first surplus request shows how long a wait is.
     within(runner.get("/auth/me"))
         .await
         .problem(503, "overloaded");
-    // All others are refused without waiting: one after the other, a hundred take less than two would by waiting.
+    // The service refuses all others without a wait. A hundred of them in a row take less time than two waits.
     let surplus = async {
         for _ in 0..100 {
             let refused = runner.get("/auth/me").await;
@@ -45,7 +45,7 @@ async fn what_would_wait_too_long_is_refused_at_once_and_health_answers() {
     for ended in held.answers().await {
         ended.ok(200);
     }
-    // And at once it is as before.
+    // The service recovers at once.
     for _ in 0..20 {
         runner.get("/auth/me").await.ok(200);
     }

@@ -16,7 +16,7 @@ use crate::support::{
     race::race,
 };
 
-/// A service whose way to the database can fall silent.
+/// A service whose connections to the database can fall silent.
 async fn behind_a_wire(change: impl FnOnce(&mut Config)) -> (TestApp, Proxy) {
     let database = Database::migrated().await;
     let wire = Proxy::before(database.url()).await;
@@ -29,7 +29,7 @@ async fn behind_a_wire(change: impl FnOnce(&mut Config)) -> (TestApp, Proxy) {
     (app, wire)
 }
 
-/// So many requests at once, so that the service has as many connections.
+/// Sends this many requests at once, so that the service opens as many connections.
 async fn open_connections(app: &TestApp, runner: &Actor, wire: &Proxy, count: usize) {
     let session = runner.start("slack-clone").await;
     let gate = app
@@ -77,7 +77,7 @@ async fn a_request_that_waits_lets_others_find_dead_connections_before_they_are_
         let runner = runner.clone();
         async move { runner.get("/auth/me").await }
     });
-    // Its statement has been silent for longer than usual.
+    // The lost statement has been silent for longer than usual.
     assert!(timeout(Duration::from_secs(2), &mut lost).await.is_err());
     for _ in 0..12 {
         within(runner.get("/auth/me")).await.ok(200);
@@ -96,7 +96,7 @@ async fn a_connection_whose_request_was_given_up_is_not_handed_out_before_it_has
     let runner = app.runner("alice").await;
     let session = runner.start("slack-clone").await;
 
-    // One that waits in the database is thrown away, and its statement is cancelled.
+    // This request waits in the database. The service throws its connection away and cancels its statement.
     let gate = app
         .hold(&format!(
             "select from public.sessions where id = '{session}' for update"
@@ -109,12 +109,13 @@ async fn a_connection_whose_request_was_given_up_is_not_handed_out_before_it_has
     let still = runner.get(&format!("/sessions/{session}")).await.ok(200);
     assert_eq!(still["status"], "running", "it was cancelled");
 
-    // One that is dead, too.
+    // The next connection is dead. The service throws it away, too.
     wire.swallow();
     within(runner.get("/auth/me")).await.problem(504, "timeout");
     within(runner.get("/auth/me")).await.ok(200);
 
-    // One whose client went away goes on once it has answered: nobody can wear out connections by leaving.
+    // The client of the next request goes away. The service keeps the connection once the statement has answered. So
+    // clients cannot wear out connections by leaving.
     let before = wire.opened();
     let gate = app
         .hold(&format!(
@@ -137,7 +138,7 @@ async fn a_server_that_accepts_and_says_nothing_is_told_and_forgotten() {
     for (statements, mode) in [
         (Statements::Prepared, "disable"),
         (Statements::Unnamed, "disable"),
-        // It asks for TLS first.
+        // With this mode the service asks for TLS first.
         (Statements::Prepared, "prefer"),
     ] {
         let database = Database::migrated().await;
@@ -161,7 +162,7 @@ async fn a_server_that_accepts_and_says_nothing_is_told_and_forgotten() {
         here.token = runner.token.clone();
         here.get("/auth/me").await.ok(200);
 
-        // As a pooler that has stopped: what there was is dead, and what is new hears nothing.
+        // This is like a pooler that has stopped. The open connections are dead, and new ones get no answer.
         wire.mute();
         wire.swallow();
         within(here.get("/auth/me")).await.problem(504, "timeout");
@@ -193,7 +194,7 @@ async fn connections_are_kept_alive_by_the_kernel_too() {
         .expect("a URL")
         .port()
         .expect("a port");
-    // The second timer is the one of keepalive; its time is in hundredths of a second (proc(5)).
+    // The second timer is the timer of keepalive. Its time is in hundredths of a second (proc(5)).
     let sockets = fs::read_to_string("/proc/self/net/tcp").expect("sockets");
     let to_the_wire = sockets
         .lines()

@@ -1,4 +1,4 @@
-//! A database that answers and cannot serve: read-only, without connections, without room.
+//! A database that answers but cannot serve: it is read-only, or has no free connection, or has no room.
 
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
@@ -51,7 +51,7 @@ impl OwnServer {
         ] {
             owner.batch_execute(statement).await.expect(statement);
         }
-        // Connections take it over when they next have nothing to do.
+        // Each connection takes the setting over when it is next idle.
         while first_column(
             &connect(self.url()).await,
             "show default_transaction_read_only",
@@ -64,7 +64,7 @@ impl OwnServer {
     }
 }
 
-/// Requests and readiness are refused with 503 and these words.
+/// Checks that requests and readiness are refused with 503 and these words.
 async fn both_told(change: Answer, actor: &Actor, words: &str) {
     for answer in [change, actor.get("/health/ready").await] {
         let problem = answer.problem(503, "database_unavailable");
@@ -141,7 +141,7 @@ async fn connections_to_a_demoted_primary_are_replaced_by_ones_to_the_new_one() 
     until_ok(start).await;
     let sessions = "select count(*)::text from public.sessions";
     let there = first_column(&connect(new.url()).await, sessions).await;
-    assert_eq!(there, ["1"], "on the new primary");
+    assert_eq!(there, ["1"], "the session is on the new primary");
     runner.get("/sessions/current").await.ok(200);
     old.stop().await;
     new.stop().await;
@@ -174,7 +174,7 @@ async fn a_database_without_a_free_connection_is_told_as_that() {
     // The service goes on with its connections, and is ready.
     runner.get("/auth/me").await.ok(200);
     runner.get("/health/ready").await.ok(200);
-    // Without any connection it says why.
+    // When the service has no connection, it says why.
     let ours = "select count(pg_terminate_backend(pid))::text from pg_stat_activity where application_name = 'speedcoding'";
     first_column(&others[0], ours).await;
     let mut more = Vec::new();
@@ -205,7 +205,7 @@ async fn a_full_disk_is_told_as_that() {
     if !is_root() {
         return tell_untold("a full disk", "root, to mount a small one");
     }
-    // Its own mounts go with it.
+    // The mounts of the program end with the program.
     let scratch = Scratch::new();
     let disk = scratch.path("disk");
     std::fs::create_dir(&disk).expect("a directory");

@@ -26,7 +26,7 @@ async fn a_postgresql_that_was_upgraded_under_the_service_is_restarted() {
     runner.get("/health/ready").await.ok(200);
     let first = program.postmaster();
 
-    // Half of an upgrade: the library no longer fits the server.
+    // Half of an upgrade is done. The library no longer fits the server.
     let whole = scratch.path("whole.so");
     fs::rename(&library, &whole).expect("the library");
     fs::write(&library, "another library").expect("another library");
@@ -60,7 +60,7 @@ async fn a_postgresql_that_was_upgraded_under_the_service_is_restarted() {
         doctor.stdout
     );
 
-    // The other half.
+    // The other half of the upgrade.
     fs::rename(&whole, &library).expect("the library");
     within(until_ok(async || runner.get("/health/ready").await)).await;
     within(until_ok(async || runner.get("/auth/me").await)).await;
@@ -70,7 +70,7 @@ async fn a_postgresql_that_was_upgraded_under_the_service_is_restarted() {
     assert!(!is_alive(last), "the restarted one stops with the service");
 }
 
-/// A PostgreSQL whose files are the test's own: where its programs are, and its library of PL/pgSQL.
+/// A PostgreSQL whose files belong to the test. Returns the folder of its programs, and its library of PL/pgSQL.
 fn copy_of_postgresql(scratch: &Scratch) -> (PathBuf, PathBuf) {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let debian = fs::read_dir("/usr/lib/postgresql").into_iter().flatten();
@@ -83,7 +83,7 @@ fn copy_of_postgresql(scratch: &Scratch) -> (PathBuf, PathBuf) {
     let server = server.canonicalize().expect("a path");
     let bin = server.parent().expect("a parent");
     let home = bin.parent().expect("a parent");
-    // It finds its files by the way from its programs to them, which stays the same.
+    // PostgreSQL finds its files by the relative path from its programs. The copy keeps that path.
     let root = scratch.path("root");
     let copied = root.join(home.strip_prefix("/").expect("an absolute path"));
     fs::create_dir_all(&copied).expect("a directory");

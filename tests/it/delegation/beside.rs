@@ -21,7 +21,7 @@ async fn a_postgrest_on_path_runs_beside_the_private_postgresql_and_no_longer_th
     let program = scratch.program(&["serve"]).env("PATH", &path).serve().await;
     let first = pretended(&notes, None).await;
 
-    // With what it needs, and none of it where others could read it.
+    // PostgREST gets its settings in its environment. No secret stands where other users could read it.
     let env = fs::read_to_string(notes.join("env")).expect("an environment");
     let value = |name: &str| {
         let line = env
@@ -54,7 +54,7 @@ async fn a_postgrest_on_path_runs_beside_the_private_postgresql_and_no_longer_th
     }
     assert!(
         !env.contains("DATA_DIR"),
-        "nothing of the service's own: {env}"
+        "the service's own settings are absent: {env}"
     );
     let port = value("PGRST_SERVER_PORT");
     assert_eq!(kept("POSTGREST_URL"), format!("http://127.0.0.1:{port}"));
@@ -67,7 +67,7 @@ async fn a_postgrest_on_path_runs_beside_the_private_postgresql_and_no_longer_th
         .expect("a log")
         .mode();
     assert_eq!(mode & 0o777, 0o600);
-    // It may log in, and become only whom a token names.
+    // PostgREST's login may become only the roles that tokens name.
     let mut client = database.parse::<tokio_postgres::Config>().expect("a URL");
     let (client, connection) = client
         .connect_timeout(PATIENCE)
@@ -83,26 +83,26 @@ async fn a_postgrest_on_path_runs_beside_the_private_postgresql_and_no_longer_th
     client
         .batch_execute("select from public.users")
         .await
-        .expect_err("nothing of its own");
+        .expect_err("no rights of its own");
     client
         .batch_execute("set role postgres")
         .await
-        .expect_err("no owner");
+        .expect_err("it is no owner");
 
-    // It does not answer, and nothing else minds.
+    // PostgREST does not answer. Everything else works.
     let visitor = program.visitor();
     get(&visitor, "/rest/v1/users")
         .await
         .problem(502, "upstream_unavailable");
     visitor.get("/health/ready").await.ok(200);
 
-    // It is started again when it ends.
+    // The service starts PostgREST again when it ends.
     send(first, "KILL");
     let second = pretended(&notes, Some(first)).await;
     program.stop().await.well();
-    assert!(!is_alive(second), "it has stopped with the service");
+    assert!(!is_alive(second), "PostgREST has stopped with the service");
 
-    // The same port and password the next time; a service that is killed takes it along.
+    // The next start uses the same port and password. When the service is killed, PostgREST ends with it.
     let program = scratch.program(&["serve"]).env("PATH", &path).serve().await;
     let third = pretended(&notes, Some(second)).await;
     let env = fs::read_to_string(notes.join("env")).expect("an environment");
@@ -173,7 +173,7 @@ async fn however_much_a_program_has_to_say_its_log_stays_small() {
              do $$ begin raise log 'the end'; end $$",
         )
         .await
-        .expect("much to say");
+        .expect("long messages");
     for name in ["postgrest.log", "postgres.log"] {
         let log = scratch.path("data").join(name);
         until("all has been said", async || {

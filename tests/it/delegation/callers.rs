@@ -1,4 +1,4 @@
-//! Who may ask PostgREST, told by their tokens and by PostgREST's own questions.
+//! Which callers may ask PostgREST. Their tokens decide, and so do the questions that PostgREST itself asks.
 
 use std::{fs, sync::Arc};
 
@@ -37,7 +37,7 @@ async fn who_has_no_token_is_nobody_and_who_has_a_bad_one_is_refused_here() {
         assert_eq!(heard.all("authorization"), [""; 0]);
         assert_eq!(heard.all("apikey"), ["the-anon-key"]);
     }
-    // The same key is no token to the API either.
+    // The API does not take this key as a token either.
     anon.get("/auth/me").await.problem(401, "missing_token");
 
     let alice = app.runner("alice").await;
@@ -48,7 +48,7 @@ async fn who_has_no_token_is_nobody_and_who_has_a_bad_one_is_refused_here() {
     for token in ["anon", "rt_x", "a.b.c", &forged.expect("a token")] {
         let refused = get(&visitor.clone().with_token(token), "/rest/v1/users").await;
         let problem = refused.problem(401, "invalid_token");
-        // As supabase-js reads errors.
+        // supabase-js reads errors in this form.
         assert_eq!(problem["message"], problem["detail"]);
         assert_eq!(
             (&problem["details"], &problem["hint"]),
@@ -108,7 +108,7 @@ async fn who_has_no_token_is_nobody_and_who_has_a_bad_one_is_refused_here() {
 
 #[tokio::test]
 async fn an_answer_that_names_its_request_is_not_judged_here_and_all_else_is() {
-    // In the place of a PostgREST that asks, as far as its path says.
+    // This server stands in for a PostgREST that checks sign-ins. The path decides how its answer names the request.
     let upstream = Upstream::acting(|heard, mut stream| async move {
         let id = heard.all("x-request-id")[0].to_owned();
         let named = match heard.line() {
@@ -145,7 +145,7 @@ async fn an_answer_that_names_its_request_is_not_judged_here_and_all_else_is() {
                          set revoked_at = case when $1 then now() end, revoked_reason = case when $1 then 'logout' end";
         owner.execute(change, &[&revoked]).await.expect("a change");
     };
-    // What is between the two is nobody else's.
+    // The client does not see the header that PostgREST sends to the service.
     let answered = alice.request(Method::GET, "/rest/v1/users").send().await;
     let answered = answered.expect("an answer");
     assert!(!answered.headers().contains_key("speedcoding-admitted"));
@@ -157,7 +157,7 @@ async fn an_answer_that_names_its_request_is_not_judged_here_and_all_else_is() {
         let status = get(&alice, &path).await.status;
         learn().await;
         set_revoked(true).await;
-        // A pretended one asks nobody: this shows who decides.
+        // The stand-in checks no sign-in, so the answer shows which side decides.
         learn().await;
         get(&alice, &path).await.problem(401, "sign_in_ended");
         set_revoked(false).await;
@@ -166,7 +166,7 @@ async fn an_answer_that_names_its_request_is_not_judged_here_and_all_else_is() {
     learn().await;
     set_revoked(true).await;
     let heard = upstream.heard().len();
-    // What may write goes no further.
+    // Requests that may write do not reach PostgREST.
     for method in [Method::POST, Method::PATCH, Method::DELETE, Method::OPTIONS] {
         answer(alice.request(method, "/rest/v1/users"))
             .await
@@ -176,7 +176,7 @@ async fn an_answer_that_names_its_request_is_not_judged_here_and_all_else_is() {
         .await
         .problem(401, "invalid_token");
     assert_eq!(upstream.heard().len(), heard);
-    // Nor does anything to one that has answered without a name.
+    // Once PostgREST has answered without a name, reads do not reach it either.
     get(&alice, "/rest/v1/unnamed")
         .await
         .problem(401, "sign_in_ended");
@@ -231,7 +231,7 @@ async fn a_replica_admits_nobody() {
     let headers = named(&embedded, &id.to_string()).await.expect("headers");
     let headers: Value = serde_json::from_str(&headers).expect("JSON");
     assert_eq!(headers, json!([{ "Speedcoding-Admitted": id }]));
-    // Nor is anything put into an answer that is no id.
+    // Text that is no id does not get into the answer.
     for nonsense in ["", "\"}, {\"Set-Cookie\": \"a=b", "é", &"0".repeat(37)] {
         assert_eq!(named(&embedded, nonsense).await, None);
     }
@@ -254,7 +254,7 @@ async fn a_postgrest_that_asks_refuses_who_has_no_say_any_more() {
         config.postgrest_url = Some(postgrest.url.clone());
     })
     .await;
-    // While she may read, she is told what she may not do; a visitor is asked who they are.
+    // Alice may read, so she is told that she may not write. A visitor is asked to log in.
     let alice = app.runner("alice").await;
     for (actor, status) in [(&alice, 403), (&app.visitor(), 401)] {
         let delete = |path: &str| answer(actor.request(Method::DELETE, path));
@@ -266,7 +266,7 @@ async fn a_postgrest_that_asks_refuses_who_has_no_say_any_more() {
         delete("/rest/v1/board_entries?username=eq.alice")
             .await
             .problem(405, "method_not_allowed");
-        // Nor who is banned, and all else of a user is there.
+        // Neither of them may read who is banned. All other columns of a user are there.
         let refused = get(actor, "/rest/v1/bans").await;
         assert_eq!(
             (refused.status.as_u16(), &refused.body["code"]),
@@ -314,7 +314,7 @@ async fn a_postgrest_that_asks_refuses_who_has_no_say_any_more() {
         };
         get(&runner, "/rest/v1/users").await.ok(200);
         assert_eq!(head().await, 200);
-        // Only PostgREST is asked: here nobody could be.
+        // Without this right the service cannot look up the sign-in. So only PostgREST can be the one that checks it.
         let may_look_up = async |may: &str| {
             let change = format!("{may} speedcoding_api");
             owner.batch_execute(&change).await.expect("a privilege");
@@ -427,7 +427,7 @@ async fn who_is_signed_out_or_banned_while_postgrest_answers_is_told_so_as_every
     for (number, method) in [Method::GET, Method::POST].into_iter().enumerate() {
         let alice = app.runner(&format!("alice_{number}")).await;
         let ask = |path: &str| answer(alice.request(method.clone(), path));
-        // Other refusals are PostgREST's own.
+        // Other refusals reach the client as PostgREST wrote them.
         let refused = ask("/rest/v1/users").await;
         assert_eq!(
             (refused.status.as_u16(), &refused.body["code"]),
@@ -441,7 +441,7 @@ async fn who_is_signed_out_or_banned_while_postgrest_answers_is_told_so_as_every
     assert_eq!(upstream.heard().len(), 6);
 }
 
-/// What the operator's `db-pre-request` says to claims, as PostgREST calls it.
+/// Calls the operator's `db-pre-request` with claims, as PostgREST does. Returns what it says.
 #[tokio::test]
 async fn postgrest_itself_can_refuse_ended_sign_ins_and_banned_users() {
     let app = TestApp::start().await;
@@ -479,7 +479,7 @@ async fn postgrest_itself_can_refuse_ended_sign_ins_and_banned_users() {
         said("authenticated", Some(&of_bert)).await,
         refusal("PT403", "account_banned")
     );
-    // Another's sign-in does not help, nor does having none.
+    // The sign-in of another user does not help, and neither does the lack of one.
     let mut mixed = of_alice.clone();
     mixed["session_id"] = of_bert["session_id"].clone();
     assert_eq!(

@@ -1,4 +1,4 @@
-//! How much one may ask of PostgREST, and for how long.
+//! How much a client may ask of PostgREST, and for how long.
 
 use futures_util::future::join_all;
 use reqwest::Method;
@@ -35,7 +35,7 @@ async fn a_body_has_a_limit_whether_or_not_it_says_how_long_it_is() {
     post(unannounced(LIMIT + 1024))
         .await
         .problem(413, "body_too_large");
-    // Before any of it is sent.
+    // The service refuses the body before the client sends any of it.
     let said = raw(
         &app,
         format!(
@@ -58,7 +58,7 @@ async fn a_body_has_a_limit_whether_or_not_it_says_how_long_it_is() {
     assert_eq!(
         upstream.heard().len(),
         0,
-        "no body was taken for a whole one"
+        "no broken body reached PostgREST as a whole one"
     );
 }
 
@@ -114,7 +114,7 @@ async fn who_asks_for_slow_things_waits_for_them_and_nobody_else_does() {
 async fn what_is_asked_through_postgrest_ends_by_itself() {
     let database = Database::migrated().await;
     let client = connect(&login(&database).await.to_string().into()).await;
-    // One regular expression of a visitor's may keep a core busy for days.
+    // One regular expression of a visitor may keep a core busy for days.
     let limit = client.query_one("show statement_timeout", &[]).await;
     assert_eq!(limit.expect("a limit").get::<_, String>(0), "8s");
 }

@@ -1,4 +1,4 @@
-//! What is passed on: the same bytes both ways, as they come, and no more than them.
+//! The service passes the same bytes on in both directions, as they come, and adds none.
 
 use reqwest::{Method, header};
 use serde_json::json;
@@ -161,7 +161,7 @@ async fn the_document_of_postgrests_root_names_no_address_behind_the_service() {
         );
         assert_eq!(upstream.only().all("accept-encoding"), [""; 0]);
     }
-    // A table's rows are passed on as they are.
+    // The service does not change the rows of a table.
     let rows = get(&app.visitor(), "/rest/v1/users").await.ok(200);
     assert_eq!(rows["host"], "127.0.0.1:3000");
 }
@@ -203,7 +203,7 @@ async fn who_may_not_write_is_told_so_and_a_view_that_cannot_be_written_is_no_de
         (401, &json!("42501"))
     );
     assert_eq!(refused.headers["www-authenticate"], "Bearer");
-    // Another key is no lack of rights.
+    // A refusal because of another key says nothing about rights.
     assert_eq!(delete(&alice, "/rest/v1/other").await.status, 401);
     for actor in [&alice, &visitor] {
         let refused = delete(actor, "/rest/v1/board_entries?username=eq.x").await;
@@ -215,7 +215,7 @@ async fn who_may_not_write_is_told_so_and_a_view_that_cannot_be_written_is_no_de
                 .is_some_and(|told| told.contains("only be read")),
             "{problem}"
         );
-        // Within a function it is a defect.
+        // If a function tries to write to such a view, it has a defect.
         let called = answer(actor.request(Method::POST, "/rest/v1/rpc/f")).await;
         assert_eq!(called.status, 500);
     }
@@ -236,7 +236,7 @@ async fn a_character_that_has_to_be_encoded_is_named() {
         let said = raw(&app, request.as_bytes()).await;
         assert!(said.starts_with("HTTP/1.1 400"), "{said}");
         assert!(said.contains(told), "{said}");
-        // Elsewhere such a character means nothing.
+        // In a header such a character means nothing.
         let request = format!("GET /health/live HTTP/1.1\r\nHost: x\r\nX-Said: {target}\r\n\r\n");
         let said = raw(&app, request.as_bytes()).await;
         assert!(said.starts_with("HTTP/1.1 200"), "{said}");
@@ -345,7 +345,8 @@ async fn no_second_request_can_be_smuggled_in_the_first() {
             format!("POST /rest/v1/first HTTP/1.1\r\nHost: x\r\n{headers}\r\n\r\n{chunked}");
         raw(&app, request.as_bytes()).await;
         for heard in upstream.heard() {
-            // What we take for a second request is one: it stood in plain sight. Nothing of one is in another's body.
+            // The service may take the second part for a request of its own. But no part of one request may be in the
+            // body of another.
             let body = String::from_utf8_lossy(&heard.body).into_owned();
             assert!(!body.contains("smuggled"), "{headers:?}: {heard:?}");
             let ends = heard.all("content-length").len() + heard.all("transfer-encoding").len();
@@ -378,7 +379,7 @@ async fn bodies_stream_both_ways() {
         while !head.ends_with(b"\r\n\r\n") {
             head.push(stream.read_u8().await.expect("a head"));
         }
-        // The first part is there before the second one is sent.
+        // PostgREST gets the first part before the client sends the second one.
         assert_eq!(chunk(&mut stream).await, Some(Some(b"first".to_vec())));
         parts.send(Ok(b"second".to_vec())).expect("a reader");
         assert_eq!(chunk(&mut stream).await, Some(Some(b"second".to_vec())));
@@ -400,7 +401,7 @@ async fn bodies_stream_both_ways() {
     };
     timeout(PATIENCE, story)
         .await
-        .expect("no waiting for the whole");
+        .expect("the service does not wait for the whole body");
 }
 
 #[tokio::test]

@@ -21,12 +21,12 @@ use crate::support::{
     upstream::Upstream,
 };
 
-/// Far longer than anything here takes: reached only when a test fails.
+/// Nothing here takes this long. Only a failing test waits until then.
 const PATIENCE: Duration = Duration::from_secs(60);
 const EMPTY: &str =
     "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n[]";
 
-/// The service in front of this.
+/// The service in front of this server.
 async fn before(upstream: &Upstream) -> TestApp {
     TestApp::start_with(|config| config.postgrest_url = Some(upstream.url.clone())).await
 }
@@ -35,7 +35,7 @@ async fn get(actor: &Actor, path: &str) -> Answer {
     answer(actor.request(Method::GET, path)).await
 }
 
-/// Sends bytes as they are, and then asks for an end, so that all that is answered can be read.
+/// Sends these bytes, and then a request that closes the connection. So the test can read all answers to their end.
 async fn raw(app: &TestApp, bytes: &[u8]) -> String {
     let address = app.base.trim_start_matches("http://");
     let mut stream = TcpStream::connect(address).await.expect("a connection");
@@ -45,7 +45,7 @@ async fn raw(app: &TestApp, bytes: &[u8]) -> String {
     let _ = stream.write_all(end.as_bytes()).await;
     let mut heard = Vec::new();
     let mut part = [0; 4096];
-    // Or that is taken for a part of what was sent, which then never ends.
+    // The service may take that request for a part of the bytes before it. Then the answer never ends.
     while let Ok(Ok(count @ 1..)) = timeout(Duration::from_secs(1), stream.read(&mut part)).await {
         heard.extend(&part[..count]);
     }

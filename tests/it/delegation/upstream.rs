@@ -1,4 +1,4 @@
-//! The PostgREST behind the service: where it is, what is reached of it, and what happens while it is away.
+//! The PostgREST behind the service: its address, the paths that clients reach there, and the answers while it is away.
 
 use reqwest::StatusCode;
 use tokio::{io::AsyncWriteExt, net::TcpListener};
@@ -74,7 +74,7 @@ async fn only_the_upstream_is_reached_and_only_beneath_its_path() {
     assert!(said.starts_with("HTTP/1.1 4"), "{said}");
     assert_eq!(upstream.heard().len(), 0);
 
-    // A request in absolute form must be taken (RFC 9112, section 3.2.2): its host decides nothing.
+    // The service must take a request in absolute form (RFC 9112, section 3.2.2). The host in it decides nothing.
     for authority in ["evil.example", "127.0.0.1:1", "user:password@evil.example"] {
         let said = raw(
             &app,
@@ -222,7 +222,7 @@ async fn a_wrong_address_is_told_by_its_setting() {
         assert!(!told.contains("pw"), "{told}");
         assert!(
             !scratch.path("data").exists(),
-            "told before anything is made"
+            "the program says so before it creates any files"
         );
     }
 }

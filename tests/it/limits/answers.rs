@@ -19,7 +19,7 @@ async fn ask_deaf(app: &TestApp, asker: &Actor, path: &str) -> Vec<(TcpStream, u
     let mut answers = Vec::new();
     for _ in 0..250 {
         let socket = TcpSocket::new_v4().expect("a socket");
-        // Few of its bytes are on their way.
+        // With a small buffer, few bytes of the answer leave the service.
         socket.set_recv_buffer_size(4096).expect("a small buffer");
         let address = address.parse().expect("an address");
         let mut stream = socket.connect(address).await.expect("a connection");
@@ -33,7 +33,7 @@ async fn ask_deaf(app: &TestApp, asker: &Actor, path: &str) -> Vec<(TcpStream, u
         stream.read_exact(&mut status).await.expect("a status");
         let status = String::from_utf8_lossy(&status[9..]).parse();
         answers.push((stream, status.expect("a status")));
-        // That is enough to see that it goes on like this.
+        // Three refusals show that the service goes on refusing.
         if answers.iter().filter(|(_, status)| *status == 503).count() == 3 {
             break;
         }
@@ -45,7 +45,7 @@ async fn ask_deaf(app: &TestApp, asker: &Actor, path: &str) -> Vec<(TcpStream, u
 async fn whoever_reads_no_answers_gets_no_more_of_them_and_others_do() {
     let app = TestApp::start().await;
     let (ada, bob) = (app.runner("ada").await, app.runner("bob").await);
-    // A page of each has 8.6 MB.
+    // A page of either user has 8.6 MB.
     app.sql()
         .await
         .batch_execute(
@@ -65,13 +65,13 @@ async fn whoever_reads_no_answers_gets_no_more_of_them_and_others_do() {
     let page = "/api/v1/submissions?limit=100";
     let deaf = ask_deaf(&app, &ada, page).await;
     let held = deaf.iter().filter(|(_, status)| *status == 200).count();
-    // 51 MiB, and the bytes in the sockets.
+    // The limit is 51 MiB. The bytes in the sockets come on top.
     assert!((4..9).contains(&held), "{held} of {}", deaf.len());
 
     ada.get("/submissions?limit=100")
         .await
         .problem(503, "overloaded");
-    // What is small is answered all the same, and so are others.
+    // Ada still gets small answers, and other clients get answers of any size.
     ada.get("/submissions?limit=1&status=APPROVED")
         .await
         .ok(200);
@@ -86,11 +86,11 @@ async fn whoever_reads_no_answers_gets_no_more_of_them_and_others_do() {
     let packed = packed.bytes().await.expect("a body");
     let unpacked = flate2::read::GzDecoder::new(packed.as_ref());
     let unpacked: Value = serde_json::from_reader(unpacked).expect("JSON");
-    assert!(unpacked == whole, "the same, piece by piece");
+    assert!(unpacked == whole, "unpacked, it is the same");
     drop(deaf);
     until_read(&ada).await;
 
-    // Over one HTTP/2 connection whose window lets no body through.
+    // The same over one HTTP/2 connection. Its window lets no body through.
     let address = app.base.trim_start_matches("http://");
     let mut client = TcpStream::connect(address).await.expect("a connection");
     let token = format!("Bearer {}", ada.token.as_deref().expect("a token"));
@@ -127,7 +127,7 @@ async fn whoever_reads_no_answers_gets_no_more_of_them_and_others_do() {
     until_read(&ada).await;
 }
 
-/// Waits until the unread answers no longer count.
+/// Waits until the service no longer counts the unread answers.
 async fn until_read(runner: &Actor) {
     let again = async {
         while runner.get("/submissions?limit=100").await.status != 200 {
@@ -153,7 +153,7 @@ async fn whoever_reads_no_answers_of_postgrest_gets_no_more_of_them_and_others_d
         let answer = match heard.line() {
             line if line.starts_with("HEAD") => head,
             line if line.contains("/few") => &few,
-            // The rest never comes.
+            // The rest of this body never comes.
             line if line.contains("/more") => "HTTP/1.1 200 OK\r\nContent-Length: 16385\r\n\r\n",
             _ => &long,
         };
@@ -170,7 +170,7 @@ async fn whoever_reads_no_answers_of_postgrest_gets_no_more_of_them_and_others_d
     let held = deaf.iter().filter(|(_, status)| *status == 200).count();
     assert!((100..110).contains(&held), "{held} of {}", deaf.len());
     ada.get("/rest/v1/users").await.problem(503, "overloaded");
-    // What is small is answered all the same, and so are others.
+    // Ada still gets small answers, and other clients get theirs.
     let mut more = Vec::new();
     loop {
         let answer = ada.request(Method::GET, "/rest/v1/more").send().await;

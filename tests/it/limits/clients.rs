@@ -22,7 +22,7 @@ async fn the_client_is_the_right_most_hop_that_no_trusted_proxy_has() {
     let cases: &[(&[&str], &str)] = &[
         (&[], proxy),
         (&["192.0.2.7"], client),
-        // The client's own claims stand to the left.
+        // The client itself sent the part to the left.
         (&["203.0.113.9, 192.0.2.7"], client),
         (&["127.0.0.1, 10.1.2.3, 192.0.2.7"], client),
         (&["203.0.113.9,192.0.2.7,10.0.0.1"], client),
@@ -33,7 +33,7 @@ async fn the_client_is_the_right_most_hop_that_no_trusted_proxy_has() {
         (&["203.0.113.9", "192.0.2.7"], client),
         (&["192.0.2.7", "10.0.0.1"], client),
         (&["203.0.113.9, 192.0.2.7", "10.0.0.1, 10.0.0.2"], client),
-        // Spaces, tabs, empty hops.
+        // Spaces, tabs, and empty hops.
         (&["  192.0.2.7\t"], client),
         (&["203.0.113.9,\t192.0.2.7"], client),
         (&["192.0.2.7,,"], client),
@@ -41,7 +41,7 @@ async fn the_client_is_the_right_most_hop_that_no_trusted_proxy_has() {
         (&[" , ,192.0.2.7, , 10.0.0.1 ,"], client),
         (&[""], proxy),
         (&[",,,"], proxy),
-        // Ports, brackets, IPv6 and IPv4 in it.
+        // Ports, brackets, IPv6 addresses, and IPv4 addresses within those.
         (&["192.0.2.7:567"], client),
         (&["203.0.113.9:1, 192.0.2.7:567, 10.0.0.1:80"], client),
         (&["[2001:db8::7]"], "2001:db8::7"),
@@ -151,7 +151,7 @@ async fn whatever_a_client_sends_through_a_proxy_counts_for_its_own_network() {
             "{own}Transfer-Encoding: chunked\r\nTrailer: X-Forwarded-For\r\n\r\n0\r\nX-Forwarded-For: {spoof}\r\n"
         ),
     ];
-    // Texts that are no such header are ignored.
+    // These texts are no such header. They do not count.
     let refused = [
         format!("X-Forwarded-For : {spoof}\r\n"),
         format!("{own}\t, {spoof}\r\n"),
@@ -171,7 +171,7 @@ async fn whatever_a_client_sends_through_a_proxy_counts_for_its_own_network() {
         let mut part = [0; 4096];
         while !heard.windows(4).any(|end| end == b"\r\n\r\n") {
             let count = stream.read(&mut part).await.expect("an answer");
-            assert!(count > 0, "{headers:?}: an end");
+            assert!(count > 0, "{headers:?}: the connection ended");
             heard.extend(&part[..count]);
         }
         String::from_utf8_lossy(&heard).into_owned()

@@ -51,7 +51,7 @@ async fn registrations_are_limited_by_network_and_the_answers_say_how() {
         format!("There were too many requests. Try again in {wait} s.")
     );
 
-    // Another network, and its users.
+    // A client of another network may register.
     register_from(&app, "hedy", &["192.0.2.8"]).await.ok(201);
     // An IPv6 network has 64 bits; an IPv4 address is the same in either family.
     for (name, hop) in [
@@ -110,7 +110,7 @@ async fn an_ipv4_address_is_the_same_through_nat64_and_6to4() {
     register_from(&app, "eve", &["2001:db8:c000:207::1"])
         .await
         .ok(201);
-    // This makes no address a trusted proxy.
+    // An IPv4 address inside an IPv6 address does not make a trusted proxy of it.
     register_from(&app, "hedy", &["203.0.113.9, 64:ff9b::10.0.0.1"])
         .await
         .ok(201);
@@ -370,7 +370,7 @@ async fn a_wrong_setting_is_told_with_one_that_is_right() {
             .finish()
             .await
             .told(&[&option, words, "a valid value is for example"]);
-        // What it gives as an example is valid.
+        // The example in the message is a valid value.
         let example = said.rsplit("for example ").next().expect("an example");
         scratch
             .program(&["openapi"])
@@ -393,13 +393,13 @@ fn a_million_clients_take_no_more_memory_than_a_few_and_hide_nobody() {
     for client in 0..1_000_000 {
         assert!(
             limiter.check_key(&client).is_ok(),
-            "everybody is let in once"
+            "each client is let in once"
         );
         clock.advance(Duration::from_micros(10));
     }
     assert!(
         limiter.check_key(&greedy).is_err(),
-        "one who has used up its share is not forgotten among them"
+        "the client that has used up its share is not forgotten"
     );
     // The counter is removed when its limit is full again.
     clock.advance(Duration::from_secs(60 * 60));

@@ -77,7 +77,7 @@ async fn set_role_needs_an_owner_a_database_and_users_in_it() {
         .finish()
         .await
         .told(&["there are no users in", "start `speedcoding`"]);
-    assert!(!scratch.path("data").exists(), "nothing was made for it");
+    assert!(!scratch.path("data").exists(), "it creates no directory");
 
     let database = Database::empty().await;
     let owner = url_of(&database);
@@ -148,7 +148,7 @@ async fn db_url_lets_other_programs_join_while_it_runs() {
         .finish()
         .await
         .told(&["no private PostgreSQL serves", "start `speedcoding`"]);
-    assert!(!scratch.path("data").exists(), "asking makes nothing");
+    assert!(!scratch.path("data").exists(), "it creates no directory");
 
     let program = scratch.program(SERVES).serve().await;
     program.visitor().register("alice").await;
@@ -161,7 +161,7 @@ async fn db_url_lets_other_programs_join_while_it_runs() {
         .expect("an answer")
         .get(0);
     assert_eq!(count, 1);
-    // The service itself goes by the socket.
+    // The service itself connects through the socket.
     let by_socket: Option<bool> = connect(&url)
         .await
         .query_one(
@@ -173,7 +173,7 @@ async fn db_url_lets_other_programs_join_while_it_runs() {
         .get(0);
     assert_eq!(by_socket, Some(true));
 
-    // Nobody gets in without the password.
+    // No client gets in without the password.
     let guessed = changed(url.expose_secret(), |url| {
         url.set_password(Some("postgres")).expect("a password");
     });
@@ -212,7 +212,7 @@ async fn db_login_gives_a_url_that_serves_and_owns_nothing() {
     assert_eq!(refused.code().map(|code| code.code()), Some("42501"));
     replica.stop().await.well();
 
-    // Through Supabase's pooler the user's name tells the project.
+    // Supabase's pooler finds the project in the user's name.
     let owner = scratch.program(&["db", "url"]).finish().await.well().stdout;
     let owner = SecretString::from(owner.trim_end());
     connect(&owner)
@@ -233,7 +233,7 @@ async fn db_login_gives_a_url_that_serves_and_owns_nothing() {
     let printed = login.finish().await.well().stdout;
     assert!(printed.starts_with("postgresql://speedcoding_api.abcdefghijklmnopqrst:"));
 
-    // A new password: the old URL no longer logs in, those who are connected go on.
+    // After a new password, the old URL no longer logs in. Open connections go on.
     scratch.program(&["db", "login"]).finish().await.well();
     alice.get("/auth/me").await.ok(200);
     scratch
@@ -267,7 +267,7 @@ async fn openapi_prints_the_document_that_is_served() {
 async fn a_reader_who_has_had_enough_is_no_failure_and_a_full_disk_is_one() {
     let scratch = Scratch::new();
     let cut = scratch.program(&["openapi"]);
-    // What comes is more than a pipe holds: it is still being written when the reader leaves.
+    // The document is larger than a pipe holds. So the program is still writing when the reader leaves.
     let cut = cut.through(
         "sh",
         &["-c", r#"("$@"; echo "ended $?" >&2) | head -n 1"#, "sh"],

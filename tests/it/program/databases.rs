@@ -18,7 +18,7 @@ use super::{SERVES, changed, log_in, returning, url_of};
 
 #[tokio::test]
 async fn a_database_that_never_answers_is_given_up() {
-    // It accepts connections, and that is all.
+    // This server accepts connections and does nothing else.
     let mute = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address: SocketAddr = mute.local_addr().expect("an address");
     let url = format!(
@@ -44,7 +44,7 @@ async fn an_owners_url_alone_does_not_mean_the_private_postgresql() {
         .finish()
         .await
         .told(&["MIGRATION_DATABASE_URL", "`speedcoding db login`"]);
-    assert!(!scratch.path("data").exists(), "nothing is started");
+    assert!(!scratch.path("data").exists(), "no PostgreSQL starts");
 }
 
 #[tokio::test]
@@ -54,7 +54,7 @@ async fn an_owners_url_is_migrated_and_then_served_as_the_service_role() {
     let program = scratch.program(SERVES).on(&url_of(&database)).serve().await;
     let alice = program.visitor().register("alice").await;
     alice.complete_run().await;
-    assert!(!scratch.path("data").exists(), "no private one beside it");
+    assert!(!scratch.path("data").exists(), "no private PostgreSQL");
 
     let owner = database.owner().await;
     let roles = owner
@@ -67,10 +67,10 @@ async fn an_owners_url_is_migrated_and_then_served_as_the_service_role() {
         .await
         .expect("connections");
     let names: Vec<String> = roles.iter().map(|row| row.get(0)).collect();
-    assert_eq!(names, ["speedcoding"], "who migrated has left");
+    assert_eq!(names, ["speedcoding"], "the migration has disconnected");
     program.stop().await.well();
 
-    // The database alone makes an account: another replica knows alice.
+    // The account is in the database alone. So another replica knows alice.
     let program = scratch.program(SERVES).on(&url_of(&database)).serve().await;
     log_in(&program, "alice").await;
     program.stop().await.well();
@@ -95,14 +95,14 @@ async fn the_service_roles_url_is_served_once_an_owner_has_migrated() {
     let fresh = |url: &str| changed(url.trim_end(), |url| url.set_path("fresh"));
     let (owner, service) = (fresh(&owner), fresh(&service));
 
-    // It cannot migrate, and says who can.
+    // The service's login cannot migrate. The message says which login can.
     scratch
         .program(SERVES)
         .on(&service)
         .finish()
         .await
         .told(&["speedcoding migrate", "owner"]);
-    // With the owner's URL beside it, it can.
+    // If the replica has the owner's URL as well, it can migrate.
     let replica = scratch
         .program(SERVES)
         .on(&service)
@@ -111,7 +111,7 @@ async fn the_service_roles_url_is_served_once_an_owner_has_migrated() {
         .await;
     replica.visitor().register("alice").await;
     replica.stop().await.well();
-    // And from then on without.
+    // After that, the replica starts without the owner's URL.
     let replica = scratch.program(SERVES).on(&service).serve().await;
     log_in(&replica, "alice").await.complete_run().await;
     replica.stop().await.well();
@@ -130,7 +130,7 @@ async fn four_replicas_started_at_once_migrate_once_and_all_serve() {
         replicas.push(replica.announced().await);
     }
 
-    // A token of one is good for all.
+    // Each replica accepts the tokens of all others.
     let alice = replicas[0].visitor().register("alice").await;
     for replica in &replicas {
         let alice = returning(replica, &alice);

@@ -16,7 +16,7 @@ async fn without_memory_to_hash_in_nobody_is_told_that_the_password_is_wrong() {
     app.runner("alice").await;
     let scratch = Scratch::new();
     let program = scratch.program(&[]).on(&url_of(&database)).serve().await;
-    // No room for the 20 MiB of a hash.
+    // A hash takes 20 MiB. There is no room for it.
     limit_memory(program.pid(), Some(8));
     let [alice, bob] =
         ["alice", "bob"].map(|name| json!({ "username": name, "password": PASSWORD }));
@@ -27,13 +27,13 @@ async fn without_memory_to_hash_in_nobody_is_told_that_the_password_is_wrong() {
     let refused = program.visitor().post("/auth/register", bob).await;
     refused.problem(503, "overloaded");
     limit_memory(program.pid(), None);
-    // Nor has it been counted as mistakes of hers.
+    // The refusals did not count as wrong passwords of alice.
     log_in(&program, "alice").await;
     let said = program.stop().await.well().stderr;
     assert!(!said.contains("cannot be read"), "{said}");
 }
 
-/// What a process has, and so many MiB more.
+/// Limits a process to its present memory and this many MiB more. `None` takes the limit away.
 #[cfg(target_os = "linux")]
 fn limit_memory(pid: u32, more: Option<u64>) {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("a process");
@@ -55,7 +55,7 @@ async fn no_body_takes_more_memory_than_its_length_explains() {
     let scratch = Scratch::new();
     let program = scratch.program(&[]).on(&url_of(&database)).serve().await;
     limit_memory(program.pid(), Some(256));
-    // A long name above many items: written for each of them it would be gigabytes.
+    // The service must not repeat this long name for each of the many items. That would take gigabytes.
     let name = "k".repeat(100_000);
     for item in ["\0", "", "x"] {
         let body = json!({ &name: vec![item; 16_000] });

@@ -15,21 +15,21 @@ use crate::support::{
     program::Program,
 };
 
-/// The sentence with which each of these stories begins.
+/// The arguments with which these stories start the program.
 const SERVES: &[&str] = &["serve"];
 
 fn url_of(database: &Database) -> String {
     database.url().expose_secret().to_owned()
 }
 
-/// A URL with something else in it.
+/// A URL with a changed part.
 fn changed(url: &str, change: impl FnOnce(&mut url::Url)) -> String {
     let mut url = url::Url::parse(url).expect("a URL");
     change(&mut url);
     url.to_string()
 }
 
-/// Somebody who comes with an access token from before.
+/// A client that returns with an access token from before.
 fn returning(program: &Program, actor: &Actor) -> Actor {
     let mut returned = program.visitor();
     returned.token = actor.token.clone();

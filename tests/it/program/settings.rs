@@ -119,7 +119,7 @@ async fn each_wrong_setting_is_named_in_one_line() {
         for name in ["DATABASE_URL", "MIGRATION_DATABASE_URL"] {
             let said = external().env(name, url).finish().await.told(&[name, why]);
             assert!(!said.contains("sesame"), "{said}");
-            // The other setting is not blamed.
+            // The message does not blame the other setting.
             assert_eq!(
                 said.contains("MIGRATION"),
                 name.contains("MIGRATION"),
@@ -136,7 +136,7 @@ async fn each_wrong_setting_is_named_in_one_line() {
     }
     assert!(
         !scratch.path("data").exists(),
-        "nothing was made on the way"
+        "the refused starts create no files"
     );
 }
 
@@ -146,13 +146,13 @@ async fn an_empty_setting_counts_as_none() {
     let mut program = scratch.program(SERVES).env("RUST_LOG", "");
     let settings = include_str!("../../../.env.example").lines();
     let names = settings.filter_map(|line| line.strip_prefix('#')?.split_once('='));
-    // Where it runs, no test can do without.
+    // No test can do without these, because they say where the program runs.
     let names = names.filter(|(name, _)| !["BIND", "DATA_DIR"].contains(name));
     for (name, _) in names.filter(|(name, _)| !name.contains(' ')) {
         program = program.env(name, "");
     }
     let program = program.serve().await;
-    assert!(is_alive(program.postmaster()), "the private one serves");
+    assert!(is_alive(program.postmaster()), "a private PostgreSQL runs");
     program.says("PostgreSQL is ready").await;
     program.visitor().register("alice").await;
     program.stop().await.well();
@@ -182,7 +182,7 @@ async fn a_dotenv_file_is_read_the_environment_wins_and_a_broken_one_is_not_quot
             jwt_secret,
         ),
         ("# open sesame\nJWT_SECRET=open sesame\n", 2, jwt_secret),
-        // What looks like a name may be a part of a secret.
+        // A line that looks like a name may be a part of a secret.
         (
             "JWT_SECRET='A\nB'\nSESAME=open sesame\n",
             3,
@@ -195,7 +195,7 @@ async fn a_dotenv_file_is_read_the_environment_wins_and_a_broken_one_is_not_quot
         let said = scratch.program(SERVES).finish().await.told(&[&line, why]);
         assert!(!said.to_lowercase().contains("sesame"), "{said}");
     }
-    // Also from a folder beneath.
+    // The program also finds the file from a folder beneath it.
     fs::create_dir(scratch.path("beneath")).expect("a directory");
     let beneath = ["-c", r#"cd beneath && exec "$@""#, "sh"];
     let beneath = scratch.program(SERVES).through("sh", &beneath);
@@ -231,7 +231,7 @@ async fn the_most_talkative_log_tells_no_secret() {
     let ended = program.stop().await.well();
     assert!(
         ended.stderr.contains("verify_milestone"),
-        "it was talkative"
+        "the log shows the statements"
     );
     assert!(!ended.stderr.contains(&PASSWORD.to_uppercase()));
 }

@@ -1,4 +1,4 @@
-//! What the program needs to start, and what it says where that is missing.
+//! The needs of the program at its start, and its messages if something is missing.
 
 use std::{
     fs,
@@ -32,7 +32,7 @@ async fn a_second_instance_and_a_taken_port_are_told_and_harm_nobody() {
         .told(&[&format!("cannot listen on {address}"), "BIND=", "in use"]);
     assert!(
         !scratch.path("other").exists(),
-        "told before anything is made"
+        "the program says so before it creates any files"
     );
 
     alice.get("/auth/me").await.ok(200);
@@ -43,7 +43,7 @@ async fn a_second_instance_and_a_taken_port_are_told_and_harm_nobody() {
 
 #[tokio::test]
 async fn without_a_postgresql_the_remedies_are_named() {
-    // The machine's own binaries, hidden behind an empty directory.
+    // An empty directory hides the machine's own binaries.
     let isolation = ["--mount", "sh", "-c"];
     let hide = r#"for dir in /usr/lib/postgresql /usr/local/pgsql /usr/libexec/postgresql; do
         if [ -d "$dir" ]; then mount --bind empty "$dir" || exit 99; fi
@@ -98,7 +98,7 @@ async fn without_a_postgresql_the_remedies_are_named() {
 async fn a_normal_user_needs_no_root() {
     let scratch = Scratch::new();
     if !is_root() {
-        // The other stories are told as a normal user, then; nothing is special about this one.
+        // In this case all other stories run as a normal user, too. So this one does nothing special.
         let program = scratch.program(SERVES).serve().await;
         program.visitor().register("alice").await;
         program.stop().await.well();
@@ -139,7 +139,7 @@ async fn a_normal_user_needs_no_root() {
     program.stop().await.well();
 }
 
-/// The account that owns nothing.
+/// The account `nobody`, which owns nothing.
 fn nobody() -> (u32, u32) {
     let passwd = fs::read_to_string("/etc/passwd").expect("accounts");
     let line = passwd.lines().find(|line| line.starts_with("nobody:"));

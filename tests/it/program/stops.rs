@@ -1,4 +1,4 @@
-//! How the program ends: by a signal, half way through a start, with requests under way, killed.
+//! How the program ends: by a signal, in the middle of a start, with requests under way, or killed.
 
 use std::{
     fs,
@@ -31,7 +31,7 @@ async fn the_first_start_serves_a_whole_run_and_sigterm_stops_both_processes() {
     assert_eq!(ended["submission"]["status"], "PENDING");
 
     program.stop().await.well();
-    assert!(!is_alive(postmaster), "PostgreSQL has stopped before it");
+    assert!(!is_alive(postmaster), "PostgreSQL has stopped first");
     assert!(!scratch.path("data/postgres/postmaster.pid").exists());
 }
 
@@ -64,7 +64,7 @@ async fn a_start_that_is_stopped_half_way_leaves_nothing_running() {
         program.says(words).await;
         program
     };
-    // Of the first start each moment lasts a while.
+    // In the first start each of these moments lasts a while.
     for (signal, moment) in [
         ("INT", "initialising PostgreSQL"),
         ("TERM", "PostgreSQL is ready"),
@@ -74,15 +74,15 @@ async fn a_start_that_is_stopped_half_way_leaves_nothing_running() {
         let ended = program.ended().await.well();
         assert!(!ended.stdout.contains("Ctrl-C stops it."), "{ended:?}");
         assert!(!pid_file.exists(), "{moment}");
-        fs::remove_dir_all(scratch.path("data")).expect("to begin anew");
+        fs::remove_dir_all(scratch.path("data")).expect("a removed directory");
     }
-    // A command that starts it for itself says that it has done nothing.
+    // A command that starts PostgreSQL for itself fails, because it has done nothing.
     let program = scratch.program(&["migrate"]).start();
     program.says("initialising PostgreSQL").await;
     program.signal("INT");
     program.ended().await.told(&["stopped by a signal"]);
     assert!(!pid_file.exists());
-    // Later on they are short: some signal comes in each.
+    // In later starts these moments are short. One of the signals comes in each of them.
     scratch.program(SERVES).serve().await.stop().await.well();
     let began = Instant::now();
     scratch.program(SERVES).serve().await.stop().await.well();
@@ -102,7 +102,7 @@ async fn a_start_that_is_stopped_half_way_leaves_nothing_running() {
 #[tokio::test]
 async fn a_start_that_hangs_is_given_up_at_the_second_signal() {
     let scratch = Scratch::new();
-    // A mirror that takes a request and answers nothing.
+    // This mirror takes a request and does not answer.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = silent.local_addr().expect("an address");
     let program = scratch
@@ -131,13 +131,13 @@ async fn requests_under_way_may_finish_until_a_second_signal() {
             .serve()
             .await;
         let (postmaster, postgrest) = (program.postmaster(), pretended(&notes, None).await);
-        // The rest of the body never comes.
+        // The rest of this body never comes.
         let address = program.base.trim_start_matches("http://");
         let mut under_way = TcpStream::connect(address).expect("a connection");
         let request = "POST /api/v1/auth/login HTTP/1.1\r\nHost: localhost\r\n\
             Content-Type: application/json\r\nContent-Length: 100\r\nExpect: 100-continue\r\n\r\n";
-        under_way.write_all(request.as_bytes()).expect("half of it");
-        // Asked for the rest: it is under way.
+        under_way.write_all(request.as_bytes()).expect("a request");
+        // The service asks for the rest, so the request is under way.
         under_way.read_exact(&mut [0; 12]).expect("an answer");
 
         program.signal(signals[0]);
@@ -184,7 +184,7 @@ async fn data_and_secrets_survive_a_restart_and_are_nobody_elses() {
     let cluster = fs::metadata(scratch.path("data/postgres")).expect("a cluster");
     assert_eq!(cluster.mode() & 0o777, 0o700);
     let data_dir = fs::metadata(scratch.path("data")).expect("a directory");
-    assert_eq!(data_dir.mode() & 0o066, 0, "nobody else can list it");
+    assert_eq!(data_dir.mode() & 0o066, 0, "other users cannot list it");
     program.stop().await.well();
 }
 
@@ -198,7 +198,7 @@ async fn after_a_kill_of_the_service_the_next_start_recovers() {
     program.signal("KILL");
     assert_eq!(program.ended().await.status.code(), None);
 
-    // At once: the orphaned server may still be there.
+    // The program starts at once. The orphaned server may still be there.
     let program = scratch.program(SERVES).serve().await;
     let alice = log_in(&program, "alice").await;
     let running = alice.get("/sessions/current").await.ok(200);

@@ -43,7 +43,8 @@ async fn a_milestone_number_is_a_whole_number_from_one() {
             .await
             .problem(400, "malformed_body");
     }
-    // 1.0 and 1e0 are the same number as 1 to JSON: taken or refused by name, as the document says.
+    // In JSON, 1.0 and 1e0 are the same number as 1. The service takes them, or refuses them by name, as the document
+    // says.
     for number in ["1.0", "1e0"] {
         let body = format!("{{\"sessionId\": \"{session}\", \"milestoneNumber\": {number}}}");
         let faults = post_raw(&runner, "/milestones/verify", body).await.faults();
@@ -57,7 +58,7 @@ async fn a_milestone_number_is_a_whole_number_from_one() {
     assert_eq!(
         read["milestones"],
         json!([]),
-        "nothing of this passed anything"
+        "none of these requests passed a milestone"
     );
 }
 
@@ -115,7 +116,7 @@ async fn an_id_that_is_no_uuid_is_refused_by_name() {
         assert_eq!(refused.status, 400, "{id}");
         assert_eq!(refused.faults(), [fault("id", "format")], "{id}");
     }
-    // Upper case is the same id.
+    // An id in upper case is the same id.
     let session = runner.start("freestyle").await;
     runner.verify(&session.to_uppercase(), 1).await.ok(200);
 }
@@ -155,10 +156,10 @@ async fn text_that_cannot_be_is_refused_by_the_name_of_its_parameter() {
             assert_eq!(answer.faults(), [fault(field, "format")], "{path}");
         }
     }
-    // Nor may a cursor have one in it.
+    // A cursor may not have one in it either.
     let cursor = app.visitor().get("/challenges?cursor=AGFh").await;
     assert_eq!(cursor.faults(), [fault("cursor", "format")]);
-    // In any spelling of its name.
+    // The spelling of the parameter's name does not matter.
     let challenge = moderator.get("/submissions?limit=1&chall%65nge=%00").await;
     assert_eq!(challenge.faults(), [fault("challenge", "format")]);
     let nothing = moderator.get("/submissions?nothing=%00%FF").await;
@@ -198,7 +199,7 @@ async fn at_most_200_packages_of_1_to_214_characters_are_taken() {
     assert_eq!(
         edited.ok(200)["packages"],
         longest,
-        "the largest that is allowed fits"
+        "the largest packages that are allowed fit"
     );
 }
 
@@ -334,7 +335,7 @@ async fn a_recording_is_a_plain_https_url_on_an_allowed_host() {
         "https://youtube.com/\u{2028}",
         "\u{1}https://youtube.com/x",
         "https://youtube.com/watch?v=a b",
-        // They name no video.
+        // These URLs name no video.
         "https://youtu.be/",
         "https://youtu.be",
         "https://youtube.com",

@@ -346,7 +346,7 @@ async fn what_is_long_is_neither_repeated_nor_logged() {
     assert!(longest.is_some_and(|longest| longest < 2000), "{longest:?}");
 }
 
-/// No body is larger.
+/// The service takes no larger body.
 const LIMIT: usize = 256 * 1024;
 
 #[tokio::test]

@@ -72,7 +72,7 @@ async fn a_claim_lasts_thirty_minutes() {
         ]
     );
 
-    // A claim in the dashboard lasts as long.
+    // A claim in the dashboard lasts as long as one in the API.
     let id = alice.hand_in().await;
     let take = format!(
         "update public.submissions set claimed_by = '{}' where id = '{id}'",

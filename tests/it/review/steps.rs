@@ -430,7 +430,7 @@ async fn only_moderators_judge_and_nobody_their_own() {
         .review(&id, "APPROVED", 1)
         .await
         .problem(401, "missing_token");
-    assert_eq!(audited(&app, &id).await, before, "nothing came of it");
+    assert_eq!(audited(&app, &id).await, before, "nothing was recorded");
 }
 
 #[tokio::test]

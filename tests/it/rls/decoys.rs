@@ -1,4 +1,4 @@
-//! Objects that a role can put in the way of ours, and that our functions ignore.
+//! Objects that a role can put in the place of ours. Our functions ignore them.
 
 use std::collections::BTreeSet;
 
@@ -35,7 +35,7 @@ const DECOYS: &str = r#"
     create function decoy.refuse(integer, text, text, jsonb default null) returns void language sql as '';
     grant usage on schema decoy to public;"#;
 
-/// Temporary tables with the names of ours, in which everybody is an admin.
+/// Temporary tables with the names of our tables. In them every user is an admin.
 const TEMPORARY: &str = "
     do $$
     declare
@@ -58,7 +58,7 @@ const TEMPORARY: &str = "
     create function pg_temp.caller_role() returns text language sql as $$ select 'admin'::text $$;";
 
 impl World {
-    /// A connection as `client`, with everything that a role could put in the way of ours.
+    /// A connection as `client` makes it, with every object that a role could put in the place of ours.
     async fn deceiver(&self, role: &str, claims: &Value) -> Client {
         let client = self.app.sql().await;
         client.batch_execute(TEMPORARY).await.expect("decoys");
@@ -102,7 +102,7 @@ async fn nothing_of_ours_is_fooled_by_what_a_role_puts_in_its_way() {
     ] {
         assert_eq!(fails(&client, query).await.as_deref(), Some("42501"));
     }
-    // PostgREST's question before each request.
+    // The function that PostgREST calls before each request.
     let banned = json!({
         "role": "authenticated", "sub": world.actors["banned"].id,
         "session_id": world.app.claims(&world.actors["banned"]).await["session_id"],

@@ -1,4 +1,4 @@
-//! The matrix in SQL: what is there, what is granted, and what each subject sees and writes.
+//! The matrix in SQL: the objects that exist, the rights on them, and the rows that each subject reads and writes.
 
 use std::collections::BTreeSet;
 
@@ -30,7 +30,7 @@ async fn the_matrix_lists_all_that_is_there_and_all_that_is_granted() {
     assert_eq!(
         schemas,
         listed.into(),
-        "schemas: there (left), in SCHEMAS (right)"
+        "schemas: in the database (left), in SCHEMAS (right)"
     );
 
     let there: BTreeSet<_> = relations(&owner).await.into_iter().collect();
@@ -41,7 +41,7 @@ async fn the_matrix_lists_all_that_is_there_and_all_that_is_granted() {
     let listed: BTreeSet<_> = listed.map(str::to_owned).collect();
     assert_eq!(
         there, listed,
-        "relations: there (left), in OPEN and CLOSED (right)"
+        "relations: in the database (left), in OPEN and CLOSED (right)"
     );
 
     for relation in open(&owner).await {
@@ -58,7 +58,7 @@ async fn the_matrix_lists_all_that_is_there_and_all_that_is_granted() {
         assert_eq!(
             there,
             listed.collect(),
-            "columns of {}: there (left), in OPEN (right)",
+            "columns of {}: in the database (left), in OPEN (right)",
             relation.name
         );
     }
@@ -110,7 +110,7 @@ async fn each_subject_sees_and_writes_what_the_matrix_says() {
             world.keys(relation, "all", "owner").await,
             world.keys(relation, "pub", "owner").await,
         );
-        // Or the matrix would prove nothing.
+        // Without such rows the matrix would prove nothing.
         if relation.sees.contains("own") {
             let own = world.keys(relation, "own", "owner").await;
             assert!(
@@ -190,7 +190,7 @@ async fn a_visitors_count_touches_no_row_that_is_hidden() {
              analyze public.sessions, public.milestones, public.submissions"
         ))
         .await
-        .expect("five thousand runs that are nobody's business");
+        .expect("five thousand runs of another runner");
     let visitor = world.client("anon").await;
     for table in ["sessions", "milestones"] {
         for condition in ["", &format!("where user_id = '{victim}'")] {
@@ -230,7 +230,8 @@ async fn nobody_calls_a_function_of_ours_by_its_name() {
                 .split('(')
                 .next()
                 .unwrap_or_default();
-            // Its policies and defaults apart, service_role is no client: it may enter the schema.
+            // service_role may enter the schema. So it may execute the functions that its policies and defaults call,
+            // and no others.
             let listed = EXECUTABLE.iter().any(|(roles, functions)| {
                 roles.contains("service_role")
                     && functions

@@ -1,5 +1,5 @@
-//! The RLS matrix: who reads and writes what, for every table, view, column and function of the catalog, through SQL as
-//! PostgREST sends it. Anything that is in no table here must not exist.
+//! The RLS matrix: which subject reads and writes which rows, for every table, view, column and function of the
+//! catalog. The tests ask through SQL, as PostgREST does. An object that is in no table here must not exist.
 
 mod decoys;
 mod matrix;
@@ -118,7 +118,7 @@ async fn texts(client: &Client, query: &str) -> BTreeSet<String> {
     first_column(client, query).await.into_iter().collect()
 }
 
-/// The SQLSTATE with which a statement fails; none where it succeeds. Nothing of it stays.
+/// The SQLSTATE with which a statement fails, or nothing if it succeeds. The statement is rolled back in any case.
 async fn fails(client: &Client, statement: &str) -> Option<String> {
     client.batch_execute("begin").await.expect("begin");
     let state = sqlstate(client, statement).await;
@@ -126,7 +126,7 @@ async fn fails(client: &Client, statement: &str) -> Option<String> {
     state
 }
 
-/// Every subject has rows of its own that others must not see, beside the sample season.
+/// Every subject has rows of its own that other subjects must not see. The sample season is there, too.
 struct World {
     app: TestApp,
     actors: BTreeMap<&'static str, Actor>,
@@ -145,7 +145,8 @@ impl World {
                 actors.insert(subject, app.runner(subject).await);
             }
         }
-        // The owner's runs: approved, rejected, waiting, running; and one of a challenge that has been withdrawn.
+        // The owner's runs. One is approved, one is rejected, one waits for review, and one is running. One more
+        // belongs to a challenge that has been withdrawn.
         let owner = &actors["owner"];
         let decide = async |run: &Value, decision: &str| {
             let statement = format!(
@@ -195,7 +196,7 @@ impl World {
         World { app, actors }
     }
 
-    /// What PostgREST makes of a subject's token.
+    /// The claims that PostgREST takes from a subject's token.
     fn claims(&self, subject: &str) -> Value {
         let mut claims = json!({ "role": role(subject) });
         if let Some(actor) = self.actors.get(subject) {
@@ -233,7 +234,7 @@ struct Relation {
     public_when: &'static str,
     sees: &'static str,
     columns: Vec<&'static str>,
-    /// The columns of the primary key; a view's id, or the ids and keys that it has instead.
+    /// The columns of the primary key. A view has its id in their place, or its ids and keys.
     keys: Vec<String>,
 }
 
@@ -313,9 +314,9 @@ async fn refuses_writes(
     );
     for statement in tries {
         let state = fails(client, &statement).await;
-        // A view of several tables, or of no table, cannot be written by anybody, nor a sequence.
+        // Nobody can write to a sequence, or to a view of several tables or of no table.
         let refused = matches!(state.as_deref(), Some("42501" | "55000" | "42809"));
-        // What a row needs, or what is computed, is not the matrix's concern.
+        // The statement may fail on a missing value or on a computed column. The matrix does not test those.
         let accepted = matches!(state.as_deref(), None | Some("23502" | "428C9"));
         assert!(
             if writes { accepted } else { refused },

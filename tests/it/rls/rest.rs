@@ -18,7 +18,7 @@ use crate::{
 
 use super::{CLOSED, Relation, SUBJECTS, World, cell, open, role, texts};
 
-/// `/rest/v1` as a subject uses it. Who has no business there, service_role, asks PostgREST itself.
+/// Uses `/rest/v1` as a subject does. The service refuses service_role there, so service_role asks PostgREST itself.
 struct Rest {
     client: reqwest::Client,
     base: String,
@@ -85,7 +85,7 @@ fn rows(answer: Answer, relation: &Relation, what: &str) -> BTreeSet<String> {
     keys
 }
 
-/// All ids that an embedding answer holds under a name, however deep.
+/// All ids that an embedding answer holds under a name, at any depth.
 fn embedded(value: &Value, name: &str, ids: &mut BTreeSet<String>) {
     match value {
         Value::Array(items) => items.iter().for_each(|item| embedded(item, name, ids)),
@@ -141,7 +141,7 @@ async fn through_rest_v1_each_subject_sees_the_same_and_learns_nothing_else() {
             }
             continue;
         }
-        // Whatever is refused, nothing of what is hidden is in the text.
+        // No refusal may contain text of a hidden row.
         let hidden: BTreeSet<_> = {
             let submissions = open
                 .iter()
@@ -171,7 +171,7 @@ async fn through_rest_v1_each_subject_sees_the_same_and_learns_nothing_else() {
             let path = format!("{}?select={}", relation.path(), relation.keys.join(","));
             if sees == "-" {
                 let refused = rest.get(&path).await;
-                // A visitor might log in. To a user it says that logging in again is of no use.
+                // A visitor may log in, so the answer is 401. To a user, 403 says that another login would not help.
                 let status = if role(subject) == "anon" { 401 } else { 403 };
                 assert_eq!(refused.status, status, "{what}: {:#}", refused.body);
                 keeps(&refused, &path);
@@ -184,7 +184,8 @@ async fn through_rest_v1_each_subject_sees_the_same_and_learns_nothing_else() {
                 "{what}"
             );
 
-            // A row that is hidden is one that is not there, by whatever question.
+            // PostgREST answers for a hidden row as for a missing row. This holds for every condition that a client can
+            // ask with.
             let all = world.keys(relation, "all", subject).await;
             let unseen: Vec<_> = all.difference(&visible).take(3).collect();
             let nobody = vec![nobodys; relation.keys.len()].join("/");
@@ -233,7 +234,7 @@ async fn through_rest_v1_each_subject_sees_the_same_and_learns_nothing_else() {
                 assert_eq!(others.len(), visible.len() - 1, "{what}: not.or");
             }
 
-            // Nor does it show in how a write is refused.
+            // A refused write does not show the hidden row either.
             if writes {
                 continue;
             }
@@ -266,7 +267,7 @@ async fn through_rest_v1_each_subject_sees_the_same_and_learns_nothing_else() {
             }
         }
 
-        // Embedding: the rows of each table that are seen, and no others.
+        // Embedded rows are rows of each table that the subject may see, and no others.
         for (path, all) in [
             (
                 "/sessions?select=id,milestones(id),submissions(id),users(id)",
@@ -299,7 +300,8 @@ async fn through_rest_v1_each_subject_sees_the_same_and_learns_nothing_else() {
             }
         }
 
-        // What is in no exposed schema is not there: for a role, whoever has it.
+        // Objects outside the exposed schemas do not exist for clients. This depends on the role alone, so one subject
+        // of each role is enough.
         if ["anon", "stranger", "service"].contains(&subject) {
             for name in CLOSED
                 .split_whitespace()
@@ -332,7 +334,7 @@ async fn through_rest_v1_each_subject_sees_the_same_and_learns_nothing_else() {
             }
         }
 
-        // A cast that fails quotes the value that it met: only of rows that are seen.
+        // A failed cast quotes the value that it met. It may meet only rows that the subject sees.
         let cast = "/submissions?select=review_reason::integer&status=eq.REJECTED";
         let cast = rest.get(cast).await;
         let sees_one = matches!(subject, "owner" | "moderator" | "service");
@@ -342,7 +344,7 @@ async fn through_rest_v1_each_subject_sees_the_same_and_learns_nothing_else() {
         }
     }
 
-    // The service's own door is none for the project's secret key.
+    // At `/rest/v1` the service refuses the project's secret key.
     let service = forge(&json!({ "role": "service_role" }));
     let visitor = world.app.visitor().with_token(service);
     visitor

@@ -1,4 +1,4 @@
-//! Refresh tokens under attack, in races and in accidents; each story with one replica and with two.
+//! Refresh tokens under attack, in races and in accidents. Each story runs with one replica and with two.
 
 mod refresh;
 mod secrets;
@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::support::actor::text;
 
-/// What an access token says.
+/// The claims of an access token.
 fn claims(tokens: &Value) -> Value {
     let token = text(tokens, "/accessToken");
     let claims = token.split('.').nth(1).expect("claims");

@@ -83,8 +83,8 @@ async fn a_token_used_again_at_once_has_the_same_successor_and_later_ends_the_si
     let token = refresh_token(&first);
     service.stop_clock().await;
     let next = service.refresh(0, &token).await.ok(200);
-    // Repeated requests do not extend the window. (It lasts ten seconds for tabs. For an answer that nobody used, it
-    // lasts until the client could have given up twice.)
+    // Repeated requests do not extend the window. It lasts ten seconds for tabs. If the client never used the answer,
+    // it lasts until the client could have given up twice.
     for turn in 1..70 {
         service.travel("1 second").await;
         let again = service.refresh(turn, &token).await.ok(200);
@@ -122,7 +122,7 @@ async fn an_older_token_ends_the_sign_in_when_its_window_has_closed(replicas: us
     let first = refresh_token(&service.register("ada").await);
     let second = refresh_token(&service.refresh(0, &first).await.ok(200));
     let third = service.refresh(1, &second).await.ok(200);
-    // Until then it may come from a late tab.
+    // Until then the token may come from a late tab.
     service.travel("10 seconds").await;
     service
         .refresh(0, &first)
@@ -294,7 +294,8 @@ async fn anew(service: &Service) -> Value {
     service.register(&name[..20]).await
 }
 
-/// The service gives up a request after 30 s. A client that waited as long asks again, and may wait as long again.
+/// The service gives up a request after 30 s. The client has waited this long. It asks again, and may wait this long
+/// again.
 async fn an_answer_that_was_waited_for_as_long_as_it_may_take_is_had_again(replicas: usize) {
     let service = Service::of(replicas, |_| {}).await;
     service.stop_clock().await;
@@ -311,7 +312,7 @@ async fn an_answer_that_was_waited_for_as_long_as_it_may_take_is_had_again(repli
     service.refresh(0, &refresh_token(&again)).await.ok(200);
     assert_eq!(service.causes().await, json!({}));
 
-    // If tabs get no time, lost answers get none either.
+    // If tabs get no time, lost answers get no time either.
     let service = Service::of(replicas, |config| config.refresh_grace = 0).await;
     service.stop_clock().await;
     let token = refresh_token(&service.register("ada").await);
@@ -322,7 +323,7 @@ async fn an_answer_that_was_waited_for_as_long_as_it_may_take_is_had_again(repli
         .problem(401, "refresh_token_reused");
 }
 
-/// Otherwise a thief could follow slowly.
+/// If every late answer counted as lost, a thief could follow slowly.
 async fn an_answer_is_taken_for_lost_once_in_four_generations(replicas: usize) {
     let service = Service::of(replicas, |_| {}).await;
     service.stop_clock().await;
@@ -458,7 +459,7 @@ async fn a_killed_service_leaves_each_sign_in_with_one_token(replicas: usize) {
     stop.store(true, Ordering::SeqCst);
     let devices = devices.answers().await;
 
-    // Inside the window, each goes on with its token, however its last refresh ended.
+    // Inside the window, each device goes on with its token, even if its last refresh brought no answer.
     let mut newest = Vec::new();
     for (turn, had) in devices.iter().enumerate() {
         let mut distinct = had.clone();

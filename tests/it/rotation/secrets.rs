@@ -116,7 +116,7 @@ async fn a_dump_with_the_source_and_the_secrets_forges_no_token(replicas: usize)
             let [sign_in, user, digest, row_key] =
                 [0, 1, 3, 4].map(|column| row.get::<_, Vec<u8>>(column));
             let generation = u32::try_from(row.get::<_, i32>(2)).expect("a generation");
-            assert_eq!(row_key, key_id, "the very key");
+            assert_eq!(row_key, key_id, "the same key");
             let hash =
                 |bytes: &[u8]| digest::digest(&digest::SHA256, bytes).as_ref()[..16].to_vec();
             let guesses = [

@@ -19,7 +19,7 @@ stories! {
     an_end_beats_refreshes_under_way
 }
 
-/// Who redeems a token. Both have the first token of the sign-in.
+/// The two clients that redeem tokens. Both have the first token of the sign-in.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Who {
     Victim,
@@ -356,7 +356,7 @@ async fn an_end_beats_refreshes_under_way(replicas: usize) {
                 ),
             }
         }
-        // Whatever the refreshes got, the sign-in is over.
+        // The sign-in is over, whether or not the refreshes succeeded.
         for tokens in &had {
             let again = service.refresh(0, &refresh_token(tokens)).await;
             again.problem(refused, code);

@@ -49,7 +49,7 @@ async fn a_slack_clone_run_ends_with_seven_splits_and_a_pending_submission() {
         .await
         .ok(200);
     read["serverTime"] = ended["serverTime"].clone();
-    assert_eq!(read, ended, "reading shows what ending answered");
+    assert_eq!(read, ended, "a read shows the answer of the end");
     assert_ne!(read["submission"], Value::Null);
 }
 

@@ -113,7 +113,7 @@ async fn a_verification_after_the_deadline_is_refused_and_the_expiry_is_kept() {
     assert_eq!(
         runner.verify(&session, 1).await.ok(200),
         passed,
-        "what passed in time still answers"
+        "a milestone that passed in time still answers"
     );
     runner
         .verify(&session, 2)

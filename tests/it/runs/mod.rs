@@ -8,7 +8,7 @@ mod starts;
 
 use crate::support::app::TestApp;
 
-/// The row of a session: status, end time = deadline, whether it has an end time.
+/// The row of a session: its status, whether its end time is the deadline, and whether it has an end time.
 async fn stored(app: &TestApp, session: &str) -> (String, bool, bool) {
     let row = app
         .sql()

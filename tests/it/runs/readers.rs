@@ -1,4 +1,4 @@
-//! Who sees a session and its submission.
+//! Which users see a session and its submission.
 
 use serde_json::Value;
 
@@ -9,7 +9,7 @@ use crate::support::{
 
 use super::stored;
 
-/// What a moderator does in the dashboard.
+/// A moderator's decision in the dashboard.
 async fn set_status(app: &TestApp, status: &str) {
     app.sql()
         .await

@@ -164,7 +164,7 @@ async fn a_start_never_waits_for_an_administrator_and_its_key_is_right_at_the_en
         sessions.push((runner, text(&session, "/id")));
     }
     gate.release().await;
-    assert_eq!(keys().await, ["go,rs"; 8], "they read the synonyms before");
+    assert_eq!(keys().await, ["go,rs"; 8], "they read the old synonyms");
     for (runner, session) in &sessions {
         runner.end(session).await.ok(200);
     }
@@ -183,8 +183,9 @@ async fn starts_ends_and_approvals_while_synonyms_change_neither_fail_nor_keep_a
     let edits = race(dashboards.into_iter().enumerate().map(|(editor, dashboard)| {
         async move {
             for turn in 0..20 {
-                // Each by itself, as the Table Editor sends them: a transaction of several changes has locks of boards
-                // when it comes to its next submissions, and a review could be its victim.
+                // Each change is a transaction of its own, as the Table Editor sends it. A transaction of several
+                // changes would hold locks of boards when it comes to its next submissions. A review could be the
+                // victim of that deadlock.
                 for change in [
                     format!("insert into public.tech_stack_synonyms (spelling, name) values ('rs{editor}', 'rust{turn}')"),
                     format!("update public.tech_stack_synonyms set name = 'crab{turn}' where spelling = 'rs{editor}'"),
@@ -234,7 +235,7 @@ async fn an_approval_and_a_change_of_synonyms_take_their_locks_in_one_order() {
     );
     let ended = runner.end(&session).await.ok(200);
     let submission = text(&ended, "/submission/id");
-    // A review in the dashboard: it has the submission, and is going to want the session.
+    // A review in the dashboard. It has locked the submission, and will need the session next.
     let review = app.sql().await;
     let lock = format!(
         "begin; select from public.submissions where id = '{submission}' for no key update"
@@ -269,7 +270,8 @@ async fn a_synonym_reads_only_the_stacks_that_have_it_and_takes_no_time_for_the_
     let runner = app.runner("alice").await;
     runner.start("freestyle").await;
     let dashboard = app.sql().await;
-    // Twenty thousand stacks that PostgreSQL has no statistics of: each with each would be minutes.
+    // PostgreSQL has no statistics of these twenty thousand stacks. A plan that compares each of them with each other
+    // would take minutes.
     let fill = "
         set session_replication_role = replica;
         insert into public.sessions

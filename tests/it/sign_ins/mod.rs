@@ -1,4 +1,4 @@
-//! Sign-ins are listed, ended, and removed. Each story is told with one replica and with two.
+//! Sign-ins are listed, ended, and removed. Each story runs with one replica and with two.
 
 mod passwords;
 
@@ -300,7 +300,7 @@ async fn an_account_has_a_hundred_sign_ins_and_the_oldest_ends(replicas: usize) 
     }
     service.execute(&nobodys(96, "ada")).await;
     service.travel("1 hour").await;
-    // The hundredth sign-in. It does not matter whose tokens last longest.
+    // This is the hundredth sign-in. It does not matter which tokens last longest.
     devices.push(service.log_in("ada").await);
     devices[0] = service
         .refresh(0, &refresh_token(&devices[0]))

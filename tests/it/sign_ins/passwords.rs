@@ -233,7 +233,7 @@ async fn an_account_without_approved_runs_is_erased_wholly(replicas: usize) {
         .await
         .problem(403, "wrong_password");
     assert_eq!(ada.erase(PASSWORD).await.ok(204), "");
-    // Again: as the first time.
+    // A repeated request gets the first answer.
     assert_eq!(ada.erase(PASSWORD).await.ok(204), "");
     ada.get("/auth/me").await.problem(401, "sign_in_ended");
     ada.change_password(PASSWORD, NEW_PASSWORD)

@@ -189,7 +189,7 @@ impl Actor {
         self.post("/sessions/end", body).await
     }
 
-    /// A whole run of `slack-clone`; the ended session.
+    /// Completes a run of `slack-clone`. Returns the ended session.
     pub async fn complete_run(&self) -> Value {
         let session = self.start("slack-clone").await;
         for number in 1..=7 {
@@ -198,7 +198,7 @@ impl Actor {
         self.end(&session).await.ok(200)
     }
 
-    /// Hands in a whole run of `slack-clone`; the submission's id.
+    /// Completes a run of `slack-clone`, which hands it in. Returns the submission's id.
     pub async fn hand_in(&self) -> String {
         text(&self.complete_run().await, "/submission/id")
     }

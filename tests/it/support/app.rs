@@ -81,7 +81,7 @@ impl TestApp {
         stop: impl Future<Output = ()> + Send + 'static,
     ) -> (Self, JoinHandle<anyhow::Result<()>>) {
         let mut config = config();
-        // A machine that is busy with other tests is slow, and not a story.
+        // Other tests may keep the machine busy. It is slow then, and that is no fault.
         config.db_wait_ms = 30_000;
         change(&mut config);
         let url = config
@@ -125,7 +125,7 @@ impl TestApp {
         actor
     }
 
-    /// The claims of the access token of a user who signed in once, as far as the database reads them.
+    /// The claims of the access token of a user who signed in once. They are the ones that the database reads.
     pub async fn claims(&self, of: &Actor) -> Value {
         let row = self
             .sql()

@@ -64,7 +64,8 @@ impl Database {
         Self::create("").await
     }
 
-    /// A look-alike of a Supabase project, without anything of ours, and the URL of its owner, who is no superuser.
+    /// A look-alike of a Supabase project, without any of our objects. Returns it with the URL of its owner, who is no
+    /// superuser.
     pub async fn project() -> (Self, SecretString) {
         let database = Self::empty().await;
         let superuser = database.owner().await;
@@ -197,7 +198,7 @@ pub async fn sqlstate(client: &Client, statement: &str) -> Option<String> {
     )
 }
 
-/// The dashboard refuses an edit with a code of ours, and with a sentence rather than a constraint's name.
+/// Checks that the dashboard refuses an edit with this code, and with a sentence rather than a constraint's name.
 pub async fn refused(dashboard: &Client, edit: &str, code: &str) -> String {
     let error = dashboard.batch_execute(edit).await.expect_err(edit);
     let error = error.as_db_error().expect("PostgreSQL's error");

@@ -11,7 +11,7 @@ pub fn part(token: &str, index: usize) -> Value {
     serde_json::from_slice(&json).expect("JSON")
 }
 
-/// A token, with whatever signs it.
+/// A token that `sign` signs.
 pub fn sign_by(header: &Value, claims: &Value, sign: impl FnOnce(&[u8]) -> Vec<u8>) -> String {
     let encode = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
     let message = format!("{}.{}", encode(header), encode(claims));

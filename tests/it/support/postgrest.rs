@@ -37,7 +37,7 @@ pub async fn login(database: &Database) -> Url {
 }
 
 impl PostgRest {
-    /// On this database, as the service would start it; nothing where this machine has none.
+    /// Starts one on this database, as the service would. Returns nothing if this machine has no PostgREST.
     pub async fn beside(database: &Database) -> Option<Self> {
         Self::beside_with(database, &[]).await
     }
@@ -52,7 +52,7 @@ impl PostgRest {
         };
         let log = std::env::temp_dir().join(format!("speedcoding-test-postgrest-{port}.log"));
         let log_file = File::create(&log).expect("a log");
-        // It has it open: the name is not needed.
+        // The processes use the open file. They do not need its name.
         fs::remove_file(&log).expect("a log to remove");
         let child = upstream_program::command(&program, &database, JWT_SECRET, port)
             .envs(settings.iter().copied())
@@ -71,7 +71,7 @@ impl PostgRest {
                 .build()
                 .expect("a client");
             let answer = answer.get(&users).send().await.ok()?;
-            // One that knows no visitor is ready, too.
+            // A PostgREST that refuses visitors is ready, too.
             let is_ready = answer.status().is_success() || answer.status() == 401;
             is_ready.then_some(())
         })
@@ -87,13 +87,14 @@ impl Drop for PostgRest {
     }
 }
 
-/// A program that is found as `postgrest`: it notes its process and its environment, and stays. Returns where. A shell
-/// that waits for a command would outlive an interrupt without the trap.
+/// Makes a program that is found as `postgrest`. It writes down its process and its environment, and goes on running.
+/// Returns the folder of these notes, and the PATH. A shell that waits for a command would outlive an interrupt without
+/// the trap.
 pub fn pretend_postgrest(scratch: &Scratch) -> (PathBuf, String) {
     let (bin, notes) = (scratch.path("bin"), scratch.path("notes"));
     for dir in [&bin, &notes] {
         fs::create_dir(dir).expect("a directory");
-        // Under root it runs under another account.
+        // If the tests run as root, the program runs under another account.
         fs::set_permissions(dir, fs::Permissions::from_mode(0o777)).expect("permissions");
     }
     let text = format!(
@@ -106,7 +107,7 @@ pub fn pretend_postgrest(scratch: &Scratch) -> (PathBuf, String) {
     (notes, format!("{}:{path}", bin.display()))
 }
 
-/// The process of the pretended PostgREST, once it is another than before.
+/// The process of the pretended PostgREST, as soon as it differs from the one before.
 pub async fn pretended(notes: &Path, before: Option<u32>) -> u32 {
     until("PostgREST runs", async || {
         let pid = fs::read_to_string(notes.join("pid"))

@@ -25,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// A temporary directory. It is removed with its test.
 pub struct Scratch {
     path: PathBuf,
-    /// While it is held no other run takes this directory for a leftover.
+    /// While this lock is held, no other run takes the directory for a leftover.
     _lock: File,
 }
 
@@ -36,7 +36,7 @@ impl Scratch {
         let path =
             std::env::temp_dir().join(format!("speedcoding-test-{}-{number}", std::process::id()));
         fs::create_dir(&path).expect("a directory");
-        // Other accounts pass through, whatever the umask is.
+        // Other accounts may pass through the directory. The umask does not matter.
         fs::set_permissions(&path, Permissions::from_mode(0o755)).expect("permissions");
         let lock = File::create(path.join("lock")).expect("a file");
         lock.lock().expect("a lock");
@@ -65,7 +65,7 @@ impl Scratch {
         Launch {
             command,
             data_dir,
-            // An example of a token in the document looks like one.
+            // The document has an example of a token, which looks like a token.
             prints_a_secret: matches!(arguments.first(), Some(&"db" | &"openapi" | &"keys")),
         }
     }
@@ -125,7 +125,7 @@ impl Launch {
         self
     }
 
-    /// Starts it, and waits for nothing.
+    /// Starts the program without waiting for anything.
     pub fn start(mut self) -> Program {
         let secrets = self.settings_to_keep_secret();
         let mut child = self
@@ -174,13 +174,13 @@ impl Launch {
     }
 }
 
-/// The `d` of a JWK, wherever it stands.
+/// The first `d` of a JWK in a text.
 fn private_part(text: &str) -> Option<String> {
     let (_, rest) = text.split_once(r#""d":""#)?;
     Some(rest.split('"').next()?.to_owned())
 }
 
-/// The program, running. It does not outlive its test, nor does the PostgreSQL that it has started.
+/// The running program. It ends with its test, and so does the PostgreSQL that it has started.
 pub struct Program {
     child: Child,
     stdout: Said,
@@ -192,7 +192,7 @@ pub struct Program {
     pub base: String,
 }
 
-/// What became of it.
+/// The result of the program: its exit status and its output.
 #[derive(Debug)]
 pub struct Ended {
     pub status: ExitStatus,
@@ -251,7 +251,7 @@ impl Program {
         self.ended().await
     }
 
-    /// Waits for its end. In any case it must have kept its secrets, and it must not have panicked.
+    /// Waits for the end of the program. Checks that the program has kept its secrets and has not panicked.
     pub async fn ended(mut self) -> Ended {
         let status = until("the program ends", async || {
             self.child.try_wait().expect("a process")
@@ -297,14 +297,14 @@ impl Drop for Program {
 }
 
 impl Ended {
-    /// It ended well.
+    /// Checks that the program ended well.
     #[track_caller]
     pub fn well(self) -> Self {
         assert_eq!(self.status.code(), Some(0), "{}", self.stderr);
         self
     }
 
-    /// It ended with an error of one line that has all of these words. Returns that line.
+    /// Checks that the program ended with an error of one line that has all of these words. Returns that line.
     #[track_caller]
     pub fn told(self, words: &[&str]) -> String {
         let code = self.status.code();
@@ -320,8 +320,9 @@ impl Ended {
     }
 }
 
-/// Copies a program to where it is run. Another process does it: a file that is open for writing here is open, for a
-/// moment, in whatever other tests start meanwhile too, and Linux runs no such file (`ETXTBSY`).
+/// Copies a program to the place where it runs. Another process does the copying. If this process wrote the file,
+/// programs that other tests start at that moment would inherit the open file, and Linux does not run a file that is
+/// open for writing (`ETXTBSY`).
 pub fn install(program: &Path, to: &Path) {
     let mut install = Command::new("install");
     let status = install.args(["-m", "755"]).arg(program).arg(to).status();
@@ -362,7 +363,7 @@ impl Said {
         self.text.lock().expect("a text").clone()
     }
 
-    /// Reads to the end: no process holds the other end of the pipe any more.
+    /// Reads to the end. By then no process holds the other end of the pipe any more.
     fn all(&mut self) -> String {
         if let Some(reader) = self.reader.take() {
             reader.join().expect("a reader");
@@ -383,13 +384,13 @@ pub async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T 
     }
 }
 
-/// The process of the PostgreSQL of a data directory, as it says itself, dead or alive.
+/// The process of the PostgreSQL of a data directory, as its own file says. The process may be dead.
 pub fn postmaster(data_dir: &Path) -> Option<u32> {
     let text = fs::read_to_string(data_dir.join("postgres/postmaster.pid")).ok()?;
     text.lines().next()?.trim().parse().ok()
 }
 
-/// Whether there is such a process. A zombie does not count.
+/// Whether this process exists. A zombie does not count.
 pub fn is_alive(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(") ")
@@ -410,7 +411,7 @@ pub fn is_root() -> bool {
     id.stdout.trim_ascii() == b"0"
 }
 
-/// Prints that a story could not be told here. It bypasses the test harness, which would swallow the line.
+/// Prints that a story could not run here. It bypasses the test harness, which would swallow the line.
 pub fn tell_untold(story: &str, needs: &str) {
     use std::io::Write;
     let _ = writeln!(
@@ -424,7 +425,7 @@ fn address_in(text: &str) -> Option<String> {
         .lines()
         .find(|line| line.trim_start().starts_with("API "))?;
     let url = line.split_whitespace().last()?;
-    // The rest of the announcement has come, too.
+    // The rest of the announcement must have come, too.
     text.contains("Ctrl-C stops it.")
         .then(|| url.trim_end_matches("/api/v1").to_owned())
 }

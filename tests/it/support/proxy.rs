@@ -49,7 +49,7 @@ impl Proxy {
         Self::at("127.0.0.1:0", url).await
     }
 
-    /// At an address of its own.
+    /// Listens at this address.
     pub async fn at(address: &str, url: &SecretString) -> Self {
         let mut url = url::Url::parse(url.expose_secret()).expect("a URL");
         let server = (
@@ -78,7 +78,7 @@ impl Proxy {
                     move || silence.covers(number)
                 };
                 let server = TcpStream::connect(&server).await.expect("PostgreSQL");
-                // As the service does: bytes are sent as soon as they are written.
+                // The service sends bytes as soon as they are written, and so does the proxy.
                 client.set_nodelay(true).expect("an option");
                 server.set_nodelay(true).expect("an option");
                 let last = Arc::new(Mutex::new(Speaker::Server));
@@ -126,7 +126,7 @@ impl Proxy {
         self.cut.store(true, Ordering::SeqCst);
     }
 
-    /// Whether that has not happened yet.
+    /// Whether the proxy has yet to drop that answer.
     pub fn will_cut(&self) -> bool {
         self.cut.load(Ordering::SeqCst)
     }

@@ -7,7 +7,7 @@ use tokio_postgres::Client;
 
 use super::app::TestApp;
 
-/// Far longer than anything here takes. Only a failing test waits this long.
+/// Nothing here takes this long. Only a failing test waits until then.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A lock that is held until it is released.
@@ -59,7 +59,7 @@ impl Gate {
         };
         timeout(PATIENCE, all)
             .await
-            .expect("so many requests wait for the lock");
+            .expect("this many requests wait for the lock");
     }
 
     /// Calls a function such as `pg_cancel_backend` on each connection that waits for a lock.
@@ -70,7 +70,7 @@ impl Gate {
                   where datname = current_database() and wait_event_type = 'Lock'"
             ))
             .await;
-        assert_ne!(hit, 0, "somebody waits");
+        assert_ne!(hit, 0, "a request waits");
     }
 
     /// Lets all of them go.

@@ -79,7 +79,7 @@ impl Service {
         .await
     }
 
-    /// How often sign-ins ended for each cause, by the audit log.
+    /// How often sign-ins ended for each cause, according to the audit log.
     pub async fn causes(&self) -> Value {
         let causes = self
             .text(

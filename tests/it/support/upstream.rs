@@ -1,4 +1,4 @@
-//! In PostgREST's place: hears what is delegated, byte by byte, and answers what it is told to.
+//! A server in PostgREST's place. It hears every byte that is delegated, and answers as it is told.
 
 use std::sync::{
     Arc, Mutex,
@@ -19,7 +19,7 @@ pub struct Heard {
     pub body: Vec<u8>,
 }
 
-/// What is done with a request, and with the connection that it came on; whether that stays open.
+/// Handles a request on its connection. Returns the connection if it stays open.
 pub type Act = Arc<
     dyn Fn(Heard, TcpStream) -> std::pin::Pin<Box<dyn Future<Output = Option<TcpStream>> + Send>>
         + Send
@@ -64,7 +64,7 @@ impl Upstream {
         .await
     }
 
-    /// Does with every request as it is told.
+    /// Handles every request with this function.
     pub async fn acting<F>(act: impl Fn(Heard, TcpStream) -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = Option<TcpStream>> + Send + 'static,
@@ -89,12 +89,12 @@ impl Upstream {
         }
     }
 
-    /// What it has heard so far.
+    /// The requests that the server has heard so far.
     pub fn heard(&self) -> Vec<Heard> {
         self.heard.lock().expect("a list").clone()
     }
 
-    /// What it has heard last, which is all since the last question.
+    /// The one request that the server has heard since the last call.
     #[track_caller]
     pub fn only(&self) -> Heard {
         let mut heard = self.heard.lock().expect("a list");
@@ -136,7 +136,7 @@ async fn read(stream: &mut TcpStream) -> Option<Heard> {
     Some(heard)
 }
 
-/// The next chunk of a body; none at its end.
+/// The next chunk of a body, or nothing at its end.
 pub async fn chunk(stream: &mut TcpStream) -> Option<Option<Vec<u8>>> {
     let mut line = Vec::new();
     while !line.ends_with(b"\r\n") {

@@ -1,4 +1,4 @@
-//! The PostgREST of this machine, for tests and benchmarks alike: where it is, and how it is started.
+//! The PostgREST of this machine, for tests and benchmarks: its path, and the way to start it.
 
 use std::{
     env,
@@ -8,7 +8,7 @@ use std::{
 
 use url::Url;
 
-/// Where `.ci/run` keeps postrust: `cargo install postrust-server --root` this.
+/// The folder in which `.ci/run` keeps postrust. `cargo install postrust-server --root` puts it there.
 pub fn cache() -> PathBuf {
     let cache = env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let cache = cache.or_else(|| Some(env::home_dir()?.join(".cache")));
@@ -29,7 +29,7 @@ pub fn find(names: &[&str]) -> Option<PathBuf> {
     programs.find(|program| program.is_file())
 }
 
-/// Beneath which path a program serves.
+/// The path beneath which a program serves.
 pub fn root(program: &Path) -> &'static str {
     if program.ends_with("postrust") {
         "/api"
@@ -46,7 +46,7 @@ pub fn database(owner: &str, password: &str) -> Url {
     url
 }
 
-/// As the service starts it beside the private PostgreSQL.
+/// The command that starts PostgREST as the service does beside the private PostgreSQL.
 pub fn command(program: &Path, database: &Url, jwt_secret: &str, port: u16) -> Command {
     let mut command = Command::new(program);
     command

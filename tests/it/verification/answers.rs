@@ -1,4 +1,4 @@
-//! Milestones that are passed by the answer to an input of one's own.
+//! Milestones that are passed by the right answer to the runner's own input.
 
 use serde_json::{Value, json};
 
@@ -76,7 +76,7 @@ async fn an_answer_is_asked_for_by_name() {
         [("answer".to_owned(), "required".to_owned())]
     );
     let read = runner.session(&session).await.ok(200);
-    assert_eq!(read["milestones"], json!([]), "none of it was an attempt");
+    assert_eq!(read["milestones"], json!([]), "no refusal is an attempt");
 }
 
 #[tokio::test]
@@ -110,7 +110,7 @@ async fn wrong_answers_wait_1_1_1_5_5_5_and_then_10_minutes() {
         assert_eq!(
             history(&app).await,
             before,
-            "refused unjudged and unrecorded"
+            "refused, neither judged nor recorded"
         );
         app.travel("1 millisecond").await;
     }
@@ -233,7 +233,7 @@ async fn an_input_is_shown_to_its_runner_once_its_milestone_is_next() {
     assert_eq!(
         alice.input(&session, 1).await.ok(200),
         shown,
-        "looking back"
+        "the first input can be read again"
     );
     alice.end(&session).await.ok(200);
     alice

@@ -223,7 +223,7 @@ async fn verdicts_come_from_verifiers_on_others_runs_that_wait_for_one() {
         owner.batch_execute(&change).await.expect("a change");
         vera.attest(&session, 2, "pass").await.problem(403, code);
     }
-    assert_eq!(history(&app).await, before, "nothing came of it");
+    assert_eq!(history(&app).await, before, "nothing was recorded");
     let admin = app.user_with_role("root", "admin").await;
     assert_eq!(
         admin.attest(&session, 2, "pass").await.ok(200)["passed"],
