@@ -41,8 +41,8 @@ impl Auth {
         let mut refresh_secrets = config.refresh_secrets();
         if refresh_secrets.is_empty() {
             let derived = given.or(generated).context(
-                "REFRESH_SECRETS is needed where JWT_KEYS stands alone: at least 32 bytes; what was JWT_SECRET keeps \
-                 everybody signed in, or else `openssl rand -base64 32` makes one",
+                "REFRESH_SECRETS is needed if JWT_KEYS is set without JWT_SECRET: at least 32 bytes. The former JWT_SECRET \
+                 keeps everybody signed in; `openssl rand -base64 32` makes a new secret",
             )?;
             refresh_secrets.push(derived.clone());
         }

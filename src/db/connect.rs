@@ -211,8 +211,8 @@ impl PostgresUrl {
             .get(0);
         anyhow::ensure!(
             kept.as_deref() == Some("kept"),
-            "this is an owner's URL and leads through a pooler, which drops what makes the service \
-             its own role {}: run `speedcoding db login` with the owner's direct URL, and give the service the URL \
+            "this owner's URL leads through a pooler, which drops the option that gives the service its own \
+             role {}: run `speedcoding db login` with the owner's direct URL, and give the service the URL \
              that it prints",
             SERVICE_ROLE
         );

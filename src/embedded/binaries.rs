@@ -85,7 +85,7 @@ pub(super) fn find(
              that you run{refused}"
         ),
         Some(major) => anyhow!(
-            "{} was made by PostgreSQL {major}, and there is none to run it: {reason:#}. Install it \
+            "{} was made by PostgreSQL {major}, and no PostgreSQL {major} was found: {reason:#}. Install it \
              (`apt-get install postgresql-{major}`, `brew install postgresql@{major}`), or choose another \
              DATA_DIR{refused}",
             files.cluster().display()

@@ -95,7 +95,7 @@ impl Embedded {
             Err(error) => {
                 embedded.stop().await;
                 bail!(
-                    "PostgreSQL in {} does not let its owner in ({}); if its password was changed, write the new one \
+                    "the owner cannot log in to PostgreSQL in {} ({}); if the owner's password was changed, write the new one \
                      to POSTGRES_PASSWORD in embedded.env there, or delete that line",
                     data_dir.display(),
                     describe(&error)
@@ -245,7 +245,7 @@ fn keep(prepared: Result<Cluster>, tell: oneshot::Sender<Result<Embedded>>) {
     loop {
         match child.wait() {
             Ok(status) => info!("PostgreSQL has ended ({status})"),
-            Err(error) => warn!("lost sight of PostgreSQL: {error}"),
+            Err(error) => warn!("cannot wait for the end of PostgreSQL: {error}"),
         }
         if !server.is_to_restart() {
             break;

@@ -119,7 +119,7 @@ impl Programs {
             let now = self.look();
             // While the files are being replaced, and after they have been removed, no server could start.
             if now == before && now != running && now.is_some() {
-                warn!("PostgreSQL's programs have changed under it: it is restarted");
+                warn!("PostgreSQL's programs were replaced while it runs: PostgreSQL is restarted");
                 server.restart();
                 running.clone_from(&now);
             }

@@ -31,7 +31,7 @@ async fn a_postgresql_that_was_upgraded_under_the_service_is_restarted() {
     fs::rename(&library, &whole).expect("the library");
     fs::write(&library, "another library").expect("another library");
     program
-        .says("PostgreSQL's programs have changed under it")
+        .says("PostgreSQL's programs were replaced while it runs")
         .await;
     let unready = async {
         loop {
