@@ -7,7 +7,7 @@
     clippy::disallowed_methods,
     clippy::pedantic,
     clippy::restriction,
-    reason = "a measurement that meets what it does not expect stops"
+    reason = "a measurement stops when it meets something unexpected"
 )]
 
 mod support;
@@ -140,7 +140,7 @@ async fn measure(options: &Options, service: &Server, dir: &Path) -> Result<()> 
             |turns: &[Turn], of: fn(&Turn) -> f64| summary(turns.iter().map(of).collect()).1;
         println!(
             "{name:<26}{:>7.0} req/s directly, {:>7.0} through the service: {:.2} ({:.2}–{:.2}); at least 0.80\n\
-             {:<26}p50 {:.1} ms directly, {:.1} through the service, whose CPU is {:.0} µs a request",
+             {:<26}p50 {:.1} ms directly, {:.1} through the service, which takes {:.0} µs of CPU for a request",
             median(&direct, |turn| turn.per_second),
             median(&delegated, |turn| turn.per_second),
             ratio.1,

@@ -9,7 +9,7 @@
     clippy::disallowed_methods,
     clippy::pedantic,
     clippy::restriction,
-    reason = "a measurement that meets what it does not expect stops"
+    reason = "a measurement stops when it meets something unexpected"
 )]
 
 mod support;
@@ -175,7 +175,7 @@ async fn measure(options: &Options, embedded: &Embedded, dir: &Path) -> Result<(
     Ok(())
 }
 
-/// Gives everybody the same password.
+/// Gives all users the same password.
 async fn set_passwords(server: &Server, owner: &tokio_postgres::Client) -> Result<()> {
     let body = json!({ "username": "somebody", "password": PASSWORD }).to_string();
     let mut request = Vec::new();

@@ -8,7 +8,7 @@
     clippy::disallowed_methods,
     clippy::pedantic,
     clippy::restriction,
-    reason = "a measurement that meets what it does not expect stops"
+    reason = "a measurement stops when it meets something unexpected"
 )]
 
 mod support;

@@ -19,7 +19,7 @@ function step(name: string) {
   console.log(`  ok ${steps} ${name}`);
 }
 
-/** What all problems have in common, whichever operation answers with them. */
+/** Checks the parts that the problems of all operations have in common. */
 function isProblem(problem: Problem, response: Response, status: number) {
   assert.equal(response.status, status);
   assert.equal(response.headers.get("content-type"), "application/problem+json");

@@ -18,12 +18,12 @@ function step(name: string) {
   console.log(`  ok ${steps} ${name}`);
 }
 
-/** Whoever administers in the dashboard. */
+/** Runs a statement as an administrator does in the dashboard. */
 function dashboard(statement: string) {
   execFileSync("psql", ["-XqAt", "-v", "ON_ERROR_STOP=1", process.env.DATABASE_URL!, "-c", statement]);
 }
 
-/** The key that everybody has. */
+/** The key that all clients have. */
 const key = "anon";
 const options = { auth: { persistSession: false, autoRefreshToken: false } };
 const visitor = createClient<Database>(server, key, options);

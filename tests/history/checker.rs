@@ -159,7 +159,7 @@ pub async fn check_database(server: &Server, history: &History, client: &Client)
                 format!("sign-in {id} has ended, but no client ended it"),
             ),
             (Some((_, false)), Life::Ended) => {
-                violate(Kind::Lost, format!("sign-in {id} was ended, but is still alive"))
+                violate(Kind::Lost, format!("sign-in {id} was ended, but lives"))
             }
             _ => {}
         }

@@ -12,7 +12,7 @@
     clippy::disallowed_methods,
     clippy::pedantic,
     clippy::restriction,
-    reason = "what meets something unexpected here ends; it takes time, ids and settings from where it likes"
+    reason = "it ends when it meets something unexpected; it may read clocks, random numbers and the environment"
 )]
 
 mod checker;

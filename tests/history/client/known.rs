@@ -35,7 +35,7 @@ pub struct SignIn {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Life {
     Alive,
-    /// Somebody has tried to end it.
+    /// A request to end it was sent.
     Unsure,
     Ended,
 }
@@ -51,7 +51,7 @@ pub struct Run {
     /// The passed milestones: by number, the time when it was passed.
     pub milestones: BTreeMap<i64, String>,
     pub submission: Option<Submission>,
-    /// Somebody has tried to end it.
+    /// A request to end it was sent.
     pub may_have_ended: bool,
 }
 

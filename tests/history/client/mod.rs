@@ -322,7 +322,7 @@ impl Client {
                         None if replies.len() > 1 => {}
                         None => self.violate(
                             Kind::Doubled,
-                            format!("session {id} runs, and nobody started it"),
+                            format!("session {id} runs, but no client started it"),
                         ),
                     }
                 }
@@ -588,7 +588,7 @@ impl Client {
             self.violate(
                 Kind::Lost,
                 format!(
-                    "sign-in {id} does not count, and nobody ended it: {:?}",
+                    "sign-in {id} has ended, but no client ended it: {:?}",
                     reply.outcome
                 ),
             );
