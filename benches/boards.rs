@@ -1,13 +1,14 @@
-//! Whether a board of ten million runs answers like one of ten thousand.
+//! Compares a board of ten million runs with a board of ten thousand. Both should answer equally fast.
 //!
-//! `cargo bench --bench boards` fills two private PostgreSQLs in the temporary directory, starts the release build
-//! of the service on each, and asks both in turns, over one connection each: quietly, and while 200 results a second
-//! arrive. A fill that was stopped goes on where it was, and what is filled is used again. Options: `-- --help`.
+//! `cargo bench --bench boards` fills two private PostgreSQLs in the temporary directory, and starts the release build
+//! of the service on each. It asks both in turns, over one connection each: first quietly, then while 200 results a
+//! second arrive. If a fill is stopped, the next run continues it. Boards that are filled are used again. Options: `--
+//! --help`.
 #![allow(
     clippy::disallowed_methods,
     clippy::pedantic,
     clippy::restriction,
-    reason = "a measurement that meets what it does not expect stops"
+    reason = "a measurement stops when it meets something unexpected"
 )]
 
 mod support;
@@ -30,12 +31,13 @@ use tokio::time::interval_at;
 use tokio_postgres::Client;
 use uuid::Uuid;
 
-/// A quarter of the memory of a machine that would hold such a board, as PostgreSQL's documentation advises.
+/// PostgreSQL's shared buffers. PostgreSQL's documentation advises a quarter of the machine's memory; this is a quarter
+/// of the memory of a machine for such a board.
 const MEASURED: &[(&str, &str)] = &[("shared_buffers", "4GB")];
 const FILL: &str = include_str!("boards.sql");
-/// How many results are filled in by one statement.
+/// The number of results that one statement fills in.
 const CHUNK: i64 = 50_000;
-/// Nothing is at stake while a board is filled: after a power cut it is filled anew.
+/// Filling needs no safety: after a power cut the board is filled anew.
 const FILLING: &[(&str, &str)] = &[
     ("fsync", "off"),
     ("synchronous_commit", "off"),
@@ -46,35 +48,36 @@ const FILLING: &[(&str, &str)] = &[
     ("maintenance_work_mem", "1GB"),
     ("work_mem", "512MB"),
 ];
-/// How many runners ask, one after the other.
+/// The number of runners who ask, one after the other.
 const RUNNERS: i64 = 1000;
 const ARRIVALS_PER_SECOND: u32 = 200;
-/// Connections over which results arrive.
+/// The number of connections over which results arrive.
 const ARRIVING: u32 = 4;
-/// How many results wait to arrive.
+/// The number of results that wait to arrive.
 const ARRIVING_AT_MOST: i64 = 12_000;
 
 #[derive(Parser)]
 struct Options {
-    /// How many runs the large board has.
+    /// The number of runs of the large board.
     #[arg(long, default_value_t = 10_000_000, value_parser = clap::value_parser!(i64).range(RUNNERS..=100_000_000))]
     entries: i64,
-    /// How many the small one has, to compare.
+    /// The number of runs of the small board.
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(i64).range(RUNNERS..=100_000_000))]
     beside: i64,
-    /// How often each has its turn.
+    /// The number of turns of each board.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// How many requests a turn has.
+    /// The number of requests in a turn.
     #[arg(long, default_value_t = 400)]
     requests: usize,
-    /// Where the databases are kept: 20 GB for ten million runs. Under root, PostgreSQL's account must be able to enter.
+    /// The directory for the databases: 20 GB for ten million runs. Under root, PostgreSQL's account must be able to
+    /// enter.
     #[arg(long, default_value_os_t = std::env::temp_dir().join("speedcoding-boards"))]
     dir: PathBuf,
-    /// Fills, and measures nothing.
+    /// Only fills the boards, and measures nothing.
     #[arg(long)]
     fill_only: bool,
-    /// What cargo says to every benchmark.
+    /// An argument that cargo gives to every benchmark. It has no effect.
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -141,11 +144,11 @@ async fn run(options: &Options) -> Result<()> {
         for question in Question::value_variants() {
             let mut took = [Vec::new(), Vec::new()];
             for board in &boards {
-                // Nobody's page is on the disk only.
+                // Loads all pages into memory, for both boards.
                 board.turn(*question, options.requests, false).await?;
             }
             for round in 0..options.rounds {
-                // Each goes first once: what drifts favours nobody.
+                // Each board goes first once. A drift of the machine then favours neither.
                 for place in [round % 2, 1 - round % 2] {
                     let board = &boards[place];
                     let (turn, rate) = board.turn(*question, options.requests, arriving).await?;
@@ -186,7 +189,7 @@ async fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Makes a board of so many runs, or what is missing of it.
+/// Makes a board with this number of runs, or adds the runs that it lacks.
 async fn fill(options: &Options, entries: i64) -> Result<()> {
     let dir = options.dir.join(entries.to_string());
     let embedded = Embedded::start(&dir, FILLING).await?;
@@ -233,7 +236,7 @@ async fn fill(options: &Options, entries: i64) -> Result<()> {
     Ok(())
 }
 
-/// Results of these numbers, past the triggers, and how far it has come.
+/// Inserts the results with these numbers without triggers, and notes the progress.
 async fn insert(owner: &Client, from: i64, to: i64) -> Result<()> {
     owner
         .batch_execute("begin; set local session_replication_role = replica")
@@ -246,7 +249,7 @@ async fn insert(owner: &Client, from: i64, to: i64) -> Result<()> {
     Ok(())
 }
 
-/// A board that is served.
+/// A board, and the service that answers for it.
 struct Board {
     embedded: Embedded,
     server: Server,
@@ -256,7 +259,7 @@ struct Board {
     deep: Vec<Vec<u8>>,
     standings: Vec<Vec<u8>>,
     profiles: Vec<Vec<u8>>,
-    /// Approvals that are still to come, each of one run.
+    /// The approvals that are still to come, each of one run.
     approvals: RefCell<Vec<Vec<u8>>>,
 }
 
@@ -269,7 +272,7 @@ impl Board {
         let server =
             Server::service(BUILT.as_ref(), embedded.url(), &dir, "service", settings).await?;
         let tokens = access_tokens()?;
-        // Whoever asks is signed in.
+        // The runners who ask are signed in.
         let rows = owner
             .query(
                 "with moderator as (
@@ -322,7 +325,7 @@ impl Board {
                 board.profiles.push(get(&format!("/users/{username}"), ""));
             }
         }
-        // Pages of the middle half, each from where some run stands.
+        // Pages from the middle half of the board. Each begins at the position of a run.
         let places = board
             .owner
             .query(
@@ -350,8 +353,8 @@ impl Board {
         Ok(board)
     }
 
-    /// Further runs, which wait to be approved. Those that an earlier measurement approved wait again: the board has
-    /// its size.
+    /// Adds further runs, which wait for approval. Runs that an earlier measurement approved become pending again, so
+    /// that the board has its size.
     async fn hand_in(&self, options: &Options, entries: i64) -> Result<()> {
         let approved = i64::try_from(2 * (options.rounds + 1) * options.requests)?;
         let row = self
@@ -407,7 +410,8 @@ impl Board {
         Ok(())
     }
 
-    /// How long each of so many requests took, in ms, and how many results arrived in a second meanwhile.
+    /// Sends this number of requests. Returns the time that each took, in ms, and the number of results that arrived in
+    /// a second meanwhile.
     async fn turn(
         &self,
         question: Question,
@@ -443,7 +447,7 @@ impl Board {
         Ok(took)
     }
 
-    /// Results come at an even pace, for as long as this is polled.
+    /// Lets results arrive at an even pace, as long as this future is polled.
     async fn arrive(&self, arrived: &Cell<u32>) -> Result<Infallible> {
         let pace = Duration::from_secs(1) * ARRIVING / ARRIVALS_PER_SECOND;
         let began = tokio::time::Instant::now();

@@ -1,13 +1,13 @@
-//! The cost of delegation: the same PostgREST, asked through the service and directly.
+//! Measures the cost of delegation: requests to the same PostgREST, through the service and directly.
 //!
 //! `cargo bench --bench delegation` starts the release build of the service with a private PostgreSQL in a temporary
-//! directory, beside which it starts the `postgrest` on PATH or else the postrust of the cache. Asked directly and
-//! through the service the same PostgREST takes turns with the same requests. Options: `-- --help`.
+//! directory. The service starts a PostgREST: the `postgrest` on PATH, or else the postrust of the cache. The same
+//! requests go to this PostgREST in turns, directly and through the service. Options: `-- --help`.
 #![allow(
     clippy::disallowed_methods,
     clippy::pedantic,
     clippy::restriction,
-    reason = "a measurement that meets what it does not expect stops"
+    reason = "a measurement stops when it meets something unexpected"
 )]
 
 mod support;
@@ -33,21 +33,21 @@ use tokio::{process::Command, time::sleep};
 const CONNECTIONS: usize = 32;
 const USERS: u64 = 1000;
 
-/// Somebody's runs with their milestones.
+/// A user's runs with their milestones.
 const OWN_SESSIONS: &str =
     "/sessions?select=id,status,total_time,milestones(milestone_number,passed)&user_id=eq.";
-/// What can be started.
+/// The challenges that can be started.
 const CHALLENGES: &str = "/challenges?select=slug,title&order=slug";
 
 #[derive(Parser)]
 struct Options {
-    /// How often both have four turns.
+    /// The number of rounds. In a round each way has four turns.
     #[arg(long, default_value_t = 7)]
     rounds: usize,
-    /// How long a turn is measured, in seconds.
+    /// The measured time of a turn, in seconds.
     #[arg(long, default_value_t = 1)]
     seconds: u64,
-    /// What cargo says to every benchmark.
+    /// An argument that cargo gives to every benchmark. It has no effect.
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -67,7 +67,7 @@ async fn main() -> Result<()> {
     outcome
 }
 
-/// The service as it is without settings, with a PostgREST on its PATH.
+/// Starts the service with its default settings and with a PostgREST on its PATH.
 async fn start(dir: &Path) -> Result<Server> {
     let program = upstream_program::find(&["postgrest", "postrust"]).with_context(|| {
         format!(
@@ -75,7 +75,7 @@ async fn start(dir: &Path) -> Result<Server> {
             upstream_program::cache().display()
         )
     })?;
-    // Where the account of the private PostgreSQL may run it.
+    // The account of the private PostgreSQL may run it there.
     let bin = dir.join("bin");
     fs::copy(&program, bin.join(program.file_name().context("a name")?))?;
     let path = env::var_os("PATH").unwrap_or_default();
@@ -95,7 +95,8 @@ async fn start(dir: &Path) -> Result<Server> {
 struct Turn {
     per_second: f64,
     p50_ms: f64,
-    /// Microseconds of the service's CPU for each request, be it asked or not.
+    /// Microseconds of the service's CPU time for each request. Also measured when the requests go directly to
+    /// PostgREST.
     service_us: f64,
 }
 
@@ -124,7 +125,7 @@ async fn measure(options: &Options, service: &Server, dir: &Path) -> Result<()> 
         let (mut delegated, mut direct) = (Vec::new(), Vec::new());
         for round in 0..options.rounds {
             for turn in TURNS {
-                // Each goes first in every other round.
+                // Each of the two goes first in every other round.
                 if turn == (round % 2 == 0) {
                     delegated.push(load(options, service.port, service.pid, &through).await?);
                 } else {
@@ -139,7 +140,7 @@ async fn measure(options: &Options, service: &Server, dir: &Path) -> Result<()> 
             |turns: &[Turn], of: fn(&Turn) -> f64| summary(turns.iter().map(of).collect()).1;
         println!(
             "{name:<26}{:>7.0} req/s directly, {:>7.0} through the service: {:.2} ({:.2}–{:.2}); at least 0.80\n\
-             {:<26}p50 {:.1} ms directly, {:.1} through the service, whose CPU is {:.0} µs a request",
+             {:<26}p50 {:.1} ms directly, {:.1} through the service, which takes {:.0} µs of CPU for a request",
             median(&direct, |turn| turn.per_second),
             median(&delegated, |turn| turn.per_second),
             ratio.1,
@@ -154,7 +155,7 @@ async fn measure(options: &Options, service: &Server, dir: &Path) -> Result<()> 
     Ok(())
 }
 
-/// Users who are signed in, each with a session that is over and its milestones.
+/// Makes users who are signed in. Each has a session that is over, with milestones.
 async fn fill(url: &SecretString) -> Result<()> {
     let owner = connect(url).await?;
     let numbers = numbers(USERS);
@@ -177,7 +178,8 @@ async fn fill(url: &SecretString) -> Result<()> {
     Ok(())
 }
 
-/// Each user's own question, where one ends in whose it is; a visitor's otherwise.
+/// Makes the request of each user. If the path ends in a user's id, each user asks with their own; otherwise a visitor
+/// asks.
 fn requests(base: &str, question: &str) -> Result<Vec<Vec<u8>>> {
     let tokens = access_tokens()?;
     let request = |number: Option<u64>| {
@@ -197,7 +199,7 @@ fn requests(base: &str, question: &str) -> Result<Vec<Vec<u8>>> {
     }
 }
 
-/// Asks a server with all connections, each again as soon as it has its answer.
+/// Sends requests to a server over all connections. A connection sends its next request as soon as it has its answer.
 async fn load(options: &Options, port: u16, service: u32, requests: &[Vec<u8>]) -> Result<Turn> {
     let (next, over) = (Cell::new(0_usize), Cell::new(false));
     let latencies: RefCell<Option<Vec<f64>>> = RefCell::new(None);

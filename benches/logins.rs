@@ -1,15 +1,16 @@
-//! The cost of logins: memory, the speed of hashing, the delay of other requests, and what the time of an answer
-//! reveals.
+//! Measures the cost of logins: memory, the speed of hashing and the delay of other requests. Also measures whether the
+//! time of an answer tells known names from unknown ones.
 //!
 //! `cargo bench --bench logins` starts a private PostgreSQL with its default settings in a temporary directory and the
-//! release build of the service on it. In each round 500 people log in at once; then as many log in as the service
-//! takes, in turns with Argon2 alone on all cores; then milestones are verified at a steady pace, while nobody logs in
-//! and while as many do as the service takes; then unknown users and wrong passwords take turns. Options: `-- --help`.
+//! release build of the service on it. Each round has four parts. First, 500 people log in at once. Then people log in
+//! as fast as the service lets them, in turns with Argon2 alone on all cores. Then milestones are verified at a steady
+//! pace, first without logins, then while people log in as fast as the service lets them. Last, unknown users and wrong
+//! passwords take turns. Options: `-- --help`.
 #![allow(
     clippy::disallowed_methods,
     clippy::pedantic,
     clippy::restriction,
-    reason = "a measurement that meets what it does not expect stops"
+    reason = "a measurement stops when it meets something unexpected"
 )]
 
 mod support;
@@ -34,32 +35,33 @@ use tokio::time::sleep;
 const USERS: u64 = 1000;
 const PASSWORD: &str = "correct horse battery staple";
 const MEBIBYTE: f64 = 1024.0 * 1024.0;
-/// Of one hash.
+/// The memory of one hash.
 const HASH_MEMORY: f64 = 19.0 * MEBIBYTE;
-/// What the service may have beyond the hashes.
+/// The memory that the service may use besides the hashes.
 const REST: f64 = 60e6;
-/// How many log in at the same time where the service takes as many as it can: its queue is never empty.
+/// The number of people who log in at the same time, where logins go as fast as the service lets them. Its queue is
+/// then never empty.
 const CLIENTS_PER_CORE: usize = 8;
 const VERIFIERS: u32 = 8;
 
 #[derive(Parser)]
 struct Options {
-    /// How often everything is measured.
+    /// The number of rounds.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// How long each is measured in a round, in seconds.
+    /// The time of each measurement in a round, in seconds.
     #[arg(long, default_value_t = 4)]
     seconds: u64,
-    /// How many log in at once.
+    /// The number of people who log in at once.
     #[arg(long, default_value_t = 500)]
     crowd: usize,
-    /// How many milestones are verified in a second.
+    /// The number of milestones that are verified in a second.
     #[arg(long, default_value_t = 200)]
     pace: u32,
-    /// How many unknown users and how many wrong passwords there are in each round.
+    /// The number of unknown users in each round, and of wrong passwords.
     #[arg(long, default_value_t = 60)]
     guesses: u64,
-    /// What cargo says to every benchmark.
+    /// An argument that cargo gives to every benchmark. It has no effect.
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -106,7 +108,7 @@ async fn measure(options: &Options, embedded: &Embedded, dir: &std::path::Path) 
         bench.crowd(&mut figures).await?;
         let (mut logins, mut alone) = (0.0, 0.0);
         for turn in TURNS {
-            // Each goes first in every other round.
+            // Each of the two goes first in every other round.
             if turn == (round % 2 == 0) {
                 logins += bench.logins().await? / 4.0;
             } else {
@@ -194,7 +196,7 @@ impl<'a> Bench<'a> {
     ) -> Result<Self> {
         let settings = [
             ("DB_CONNECTIONS", (4 * cores).to_string()),
-            // Failed logins are counted as ever: that is part of what the time of an answer may tell.
+            // The service counts these failed logins as always. Counting is part of the time that is compared.
             (
                 "RATE_LIMITS",
                 "on,network=off,user=off,register=off,login=off,refresh=off,runs=off".to_owned(),
@@ -216,7 +218,7 @@ impl<'a> Bench<'a> {
         let mut connection = bench.connect().await?;
         let body = json!({ "username": "user_0", "password": PASSWORD });
         call(&mut connection, "/auth/register", "", &body, 201).await?;
-        // All have the same password; a thousand registrations would take their time.
+        // All users have the same password, because a thousand registrations would take long.
         let owner = connect(embedded.url()).await?;
         owner
             .batch_execute(&format!(
@@ -236,17 +238,17 @@ impl<'a> Bench<'a> {
         Connection::open(self.server.port).await
     }
 
-    /// A quarter of what is measured in a round.
+    /// A quarter of the time that is measured in a round.
     fn turn(&self) -> Duration {
         Duration::from_secs(self.options.seconds) / 4
     }
 
-    /// As many as `crowd` log in at the same moment.
+    /// Lets `crowd` people log in at the same moment.
     async fn crowd(&self, figures: &mut Figures) -> Result<()> {
         let crowd = self.options.crowd;
         let mut connections = try_join_all((0..crowd).map(|_| self.connect())).await?;
         let process = format!("/proc/{}", self.server.pid);
-        // From here on the peak is counted anew (proc(5)).
+        // This resets the peak (proc(5)).
         fs::write(format!("{process}/clear_refs"), "5")?;
         let logins = (0..)
             .zip(&mut connections)
@@ -270,7 +272,7 @@ impl<'a> Bench<'a> {
         Ok(())
     }
 
-    /// How many log in in a second.
+    /// The number of logins in a second.
     async fn logins(&self) -> Result<f64> {
         let (done, over) = (Cell::new(0_u64), Cell::new(false));
         let mut rate = 0.0;
@@ -305,12 +307,12 @@ impl<'a> Bench<'a> {
         Ok(())
     }
 
-    /// How many hashes all cores make in a second, at the same priority, in memory that they keep.
+    /// The number of hashes that all cores make in a second, at the service's priority, in memory that they keep.
     async fn argon2_alone(&self) -> Result<f64> {
         let turn = self.turn();
         let threads = (0..self.cores).map(|_| {
             tokio::task::spawn_blocking(move || {
-                // As the service's threads do.
+                // The service's hashing threads have this priority, too.
                 #[cfg(target_os = "linux")]
                 rustix::process::nice(10)?;
                 let argon2 = Argon2::default();
@@ -341,7 +343,7 @@ impl<'a> Bench<'a> {
         Ok(rate)
     }
 
-    /// How long it takes to verify a milestone, at a steady pace.
+    /// The time that verifying a milestone takes, at a steady pace.
     async fn verify(&self, during_logins: bool) -> Result<Latencies> {
         let (done, over) = (Cell::new(0), Cell::new(false));
         let latencies = RefCell::new(None);
@@ -373,7 +375,8 @@ impl<'a> Bench<'a> {
         })
     }
 
-    /// One runner's part of the pace. A request that is late because of the one before counts from when it was due.
+    /// One runner's part of the requests. If the previous request delays the next one, the time of that one still
+    /// counts from the moment when it was due.
     async fn verify_until(
         &self,
         runner: u32,
@@ -407,7 +410,8 @@ impl<'a> Bench<'a> {
         Ok(())
     }
 
-    /// Unknown users and wrong passwords in turns, on one connection. Nobody fails so often that they would have to wait.
+    /// Sends logins of unknown users and wrong passwords in turns, on one connection. No user fails often enough to
+    /// have to wait.
     async fn guess(&self, round: u64, figures: &mut Figures) -> Result<()> {
         let mut connection = self.connect().await?;
         let guesses = self.options.guesses;
@@ -448,7 +452,7 @@ async fn log_in(connection: &mut Connection, username: &str, password: &str) -> 
     connection.exchange(&request).await
 }
 
-/// A request that must be answered with this status.
+/// Sends a request. Its answer must have this status.
 async fn call(
     connection: &mut Connection,
     path: &str,

@@ -1,15 +1,15 @@
-//! What memory the service keeps after it needed much, and what CPU it takes, for one build or several.
+//! Measures the memory that the service keeps after it needed much, and its CPU time, for one build or several.
 //!
 //! `cargo bench --bench memory -- PROGRAM…` starts a private PostgreSQL in a temporary directory and one build of the
-//! service after the other on it (without a PROGRAM the release build). It takes the resident memory at rest, after 500
-//! people have logged in at once, while 6,000 clients of a hundred addresses leave bodies of 261 KB unfinished, after
-//! they have gone, after 100 answers of 8.6 MB, and a minute later. Then the builds take turns at reading a session and
-//! at logging in, and their CPU time for a request is taken. Options: `-- --help`.
+//! service after the other on it (without a PROGRAM the release build). It measures the resident memory at rest, after
+//! 500 people have logged in at once, while 6,000 clients of a hundred addresses leave bodies of 261 KB unfinished,
+//! after these clients have gone, after 100 answers of 8.6 MB, and a minute later. Then the builds take turns: they
+//! read a session and log people in, and their CPU time for a request is measured. Options: `-- --help`.
 #![allow(
     clippy::disallowed_methods,
     clippy::pedantic,
     clippy::restriction,
-    reason = "a measurement that meets what it does not expect stops"
+    reason = "a measurement stops when it meets something unexpected"
 )]
 
 mod support;
@@ -39,7 +39,7 @@ use tokio::{
 
 const USERS: u64 = 1000;
 const PASSWORD: &str = "correct horse battery staple";
-/// The longest body that is taken is a little longer.
+/// The size of a body. The service accepts bodies that are a little longer.
 const BODY: usize = 261_000;
 const ADDRESSES: u8 = 100;
 const READERS: usize = 16;
@@ -49,25 +49,25 @@ const LOGGERS_IN: usize = 4;
 struct Options {
     /// The builds to compare.
     programs: Vec<PathBuf>,
-    /// How many log in at once.
+    /// The number of people who log in at once.
     #[arg(long, default_value_t = 500)]
     crowd: usize,
-    /// How many leave their bodies unfinished.
+    /// The number of clients that leave their bodies unfinished.
     #[arg(long, default_value_t = 6000)]
     bodies: usize,
-    /// How many large answers are read.
+    /// The number of large answers that are read.
     #[arg(long, default_value_t = 100)]
     answers: usize,
-    /// How long after all that memory is taken once more, in seconds.
+    /// The time until memory is measured once more at the end, in seconds.
     #[arg(long, default_value_t = 60)]
     later: u64,
-    /// How long a turn takes, in seconds; each build has four in a round.
+    /// The length of a turn, in seconds. Each build has four turns in a round.
     #[arg(long, default_value_t = 2)]
     seconds: u64,
-    /// How often the turns are taken.
+    /// The number of rounds.
     #[arg(long, default_value_t = 3)]
     rounds: usize,
-    /// What cargo says to every benchmark.
+    /// An argument that cargo gives to every benchmark. It has no effect.
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -89,7 +89,7 @@ async fn measure(options: &Options, embedded: &Embedded, dir: &Path) -> Result<(
     migrate(embedded.url()).await?;
     let owner = connect(embedded.url()).await?;
     owner.batch_execute(&fill_users(&numbers(USERS))).await?;
-    // A page of these has 8.6 MB.
+    // A page of these sessions has 8.6 MB.
     owner
         .batch_execute(&format!(
             "insert into public.sessions (user_id, challenge_id, tech_stack, start_time, end_time, deadline, status)
@@ -150,7 +150,7 @@ async fn measure(options: &Options, embedded: &Embedded, dir: &Path) -> Result<(
         let mut figures = vec![Vec::new(); servers.len()];
         for round in 0..options.rounds {
             for turn in TURNS {
-                // Of two each goes first in every other turn.
+                // If there are two builds, each goes first in every other turn.
                 let mut order: Vec<_> = servers.iter().zip(&mut figures).collect();
                 if turn == (round % 2 == 0) {
                     order.reverse();
@@ -175,7 +175,7 @@ async fn measure(options: &Options, embedded: &Embedded, dir: &Path) -> Result<(
     Ok(())
 }
 
-/// Gives everybody the same password.
+/// Gives all users the same password.
 async fn set_passwords(server: &Server, owner: &tokio_postgres::Client) -> Result<()> {
     let body = json!({ "username": "somebody", "password": PASSWORD }).to_string();
     let mut request = Vec::new();
@@ -192,7 +192,7 @@ async fn set_passwords(server: &Server, owner: &tokio_postgres::Client) -> Resul
     Ok(())
 }
 
-/// The log-in of a user. Their numbers begin anew.
+/// The request that logs a user in. After the last user the numbers begin again.
 fn login(number: u64) -> Vec<u8> {
     let body =
         json!({ "username": format!("bench_{}", FIRST + number % USERS), "password": PASSWORD });
@@ -280,7 +280,7 @@ async fn later(options: &Options, server: &Server) -> Result<()> {
     tell(server, &format!("  {} s later", options.later))
 }
 
-/// Resident memory, and its peak since this was told last.
+/// Prints the resident memory, and its peak since the last call.
 fn tell(server: &Server, when: &str) -> Result<()> {
     let process = format!("/proc/{}", server.pid);
     let status = fs::read_to_string(format!("{process}/status"))?;
@@ -293,12 +293,12 @@ fn tell(server: &Server, when: &str) -> Result<()> {
     };
     let (now, peak) = (megabytes("VmRSS:")?, megabytes("VmHWM:")?);
     println!("  {when:<56} {now:>6.0} MB, {peak:>6.0} at most");
-    // From here on the peak is counted anew (proc(5)).
+    // This resets the peak (proc(5)).
     fs::write(format!("{process}/clear_refs"), "5")?;
     Ok(())
 }
 
-/// Sends all of a body but its end, from one of many addresses. The client stays, unless it is refused.
+/// Sends a body without its end, from one of many addresses. The client stays connected unless it is refused.
 async fn leave_unfinished(port: u16, number: usize) -> Option<TcpStream> {
     let socket = TcpSocket::new_v4().ok()?;
     let from = Ipv4Addr::new(127, 0, 1, 1 + (number % usize::from(ADDRESSES)) as u8);
@@ -318,7 +318,7 @@ async fn leave_unfinished(port: u16, number: usize) -> Option<TcpStream> {
     Some(stream)
 }
 
-/// The CPU time of the service for a request, in microseconds, while so many clients ask.
+/// The CPU time of the service for a request, in microseconds, while this number of clients ask.
 async fn cpu(
     server: &Server,
     clients: usize,

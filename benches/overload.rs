@@ -1,14 +1,15 @@
-//! The service under three times the load that it can serve.
+//! Measures the service under three times the load that it can serve.
 //!
-//! `cargo bench --bench overload` starts a private PostgreSQL in a temporary directory, makes it 10 ms far away, and the
-//! release build of the service on it with 8 connections. It finds out how much that does (a closed loop: the next
-//! request when the one before is answered), then asks for three times as much (an open loop: requests come when they
-//! come), then for half of it. Latency counts from the moment when a request was due. Options: `-- --help`.
+//! `cargo bench --bench overload` starts a private PostgreSQL in a temporary directory, and the release build of the
+//! service on it with 8 connections. Each request takes 10 ms longer in the database, as if the database were far away.
+//! First it finds the highest rate (a closed loop: a client sends its next request when it has its answer). Then it
+//! sends three times that rate (an open loop: requests do not wait for answers), and then half of it. Latency counts
+//! from the moment when a request was due. Options: `-- --help`.
 #![allow(
     clippy::disallowed_methods,
     clippy::pedantic,
     clippy::restriction,
-    reason = "what meets something unexpected here ends; it takes time, ids and settings from where it likes"
+    reason = "it ends when it meets something unexpected; it may read clocks, random numbers and the environment"
 )]
 
 mod support;
@@ -33,9 +34,9 @@ use tokio::{
 };
 
 const USERS: u64 = 1000;
-/// How many connections the service has to PostgreSQL.
+/// The number of connections that the service has to PostgreSQL.
 const CONNECTIONS: u64 = 8;
-/// Every request reads this clock once.
+/// A clock that takes 10 ms longer to read. Every request reads it once.
 const FAR_AWAY: &str = "
     create or replace function private.clock() returns timestamptz language plpgsql volatile
     set search_path = pg_catalog, pg_temp
@@ -43,18 +44,18 @@ const FAR_AWAY: &str = "
 
 #[derive(Parser)]
 struct Options {
-    /// How long each of the three parts takes, in seconds.
+    /// The length of each of the three parts, in seconds.
     #[arg(long, default_value_t = 8)]
     seconds: u64,
-    /// The load, as a multiple of what the service can serve.
+    /// The load, as a multiple of the highest rate that the service reaches.
     #[arg(long, default_value_t = 3.0)]
     times: f64,
-    /// What cargo says to every benchmark.
+    /// An argument that cargo gives to every benchmark. It has no effect.
     #[arg(long, hide = true)]
     bench: bool,
 }
 
-/// An answer: when its request was due, how long it took, its status.
+/// An answer: the moment when its request was due, the time that it took, its status.
 type Answered = (Instant, Duration, u16);
 
 #[tokio::main]
@@ -130,13 +131,13 @@ async fn measure(embedded: &Embedded, dir: &Path, options: &Options) -> Result<(
     server.stop().await
 }
 
-/// How many were answered well, in a second.
+/// The number of successful answers in a second.
 fn rate(answered: &[Answered], lasting: Duration) -> f64 {
     let good = answered.iter().filter(|(.., status)| *status == 200);
     good.count() as f64 / lasting.as_secs_f64()
 }
 
-/// The time that 99 of 100 answers with this status took at most.
+/// The longest time among the fastest 99 of 100 answers with this status.
 fn percentile(answered: &[Answered], status: u16) -> Duration {
     let of_status = answered.iter().filter(|(.., answered)| *answered == status);
     let mut times: Vec<_> = of_status.map(|(_, took, _)| *took).collect();
@@ -166,7 +167,7 @@ impl Load {
         Ok((due, due.elapsed(), status))
     }
 
-    /// This many clients, each of which waits for its answer.
+    /// Runs this number of clients. Each waits for its answer before it sends the next request.
     async fn closed(self: &Arc<Self>, clients: u64, lasting: Duration) -> Result<Vec<Answered>> {
         let until = Instant::now() + lasting;
         let mut running = JoinSet::new();
@@ -186,7 +187,7 @@ impl Load {
         Ok(answered?.concat())
     }
 
-    /// This many requests in a second, whether they are answered or not.
+    /// Sends this number of requests in a second, without waiting for answers.
     async fn open(self: &Arc<Self>, rate: f64, lasting: Duration) -> Result<Vec<Answered>> {
         let mut ticks = interval(Duration::from_millis(1));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);

@@ -1,14 +1,14 @@
-//! How near the service comes to pgbench on the very same statements, and how far it is ahead of a generic server.
+//! Compares the service with pgbench on the very same statements, and with a generic server.
 //!
-//! `cargo bench --bench service` starts a private PostgreSQL with its default settings in a temporary directory,
-//! fills it, starts the release build of the service on it, and lets the contestants take turns with 32
-//! connections each: the service over HTTP, pgbench, and postrust where it is installed. All do the same work on
-//! the same rows; every contestant finds the tables as the one before found them. Options: `-- --help`.
+//! `cargo bench --bench service` starts a private PostgreSQL with its default settings in a temporary directory, fills
+//! it, starts the release build of the service on it, and lets the contestants take turns with 32 connections each: the
+//! service over HTTP, pgbench, and postrust if it is installed. All do the same work on the same rows. The tables are
+//! restored before each turn. Options: `-- --help`.
 #![allow(
     clippy::disallowed_methods,
     clippy::pedantic,
     clippy::restriction,
-    reason = "a measurement that meets what it does not expect stops"
+    reason = "a measurement stops when it meets something unexpected"
 )]
 
 mod support;
@@ -38,12 +38,12 @@ use tokio_postgres::Client;
 
 const CONNECTIONS: u64 = 32;
 const PACKAGES: [&str; 5] = ["tokio", "poem", "serde", "tokio-postgres", "argon2"];
-/// What `authenticator` logs in with.
+/// The password of `authenticator`.
 const PASSWORD: &str = "bench";
 const VIDEO_URL: &str = "https://www.youtube.com/watch?v=dQw4w9WgXcQ";
-/// Every user has one session that is over, with milestones and a submission, and stays.
+/// The ids of sessions that stay. Every user has one that is over, with milestones and a submission.
 const ARCHIVED: &str = "00000000-0000-7001-8000-";
-/// What a round uses up; ids that the functions make are greater still.
+/// The ids of sessions that a turn uses up. Ids that the functions make are greater.
 const STOCK: &str = "00000000-0000-7002-8000-";
 /// Spreads consecutive requests over all users.
 const STRIDE: u64 = 7919;
@@ -53,18 +53,18 @@ const OPTIONS: &str = "-c role=speedcoding_api -c statement_timeout=10s -c lock_
 
 #[derive(Parser)]
 struct Options {
-    /// What to measure; all by default.
+    /// The operations to measure; all by default.
     operations: Vec<Operation>,
-    /// How often each contestant has its turn.
+    /// The number of turns of each contestant.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// How long a turn is measured, in seconds.
+    /// The measured time of a turn, in seconds.
     #[arg(long, default_value_t = 4)]
     seconds: u64,
-    /// How long each turn runs before it is measured, in seconds: caches fill, functions are compiled.
+    /// The time that each turn runs before it is measured, in seconds: caches fill, functions are compiled.
     #[arg(long, default_value_t = 2)]
     warm_up: u64,
-    /// How many users there are: a turn can start or end as many sessions.
+    /// The number of users. A turn can start or end one session for each.
     #[arg(long, default_value_t = 40_000)]
     users: u64,
     /// Further builds of the service to compare.
@@ -73,13 +73,13 @@ struct Options {
     /// Statements to try out: run by the owner after the migrations.
     #[arg(long)]
     sql: Option<PathBuf>,
-    /// Leaves postrust out.
+    /// Does not measure postrust.
     #[arg(long)]
     without_postrust: bool,
-    /// Commits without waiting for the disk, for every contestant alike.
+    /// Commits do not wait for the disk, for any contestant.
     #[arg(long)]
     asynchronous_commit: bool,
-    /// What cargo says to every benchmark.
+    /// An argument that cargo gives to every benchmark. It has no effect.
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -92,7 +92,7 @@ enum Operation {
     Get,
 }
 
-/// Which user, session and milestone a request is about.
+/// The user, the session and the milestone of a request.
 struct Item {
     number: u64,
     milestone: u64,
@@ -108,7 +108,7 @@ impl Operation {
         }
     }
 
-    /// How many users take part: of verify's, each passes several milestones.
+    /// The number of users who take part. With verify each passes several milestones.
     fn users(self, users: u64) -> u64 {
         if self == Operation::Verify {
             users / 5
@@ -117,7 +117,7 @@ impl Operation {
         }
     }
 
-    /// The `turn`-th request's subject; none where the stock is used up. pgbench computes the same.
+    /// The subject of the `turn`-th request, or none if the stock is used up. pgbench computes the same.
     fn item(self, turn: u64, users: u64) -> Option<Item> {
         let users = self.users(users);
         let (milestone, most) = match self {
@@ -129,7 +129,7 @@ impl Operation {
         (milestone <= most).then_some(Item { number, milestone })
     }
 
-    /// What a turn needs beyond the archive.
+    /// The statement that makes the rows for a turn, besides those that stay.
     fn stock(self, users: u64) -> String {
         let (challenge, passed) = match self {
             Operation::Start | Operation::Get => return String::new(),
@@ -149,7 +149,7 @@ impl Operation {
         )
     }
 
-    /// How much of the work is found done afterwards.
+    /// Counts the work that is found in the database afterwards.
     fn done(self) -> String {
         match self {
             Operation::Start => {
@@ -196,7 +196,7 @@ impl Operation {
         http(out, "POST", "/api/v1", path, token, &body);
     }
 
-    /// The same as a remote procedure call of PostgREST's.
+    /// The same request as a remote procedure call of PostgREST.
     fn remote_call(self, item: &Item, token: &str, out: &mut Vec<u8>) {
         let Item { number, milestone } = item;
         let body = match self {
@@ -215,7 +215,7 @@ impl Operation {
         http(out, "POST", "/api/rpc/", self.name(), token, &body);
     }
 
-    /// What pgbench repeats: the statement of `sql/queries`, its parameters put together from numbers.
+    /// The script that pgbench repeats: the statement of `sql/queries`, with parameters made from numbers.
     fn script(self, users: u64, clients: u64) -> String {
         let users = self.users(users);
         let arguments = match self {
@@ -235,7 +235,7 @@ impl Operation {
     }
 }
 
-/// One who has to do the work.
+/// A program that does the work.
 enum Contestant {
     Service { name: String, server: Server },
     Pgbench { name: String, clients: u64 },
@@ -251,19 +251,19 @@ impl Contestant {
     }
 }
 
-/// What one turn gave. Times are microseconds of CPU for each request.
+/// The result of one turn. Times are microseconds of CPU for each request.
 #[derive(Clone, Default)]
 struct Turn {
     per_second: f64,
     server_us: f64,
     postgres_us: f64,
     client_us: f64,
-    /// The median, in milliseconds; pgbench tells the mean.
+    /// The median, in milliseconds. For pgbench it is the mean.
     p50_ms: f64,
     p99_ms: f64,
     /// The share of the machine's CPU that others used.
     others: f64,
-    /// All requests, also those before the measurement.
+    /// The number of all requests, also of those before the measurement.
     total: u64,
 }
 
@@ -301,9 +301,9 @@ async fn compete(options: &Options, embedded: &Embedded, dir: &Path) -> Result<(
     );
     println!(
         "\"of pgbench\": with {CONNECTIONS} clients; the servers, and the other pgbench, have {} connections to \
-         PostgreSQL. Medians; in brackets the spread. \"by CPU\": the same ratio computed from the CPU time that a request takes \
-         of all involved, which others on the machine disturb less. CPU in µs for each request. \"others\": the share \
-         of the machine's CPU that went to unrelated processes. Load average: {}.\n",
+         PostgreSQL. Medians; in brackets the spread. \"by CPU\": the same ratio, computed from the CPU time of all involved \
+         processes for a request; other processes on the machine disturb it less. CPU in µs for each request. \
+         \"others\": the share of the machine's CPU that went to unrelated processes. Load average: {}.\n",
         bench.pool,
         fs::read_to_string("/proc/loadavg")?.trim()
     );
@@ -332,7 +332,7 @@ async fn compete(options: &Options, embedded: &Embedded, dir: &Path) -> Result<(
         bench.reset(*operation).await?;
         let mut turns = vec![Vec::new(); contestants.len()];
         for round in 0..options.rounds {
-            // Each goes first once: what drifts favours nobody.
+            // Each contestant goes first once. A drift of the machine then favours none.
             for place in 0..contestants.len() {
                 let index = (place + round) % contestants.len();
                 turns[index].push(bench.turn(*operation, &contestants[index]).await?);
@@ -383,7 +383,8 @@ struct Bench<'a> {
     url: &'a SecretString,
     owner: Client,
     postmaster: u32,
-    /// How many connections to PostgreSQL the servers may have: as many as the service has to its private one.
+    /// The number of connections that a server may have to PostgreSQL. It is the service's default with a private
+    /// PostgreSQL.
     pool: u64,
     tokens: AccessTokens,
 }
@@ -424,7 +425,7 @@ impl<'a> Bench<'a> {
         Ok(format!("PostgreSQL {version}"))
     }
 
-    /// Users who are signed in, each with an archived session; and functions for PostgREST's way of calling.
+    /// Makes users who are signed in, each with a session that stays, and functions that PostgREST can call.
     async fn fill(&self) -> Result<()> {
         let numbers = numbers(self.options.users);
         let users = fill_users(&numbers);
@@ -472,7 +473,7 @@ impl<'a> Bench<'a> {
         Ok(())
     }
 
-    /// Brings the tables to where every turn begins.
+    /// Restores the tables to the state in which every turn begins.
     async fn reset(&self, operation: Operation) -> Result<()> {
         self.owner
             .batch_execute(&format!(
@@ -507,7 +508,7 @@ impl<'a> Bench<'a> {
             let server = self.start_service(binary, &name).await?;
             contestants.push(Contestant::Service { name, server });
         }
-        // As many clients as there are, and as many as the service has connections for them.
+        // pgbench twice: with all clients, and with the number of connections that the service has.
         for clients in [CONNECTIONS, self.pool] {
             let name = format!("pgbench {clients}");
             contestants.push(Contestant::Pgbench { name, clients });
@@ -519,7 +520,7 @@ impl<'a> Bench<'a> {
             contestants.push(Contestant::Postrust(self.start_postrust(&postrust).await?));
         } else {
             println!(
-                "postrust is not there to compare with: cargo install postrust-server --version '^3' --root {}",
+                "postrust is not installed, so it is not compared: cargo install postrust-server --version '^3' --root {}",
                 upstream_program::cache().display()
             );
         }
@@ -538,7 +539,7 @@ impl<'a> Bench<'a> {
         command
             .env("PGRST_DB_SCHEMAS", "bench")
             .env("PGRST_DB_POOL", self.pool.to_string())
-            // The functions that it calls look for themselves whether the sign-in is alive.
+            // No pre-request check: the functions that it calls check the sign-in themselves.
             .env_remove("PGRST_DB_PRE_REQUEST");
         Server::start(command.into(), self.dir, "postrust", port, "/api/").await
     }
@@ -568,7 +569,7 @@ impl<'a> Bench<'a> {
         Ok(turn)
     }
 
-    /// Drives a server over HTTP. Tokens are issued anew, for they live no longer than a long benchmark.
+    /// Drives a server over HTTP. Each turn issues new tokens, because a long benchmark outlives one.
     async fn load(
         &self,
         operation: Operation,
@@ -648,7 +649,7 @@ impl<'a> Bench<'a> {
     async fn run_pgbench(&self, operation: Operation, clients: u64) -> Result<Turn> {
         let script = self.dir.join(format!("{}.pgbench", operation.name()));
         fs::write(&script, operation.script(self.options.users, clients))?;
-        // A caller's claims, cut where the user's number stands.
+        // A caller's claims, cut at the places of the user's number.
         let claims = serde_json::to_string(&self.tokens.verify(&token(&self.tokens, FIRST)?)?)?;
         let number = FIRST.to_string();
         let [a, b, c]: [&str; 3] = claims
@@ -704,7 +705,7 @@ impl<'a> Bench<'a> {
                 continue;
             };
             seconds += 1;
-            // The last second is not measured: its line may come when everything is over.
+            // The last second is not measured: its line may come after pgbench has ended.
             let end = self.options.warm_up + self.options.seconds;
             if seconds > self.options.warm_up && seconds <= end {
                 let mut words = progress.split(' ');
@@ -737,7 +738,7 @@ impl<'a> Bench<'a> {
     }
 }
 
-/// How much CPU everybody has used at a moment, in microseconds.
+/// The CPU time that each party has used until a moment, in microseconds.
 struct Sample {
     at: Instant,
     server: u64,
@@ -774,7 +775,7 @@ impl Sample {
         })
     }
 
-    /// What was used since `before`, for each of so many requests.
+    /// The CPU time used since `before`, divided by this number of requests.
     fn since(&self, before: &Sample, requests: f64) -> Turn {
         let took = self.at - before.at;
         let used = |of: fn(&Sample) -> u64| of(self).saturating_sub(of(before)) as f64;

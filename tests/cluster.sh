@@ -1,8 +1,9 @@
-# Sourced by the checks that need a PostgreSQL: makes a throw-away cluster, starts it, cleans up at the end.
+# For the checks that need a PostgreSQL, which source this file. It makes a throw-away cluster, starts it, and removes
+# it at the end.
 #
 # Takes: name (for messages), speedcoding (the path of the binary), server_options (further settings, optional).
 # Gives: $scratch (removed at the end), $programs, as_server, PGHOST, PGPORT, PGUSER, PGPASSWORD, url, sql, fail, step.
-# A function on_exit, where there is one, is called before the server is stopped.
+# If there is a function on_exit, it is called before the server is stopped.
 
 step() { echo "$name: $*"; }
 fail() {
@@ -26,10 +27,10 @@ server_programs() {
 programs=$(server_programs)
 
 scratch=$(mktemp -d "${TMPDIR:-/tmp}/speedcoding-$name.XXXXXX")
-chmod 711 "$scratch" # mktemp's 700 would keep the server's account out
+chmod 711 "$scratch" # with mktemp's mode 700 the server's account could not enter
 mkdir "$scratch/server" "$scratch/home"
 
-# PostgreSQL refuses root.
+# PostgreSQL refuses to run as root.
 as_server() { "$@"; }
 if [[ $(id -u) == 0 ]]; then
   account=$(id -un postgres 2>/dev/null || echo nobody)
@@ -71,7 +72,7 @@ done 2>"$scratch/pg_ctl.log"
 sql() { psql -XqAt -v ON_ERROR_STOP=1 -d "$@"; }
 url() { echo "postgresql://$PGUSER:$PGPASSWORD@$PGHOST:$PGPORT/$1?sslmode=disable"; }
 
-# A developer's own settings, and what programs would leave in the tree or at home, stay out of it.
+# The checks ignore the developer's own settings, and programs leave no files in the tree or in the home directory.
 unset DATABASE_URL MIGRATION_DATABASE_URL DATA_DIR
 export HOME=$scratch/home TMPDIR=$scratch/home
 cd "$scratch/home"

@@ -1,4 +1,4 @@
--- All that makes a function what it is (definition, owner, comment, grants), by its signature.
+-- Each function with its definition, owner, comment and grants, by its signature.
 select format('%I.%I(%s)', n.nspname, p.proname, pg_get_function_identity_arguments(p.oid)) as signature,
        jsonb_pretty(jsonb_build_object(
          'definition', string_to_array(pg_get_functiondef(p.oid), E'\n'),

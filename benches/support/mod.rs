@@ -28,23 +28,25 @@ use tokio::{
 use tokio_postgres::{Client, NoTls};
 use uuid::Uuid;
 
-/// The build of the service that cargo has made for this.
+/// The build of the service that cargo makes for the benchmarks.
 pub const BUILT: &str = env!("CARGO_BIN_EXE_speedcoding");
-/// Signs access tokens.
+/// The secret that signs access tokens.
 pub const SECRET: &str = "a secret for benchmarks, which everybody may know";
 
-/// Ids end in a number of twelve digits, so that pgbench, which only counts, can make them too.
+/// The first number of an id. Ids end in a number of twelve digits, so that pgbench can make them by counting.
 pub const FIRST: u64 = 100_000_000_000;
 pub const USER: &str = "00000000-0000-7000-8000-";
 pub const SIGN_IN: &str = "00000000-0000-4000-8000-";
-/// The turns of two that are compared: whatever drifts meanwhile, even unevenly, favours neither (Thue and Morse's order).
+/// The order of turns of two that are compared (the Thue–Morse sequence). A drift of the machine, even an uneven one,
+/// favours neither.
 pub const TURNS: [bool; 8] = [true, false, false, true, false, true, true, false];
-/// How long a turn runs before it is measured.
+/// The time that a turn runs before it is measured.
 pub const WARM_UP: Duration = Duration::from_millis(300);
-/// Linux counts CPU time in hundredths of a second.
+/// The unit in which Linux counts CPU time: a hundredth of a second.
 pub const TICK_US: u64 = 10_000;
 
-/// Works with a private PostgreSQL in a temporary directory, which is there no more afterwards, also after Ctrl-C.
+/// Does the work with a private PostgreSQL in a temporary directory. Afterwards it removes the directory, also after
+/// Ctrl-C.
 pub async fn on_private_postgresql(
     settings: &[(&str, &str)],
     work: impl AsyncFnOnce(&Embedded, &Path) -> Result<()>,
@@ -66,12 +68,12 @@ pub async fn connect(url: &SecretString) -> Result<Client> {
     Ok(client)
 }
 
-/// So many numbers from the first on, as `n`.
+/// SQL for this count of numbers from the first on, as `n`.
 pub fn numbers(count: u64) -> String {
     format!("generate_series({FIRST}, {}) as n", FIRST + count - 1)
 }
 
-/// Makes a user of each number, who is signed in.
+/// SQL that makes a user who is signed in, for each number.
 pub fn fill_users(numbers: &str) -> String {
     format!(
         "insert into public.users (id, username) select ('{USER}' || n)::uuid, 'bench_' || n from {numbers};
@@ -83,30 +85,30 @@ pub fn fill_users(numbers: &str) -> String {
     )
 }
 
-/// Issues access tokens as the service does.
+/// Issues access tokens like those of the service.
 pub fn access_tokens() -> Result<AccessTokens> {
     AccessTokens::new(Some(&SecretString::from(SECRET)), &[], "speedcoding")
 }
 
-/// That of the user with this number.
+/// The access token of the user with this number.
 pub fn token(tokens: &AccessTokens, number: u64) -> Result<String> {
     let user = Uuid::parse_str(&format!("{USER}{number}"))?;
     let sign_in = Uuid::parse_str(&format!("{SIGN_IN}{number}"))?;
     Ok(tokens.issue(user, "runner", sign_in, None)?)
 }
 
-/// What /proc/<pid>/stat says of a process.
+/// The CPU time of a process, from /proc/<pid>/stat.
 pub struct Usage {
     pub parent: u32,
     pub own_us: u64,
-    /// Of its children that have ended.
+    /// The CPU time of its children that have ended.
     pub children_us: u64,
 }
 
 impl Usage {
     pub fn of(pid: u32) -> Result<Self> {
         let text = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-        // The name, in brackets, may hold spaces.
+        // The program's name stands in brackets, and may have spaces.
         let fields: Vec<&str> = text
             .rsplit_once(") ")
             .context("/proc/<pid>/stat has another form")?
@@ -124,7 +126,7 @@ impl Usage {
     }
 }
 
-/// A server under test: a process of its own.
+/// A server under test, as a process.
 pub struct Server {
     pub port: u16,
     pub pid: u32,
@@ -132,7 +134,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts a build of the service on a database, with these settings besides.
+    /// Starts a build of the service on a database, with further settings.
     pub async fn service(
         program: &Path,
         url: &SecretString,
@@ -147,7 +149,7 @@ impl Server {
             .env("DATABASE_URL", url.expose_secret())
             .env("JWT_SECRET", SECRET)
             .env("BIND", format!("127.0.0.1:{port}"))
-            // As beside the private PostgreSQL, which this is.
+            // The service's default with the private PostgreSQL, which this is.
             .env("WORKER_THREADS", (cores / 2).max(1).to_string())
             .envs(settings);
         Self::start(command, dir, name, port, "/health/ready").await
@@ -186,7 +188,7 @@ impl Server {
         bail!("{name} does not start:\n{}", fs::read_to_string(path)?)
     }
 
-    /// Lets it end by itself, with what it has started.
+    /// Ends it with a signal, so that it ends the processes that it has started.
     pub async fn stop(mut self) -> Result<()> {
         kill(Pid::from_raw(self.pid.try_into()?), Signal::SIGTERM)?;
         self.child.wait().await?;
@@ -194,7 +196,7 @@ impl Server {
     }
 }
 
-/// A request, without a token where it is empty.
+/// Writes a request. An empty token means no token.
 pub fn http(out: &mut Vec<u8>, method: &str, base: &str, path: &str, token: &str, body: &str) {
     out.clear();
     let authorization = match token {
@@ -210,7 +212,7 @@ pub fn http(out: &mut Vec<u8>, method: &str, base: &str, path: &str, token: &str
     written.expect("memory takes every write");
 }
 
-/// The least, the median, the greatest.
+/// The smallest value, the median, the greatest value.
 pub fn summary(mut values: Vec<f64>) -> (f64, f64, f64) {
     values.sort_by(f64::total_cmp);
     (
@@ -220,10 +222,10 @@ pub fn summary(mut values: Vec<f64>) -> (f64, f64, f64) {
     )
 }
 
-/// A keep-alive connection, with no more of HTTP than it takes.
+/// A keep-alive connection that understands only the HTTP that the benchmarks need.
 pub struct Connection {
     stream: TcpStream,
-    /// The answer as it came.
+    /// The bytes of the answer.
     pub buffer: Vec<u8>,
 }
 
@@ -237,7 +239,7 @@ impl Connection {
         })
     }
 
-    /// Sends a request and reads the answer to its end, which stays in the buffer; gives its status.
+    /// Sends a request and reads the answer to its end. Returns its status; the answer stays in the buffer.
     pub async fn exchange(&mut self, request: &[u8]) -> Result<u16> {
         self.stream.write_all(request).await?;
         self.buffer.clear();
@@ -271,7 +273,7 @@ impl Connection {
     }
 }
 
-/// How the end of an answer is known.
+/// The way to find the end of an answer.
 enum End {
     Length(usize),
     LastChunk,

@@ -1,5 +1,5 @@
-// The documentation page in a real browser: somebody registers, authorises and starts a session on it, with the
-// examples as they stand. The page may load nothing from elsewhere, and complain of nothing.
+// The documentation page in a real browser: a user registers, authorises and starts a session on it, with the unchanged
+// examples. The page must load nothing from other servers, and must log no errors or warnings.
 
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
@@ -34,7 +34,7 @@ try {
   const page = await browser.newPage();
   page.setDefaultTimeout(15_000);
   page.on("console", (message) => {
-    // A refused request is logged by the browser itself; the steps below look at the answers.
+    // The browser itself logs each refused request. The steps below check the answers.
     if (message.type() === "error" || message.type() === "warning") complaints.push(message.text());
   });
   page.on("pageerror", (error) => complaints.push(String(error)));
@@ -67,7 +67,7 @@ try {
     return [status, body];
   }
 
-  // The example as it stands, but for the name: two runs on one server would share it.
+  // The example with another name: two test runs on one server would use the same name.
   const name = `docs-${randomUUID().slice(0, 8)}`;
   const [registered, tokens] = await execute("register", (body) => {
     const credentials = JSON.parse(body) as { username: string };

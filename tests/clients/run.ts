@@ -1,5 +1,5 @@
-// A generated client plays a whole run against the server whose address it is given, and is refused on purpose:
-// what it may send and read is what the document says, and the compiler is the witness.
+// A generated client plays a whole run against the server whose address it is given, and provokes refusals. The
+// compiler checks that the client sends and reads only what the document describes.
 
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
@@ -19,7 +19,7 @@ function step(name: string) {
   console.log(`  ok ${steps} ${name}`);
 }
 
-/** What all problems have in common, whichever operation answers with them. */
+/** Checks the parts that the problems of all operations have in common. */
 function isProblem(problem: Problem, response: Response, status: number) {
   assert.equal(response.status, status);
   assert.equal(response.headers.get("content-type"), "application/problem+json");
@@ -86,7 +86,7 @@ assert.equal(started.response.status, 201);
 assert.ok(started.data);
 const session: Session = started.data;
 assert.equal(session.status, "running");
-// What may be null is there all the same.
+// A field that may be null is still present.
 const unfinished: null[] = [session.endTime, session.totalTimeMs, session.totalTime, session.submission].map((value) => {
   assert.equal(value, null);
   return null;
@@ -98,7 +98,7 @@ step("start slack-clone");
 const second = await client.POST("/sessions/start", { body: { techStack: "TypeScript" } });
 assert.ok(second.error);
 isProblem(second.error, second.response, 409);
-// Only this code has a sessionId here, and the compiler knows that it is there.
+// Of the codes of this operation, only this one has a sessionId. The compiler knows that it is present.
 assert.ok(second.error.code === "session_already_running");
 const running: string = second.error.sessionId;
 assert.equal(running, session.id);

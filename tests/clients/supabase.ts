@@ -1,5 +1,5 @@
-// supabase-js as shipped, in front of the service: it reads what its user may see, and is refused everything else.
-// The types are the project's own (supabase/types.ts), and the compiler is the witness.
+// The unchanged supabase-js against the service. It reads the rows that its user may see, and every other request is
+// refused. The compiler checks it against the project's own types (supabase/types.ts).
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
@@ -18,12 +18,12 @@ function step(name: string) {
   console.log(`  ok ${steps} ${name}`);
 }
 
-/** Whoever administers in the dashboard. */
+/** Runs a statement as an administrator does in the dashboard. */
 function dashboard(statement: string) {
   execFileSync("psql", ["-XqAt", "-v", "ON_ERROR_STOP=1", process.env.DATABASE_URL!, "-c", statement]);
 }
 
-/** The key that everybody has. */
+/** The key that all clients have. */
 const key = "anon";
 const options = { auth: { persistSession: false, autoRefreshToken: false } };
 const visitor = createClient<Database>(server, key, options);
@@ -82,7 +82,7 @@ const running = await bob.api.POST("/sessions/start", { body: { techStack: "Zig"
 assert.ok(running.data);
 step("two people sign up through the API; one completes two runs, the other has one running");
 
-// --- what she sees ----------------------------------------------------------------------------------------
+// --- the rows that she sees -------------------------------------------------------------------------------
 
 const whole = rows(
   await alice.reader
@@ -101,7 +101,7 @@ assert.deepEqual(whole.submission, { status: "PENDING", packages: ["supabase-js"
 whole.colour;
 step("her own session, with its challenge, milestones and submission in it");
 
-// Beside her own she sees whatever is published.
+// She sees her own sessions and the published ones.
 const hers = (head = false) =>
   alice.reader.from("sessions").select("id, tech_stack", { count: "exact", head }).eq("user_id", alice.user.id);
 const all = await hers().order("start_time", { ascending: false });
@@ -142,7 +142,7 @@ assert.deepEqual([nothing.error, nothing.data], [null, null]);
 refused(await alice.reader.from("sessions").select("id").eq("id", running.data.id).single(), "PGRST116");
 step("another's session is not there: maybeSingle null, single PGRST116");
 
-// --- what everybody sees ----------------------------------------------------------------------------------
+// --- the rows that everybody sees -------------------------------------------------------------------------
 
 const people = { alice, bob };
 for (const reader of [visitor, bob.reader]) {
@@ -199,12 +199,12 @@ for (const reader of [visitor, bob.reader]) {
 }
 step("boards with their runners, of all runs and of one stack: filters, order, range, count, single");
 
-// --- what nobody may --------------------------------------------------------------------------------------
+// --- requests that nobody may make ------------------------------------------------------------------------
 
 type Table = keyof Database["public"]["Tables"];
 const readers: [string, SupabaseClient<Database>][] = [["a visitor", visitor], ["a runner", alice.reader]];
 for (const [who, reader] of readers) {
-  // Whatever the types say, the grants say no.
+  // The types would allow these writes. The grants do not.
   const loose = reader as unknown as SupabaseClient;
   for (const table of ["users", "bans", "challenges", "challenge_milestones", "sessions", "milestones", "submissions", "personal_bests"] satisfies Table[]) {
     const column = ({ challenge_milestones: "challenge_id", personal_bests: "challenge_id", bans: "user_id" } as Record<string, string>)[table] ?? "id";
@@ -225,7 +225,7 @@ for (const [who, reader] of readers) {
     refused(await loose.schema(schema).rpc("check_request"), "PGRST106");
   }
   for (const table of ["credentials", "refresh_tokens", "audit_log", "private.credentials", "pg_user"]) {
-    // PostgREST asks the database for a table that it does not know, and from version 13 on it refuses itself.
+    // Before version 13 PostgREST asks the database for an unknown table. From then on it refuses by itself.
     refused(await loose.from(table).select(), "PGRST205", "42P01");
   }
   refused(await loose.from("bans").select(), "42501");

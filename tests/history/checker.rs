@@ -1,4 +1,4 @@
-//! What must hold in the end, and what must hold always.
+//! The checks: some hold always, some at the end.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use super::{
     world::Server,
 };
 
-/// What must never be in the database: each query finds nothing.
+/// States that must never be in the database. Each query looks for one, and must find nothing.
 const INVARIANTS: &[(&str, &str)] = &[
     (
         "two running sessions of one user",
@@ -69,7 +69,7 @@ const INVARIANTS: &[(&str, &str)] = &[
     ),
 ];
 
-/// All runs of a user, as the service would show them.
+/// All runs of a user, in the database, in the form in which the service shows them.
 const RUNS: &str = "
     select s.id::text, jsonb_build_object(
              'startTime', private.moment(s.start_time), 'techStack', s.tech_stack, 'status', s.status,
@@ -87,7 +87,7 @@ const RUNS: &str = "
       from public.sessions as s
      where s.user_id = $1::text::uuid";
 
-/// Looks for what must never be in the database.
+/// Looks for the states that must never be in the database.
 pub async fn check_invariants(server: &Server, history: &History) -> Result<()> {
     let sql = server.sql("speedcoding").await?;
     for (what, query) in INVARIANTS {
@@ -104,7 +104,7 @@ pub async fn check_invariants(server: &Server, history: &History) -> Result<()> 
     Ok(())
 }
 
-/// In the end: everything that was acknowledged is in the database, and nothing else.
+/// At the end, the database must hold everything that was acknowledged, and nothing else.
 pub async fn check_database(server: &Server, history: &History, client: &Client) -> Result<()> {
     let (sql, known) = (server.sql("speedcoding").await?, &client.known);
     let violate = |kind, text| history.violate(kind, Some(&client.name), text);
@@ -131,7 +131,7 @@ pub async fn check_database(server: &Server, history: &History, client: &Client)
         violate(
             Kind::Doubled,
             format!(
-                "{unknown} sessions that nobody started, {} may have been",
+                "{unknown} sessions that no client started; {} may be starts without an answer",
                 known.unknown_starts
             ),
         );
@@ -156,10 +156,10 @@ pub async fn check_database(server: &Server, history: &History, client: &Client)
             }
             (Some((_, true)), Life::Alive) => violate(
                 Kind::Lost,
-                format!("sign-in {id} has ended, and nobody ended it"),
+                format!("sign-in {id} has ended, but no client ended it"),
             ),
             (Some((_, false)), Life::Ended) => {
-                violate(Kind::Lost, format!("sign-in {id} was ended, and lives"))
+                violate(Kind::Lost, format!("sign-in {id} was ended, but lives"))
             }
             _ => {}
         }
@@ -172,7 +172,7 @@ pub async fn check_database(server: &Server, history: &History, client: &Client)
         violate(
             Kind::Doubled,
             format!(
-                "{unknown} sign-ins of nobody, {} may have been opened",
+                "{unknown} sign-ins that no client opened; {} may be logins without an answer",
                 known.unknown_logins
             ),
         );
@@ -192,7 +192,7 @@ pub async fn check_database(server: &Server, history: &History, client: &Client)
             "select status::text, revision from public.submissions where id = $1::text::uuid";
         let row = sql.query_opt(submission, &[id]).await?;
         let now: Option<(String, i32)> = row.map(|row| (row.get(0), row.get(1)));
-        // What is rejected can be handed in again, as another revision.
+        // A rejected submission can be handed in again, as another revision.
         let stands = now.as_ref().is_some_and(|(status, now)| {
             status == decision || decision == "REJECTED" && i64::from(*now) > *revision
         });
@@ -206,14 +206,14 @@ pub async fn check_database(server: &Server, history: &History, client: &Client)
     Ok(())
 }
 
-/// In the end: both replicas show everything, and what has ended has ended.
+/// At the end, both replicas must show everything, and a sign-in that has ended must stay ended.
 pub async fn check_replicas(client: &mut Client, replicas: usize) {
     let runs: Vec<_> = client.known.runs.keys().cloned().collect();
     let ended = client.sign_ins(Life::Ended);
     let alive = client.sign_ins(Life::Alive);
     for replica in 0..replicas {
         client.go_to(replica);
-        // Redeeming it shows that it lives.
+        // A refresh that succeeds shows that the sign-in is alive.
         for id in &alive {
             client.refresh(id).await;
         }
@@ -228,7 +228,7 @@ pub async fn check_replicas(client: &mut Client, replicas: usize) {
     }
 }
 
-/// In the end: the boards that replicas show are those of the database.
+/// At the end, the replicas must show the boards that the database holds.
 pub async fn check_boards(server: &Server, history: &History, bases: &[String]) -> Result<()> {
     let sql = server.sql("speedcoding").await?;
     let board = "select u.username || ' ' || min(h.total_ms)

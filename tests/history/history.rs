@@ -1,4 +1,4 @@
-//! What was asked and what was answered, on one monotonic clock, and what must not have happened.
+//! Records requests and answers on one monotonic clock, and the violations that were found.
 
 use std::{
     collections::BTreeMap,
@@ -7,12 +7,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// When nothing has failed for so long, nothing fails any more.
+/// After this time without a failure the service counts as back.
 const QUIET: Duration = Duration::from_millis(1500);
-/// What waits for so long may be about to fail.
+/// A request that has waited this long may be about to fail.
 const PATIENT: Duration = Duration::from_secs(3);
 
-/// Everything that happened so far.
+/// All that has happened so far.
 pub struct History {
     began: Instant,
     state: Mutex<State>,
@@ -20,20 +20,20 @@ pub struct History {
 
 #[derive(Default)]
 struct State {
-    /// In the order in which they ended.
+    /// The requests that have ended, in the order in which they ended.
     requests: Vec<Request>,
-    /// By ticket: when it was sent.
+    /// The requests under way: by ticket, the time when it was sent.
     pending: BTreeMap<u64, Duration>,
     tickets: u64,
     violations: Vec<Violation>,
 }
 
-/// A request that has ended, one way or the other.
+/// A request that has ended, with or without an answer.
 pub struct Request {
     pub client: String,
     pub replica: usize,
     pub what: String,
-    /// Whether an acknowledgement of it shows that the database can be written to.
+    /// Whether its acknowledgement proves that the database can be written to.
     pub is_write: bool,
     pub begun: Duration,
     pub ended: Duration,
@@ -42,15 +42,15 @@ pub struct Request {
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
-    /// 2xx: it was done, and stays done.
+    /// 2xx: the service has done it, and it must stay done.
     Acknowledged(u16),
-    /// 4xx: it was not done, and never will be.
+    /// 4xx: the service has not done it, and never will.
     Refused(u16, String),
-    /// 5xx, or no answer: it may have been done, or may still be.
+    /// 5xx, or no answer: the service may have done it, or may still do it.
     Unknown(String),
 }
 
-/// What must never happen.
+/// An event that must never happen.
 #[derive(Clone)]
 pub struct Violation {
     pub kind: Kind,
@@ -61,21 +61,21 @@ pub struct Violation {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// What was acknowledged is not there, or is another.
+    /// Something acknowledged is missing, or has changed.
     Lost,
-    /// There is more than was asked for, or something is there that contradicts itself.
+    /// The database holds more than was asked for, or contradicts itself.
     Doubled,
-    /// What has ended counts again.
+    /// Something that has ended counts again.
     Revived,
     /// An answer with status 500.
     InternalError,
-    /// A refusal for which there is no reason.
+    /// A refusal without a reason.
     Refused,
-    /// No answer at all for longer than any request may take.
+    /// A request had no answer for longer than any request may take.
     Hung,
-    /// Served too late after a fault was over.
+    /// The service was back too late after a fault was over.
     Late,
-    /// Called itself ready while nothing could be written.
+    /// A replica called itself ready while nothing could be written.
     FalselyReady,
 }
 
@@ -85,12 +85,12 @@ pub struct Ticket {
     begun: Duration,
 }
 
-/// How far the service is back since a fault was over.
+/// The state of the service's recovery since a fault was over.
 pub struct Recovery {
-    /// When both replicas had acknowledged a write that was sent since, and the last request that was sent since and
-    /// failed had ended; none before the first of these.
+    /// The time when both replicas had acknowledged a write that was sent since then, and when the last failed request
+    /// that was sent since then had ended. None until both replicas have acknowledged a write.
     pub back: Option<Duration>,
-    /// Whether nothing has failed lately, and nothing waits for long.
+    /// Whether no request has failed lately, and none has waited for long.
     pub is_calm: bool,
 }
 
@@ -102,7 +102,7 @@ impl History {
         }
     }
 
-    /// Since the beginning.
+    /// The time since the beginning.
     pub fn now(&self) -> Duration {
         self.began.elapsed()
     }
@@ -140,7 +140,7 @@ impl History {
         self.violate_at(self.now(), kind, client, text);
     }
 
-    /// What was noticed only later.
+    /// Notes a violation that was noticed only later.
     pub fn violate_at(&self, at: Duration, kind: Kind, client: Option<&str>, text: String) {
         let violation = Violation {
             kind,
@@ -152,7 +152,7 @@ impl History {
         self.state().violations.push(violation);
     }
 
-    /// How far `replicas` replicas are back, by what was sent in this time.
+    /// The recovery of this number of replicas, by the requests that were sent in this time.
     pub fn recovery(&self, since: Duration, until: Duration, replicas: usize) -> Recovery {
         let state = self.state();
         let mut first_writes = vec![None; replicas];
@@ -184,7 +184,7 @@ impl History {
         }
     }
 
-    /// The requests that were sent in this time, and have ended.
+    /// The requests that were sent in this time and have ended.
     pub fn between<T>(
         &self,
         from: Duration,

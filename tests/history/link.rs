@@ -1,4 +1,4 @@
-//! The wire between a replica and PostgreSQL, which can be cut, delay, refuse, and swallow.
+//! The connections between a replica and PostgreSQL, which can be cut, delayed, refused and silenced.
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,15 +20,15 @@ pub struct Link {
     listening: Option<JoinHandle<()>>,
 }
 
-/// What becomes of what is said. Connections have numbers, in the order in which they were opened.
+/// The state of the link. Connections have numbers, in the order in which they were opened.
 #[derive(Clone, Copy, Default)]
 struct Wire {
     opened: usize,
-    /// Connections below are reset.
+    /// Connections with a lower number are reset.
     cut_below: usize,
-    /// What is said on connections below vanishes, and nobody is told.
+    /// On connections with a lower number, everything that is sent vanishes without an error.
     dead_below: usize,
-    /// Only the server's answers vanish.
+    /// Only the server's answers vanish, not the requests.
     only_answers: bool,
     delay: Duration,
 }
@@ -51,12 +51,12 @@ impl Link {
         self.wire.send_modify(|wire| wire.cut_below = wire.opened);
     }
 
-    /// Every word takes so long.
+    /// Everything that is sent takes this much longer.
     pub fn delay(&self, delay: Duration) {
         self.wire.send_modify(|wire| wire.delay = delay);
     }
 
-    /// What is said on the connections that are open vanishes from now on; new ones work.
+    /// From now on, everything sent on the open connections vanishes. New connections work.
     pub fn swallow(&self, only_answers: bool) {
         self.wire.send_modify(|wire| {
             wire.dead_below = wire.opened;
@@ -64,7 +64,7 @@ impl Link {
         });
     }
 
-    /// New connections are swallowed too, until there is another `swallow`.
+    /// New connections are silent, too, until the next `swallow`.
     pub fn swallow_all(&self) {
         self.wire.send_modify(|wire| {
             wire.dead_below = usize::MAX;
@@ -72,7 +72,7 @@ impl Link {
         });
     }
 
-    /// Nobody listens any more, and what is open is reset.
+    /// Refuses new connections, and resets open ones.
     pub async fn refuse(&mut self) {
         if let Some(listening) = self.listening.take() {
             listening.abort();
@@ -100,7 +100,7 @@ impl Link {
 }
 
 async fn connect(client: TcpStream, server: u16, number: usize, wire: watch::Receiver<Wire>) {
-    // Dropped without another word: a reset, as from a server that is not there.
+    // Dropping the connection resets it, as if there were no server.
     let _ = client.set_zero_linger();
     let Ok(server) = TcpStream::connect(("127.0.0.1", server)).await else {
         return;
@@ -138,7 +138,7 @@ async fn carry(
                 }
             }
             Ok(1..) => {}
-            // That the server has gone is a word of the server's, too.
+            // The end of the server's connection is an answer of the server, too, so it may have to vanish.
             _ if is_swallowed && is_answer => std::future::pending().await,
             _ => return,
         }

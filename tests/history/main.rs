@@ -1,17 +1,18 @@
-//! A history of the service while everything around it breaks, and a check of what it promised meanwhile.
+//! Runs the service while everything around it breaks, and checks that it keeps its promises.
 //!
-//! Two replicas serve sixteen clients and a moderator over real HTTP. A nemesis kills, cuts, delays, swallows, fills the
-//! disk, makes read-only, upgrades. What was acknowledged must be there in the end, through both replicas and in the
-//! database; nothing may be there twice; no answer may be 500; after each fault the service must be back in time.
+//! Two replicas serve sixteen clients and a moderator over real HTTP. A nemesis kills processes, cuts, delays and
+//! silences connections, fills the disk, makes the database read-only, and upgrades. At the end both replicas and the
+//! database must have everything that was acknowledged, and nothing twice. No answer may be 500. After each fault the
+//! service must be back in time.
 //!
 //!     cargo test --test history -- --seconds 600 --seed 7
 //!
-//! As root on Linux it runs in namespaces of its own, which take all processes and mounts with them when it ends.
+//! As root on Linux it runs in namespaces of its own. When it ends, all its processes and mounts end with them.
 #![allow(
     clippy::disallowed_methods,
     clippy::pedantic,
     clippy::restriction,
-    reason = "what meets something unexpected here ends; it takes time, ids and settings from where it likes"
+    reason = "it ends when it meets something unexpected; it may read clocks, random numbers and the environment"
 )]
 
 mod checker;
@@ -49,28 +50,28 @@ use nemesis::{Fault, Nemesis, Struck};
 use world::{Place, Replica, Server, program};
 
 const REPLICAS: usize = 2;
-/// Set for the process that runs in namespaces of its own.
+/// The variable that is set for the process in namespaces of its own.
 const ALONE: &str = "SPEEDCODING_HISTORY_ALONE";
 
 /// Breaks everything around two replicas of the service, and checks what they promised meanwhile.
 #[derive(Parser)]
 struct Arguments {
-    /// For how long something breaks.
+    /// The time in seconds during which things break.
     #[arg(long, default_value_t = 60)]
     seconds: u64,
-    /// The same seed makes the same choices; by default another one each time.
+    /// The seed of all choices. The same seed makes the same choices; the default is another seed each time.
     #[arg(long)]
     seed: Option<u64>,
-    /// How many clients there are.
+    /// The number of clients.
     #[arg(long, default_value_t = 16)]
     clients: usize,
-    /// So long after a fault, in seconds, no request may fail any more.
+    /// The time in seconds after a fault from which on no request may fail.
     #[arg(long, default_value_t = 5.0)]
     back_within: f64,
-    /// Only these faults, comma-separated.
+    /// Causes only these faults, comma-separated.
     #[arg(long, value_enum, value_delimiter = ',')]
     faults: Vec<Fault>,
-    /// Settings of PostgreSQL, such as synchronous_commit=off, to see that losses are noticed.
+    /// Settings of PostgreSQL. With synchronous_commit=off, for instance, the run must report losses.
     #[arg(long)]
     postgres: Vec<String>,
     /// Keeps the logs and the whole history in this directory.
@@ -85,7 +86,7 @@ fn main() -> ExitCode {
         .enable_all()
         .build();
     let told = async {
-        // The first process of a namespace dies of no signal that it does not ask for.
+        // The first process of a namespace gets only the signals that it asks for.
         let mut terminated = signal(SignalKind::terminate())?;
         tokio::select! {
             told = tell(&arguments) => told,
@@ -103,7 +104,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Goes on in namespaces of its own, where that is possible.
+/// Continues in namespaces of its own, if that is possible.
 fn isolate() {
     const NAMESPACES: [&str; 5] = ["--mount", "--pid", "--fork", "--kill-child", "--mount-proc"];
     let unshare = || {
@@ -123,7 +124,7 @@ fn isolate() {
     }
 }
 
-/// The whole history; whether all of it is as it must be.
+/// Runs the whole history. Returns whether it had no violation.
 async fn tell(arguments: &Arguments) -> Result<bool> {
     let seed = arguments.seed.unwrap_or_else(|| {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
@@ -167,7 +168,7 @@ async fn tell(arguments: &Arguments) -> Result<bool> {
         } else {
             format!("client_{number}")
         };
-        // A third goes to each replica, a third to either.
+        // A third of the clients goes to the first replica, a third to the second, and a third to both.
         let home = (number % 3 < REPLICAS && number > 0).then_some(number % 3);
         let shared = (history.clone(), bases.clone(), stop.clone());
         let mut client = Client::new(name, home, Dice(dice.below(u64::MAX)), shared);
@@ -237,7 +238,7 @@ async fn tell(arguments: &Arguments) -> Result<bool> {
     Ok(sum_up(&history, &struck, seed))
 }
 
-/// Both replicas show everything that was acknowledged.
+/// Checks that both replicas show everything that was acknowledged.
 async fn check_replicas(clients: Vec<Client>, nemesis: &Nemesis, history: &History) -> Result<()> {
     let began = history.now();
     println!("{:9.3} checking", began.as_secs_f64());
@@ -269,7 +270,7 @@ async fn check_replicas(clients: Vec<Client>, nemesis: &Nemesis, history: &Histo
     Ok(())
 }
 
-/// Migrates, and gives the service its own login; its URL.
+/// Migrates the database and gives the service its own login. Returns the login's URL.
 fn service_url(server: &Server) -> Result<Url> {
     let run = |arguments: &[&str]| {
         let done = program(arguments)
@@ -286,7 +287,7 @@ fn service_url(server: &Server) -> Result<Url> {
     Ok(run(&["db", "login"])?.trim().parse()?)
 }
 
-/// One line for each kind of fault, and the lines of the history that explain what is wrong.
+/// Prints one line for each kind of fault, and the lines of the history that explain each violation.
 fn sum_up(history: &History, struck: &[Struck], seed: u64) -> bool {
     let mut faults: BTreeMap<Fault, Vec<&Struck>> = BTreeMap::new();
     for one in struck {
@@ -365,7 +366,8 @@ fn sum_up(history: &History, struck: &[Struck], seed: u64) -> bool {
     violations.is_empty()
 }
 
-/// What a client had to do with what it is about, and its last requests before this; or the last failures of all.
+/// Prints the client's requests about the violation's subject and its last requests before the violation. Without a
+/// client, prints the last failures of all clients.
 fn explain(history: &History, violation: &Violation) {
     let subject = violation
         .text
@@ -394,7 +396,7 @@ fn last(lines: &[String]) -> &[String] {
     &lines[lines.len().saturating_sub(8)..]
 }
 
-/// All of it, for people.
+/// Writes the whole history to a file, for people.
 fn write_down(history: &History, path: &Path) -> Result<()> {
     let mut file = BufWriter::new(File::create(path)?);
     history.between(Duration::ZERO, Duration::MAX, |requests| {

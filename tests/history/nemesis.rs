@@ -1,4 +1,4 @@
-//! What goes wrong: one fault after another, each until it is mended and the service is back.
+//! Causes one fault after another. Each one ends before the next: it is mended, and the service is back.
 
 use std::{
     fs::{self, File},
@@ -20,54 +20,54 @@ use super::{
     world::{Replica, Server},
 };
 
-/// When it is not back by then, it is not waited for any longer.
+/// The longest wait for the service to be back.
 const PATIENCE: Duration = Duration::from_secs(45);
 
-/// What can go wrong.
+/// The faults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub enum Fault {
-    /// `kill -9` of a replica, which is started again.
+    /// A replica is killed with `kill -9`, and started again.
     KillReplica,
     /// The replicas are replaced, one after the other, as at a release.
     Upgrade,
-    /// `kill -9` of one of PostgreSQL's backends: all of them are restarted.
+    /// One of PostgreSQL's backends is killed with `kill -9`. PostgreSQL then restarts all of them.
     KillBackend,
-    /// `pg_ctl stop -m immediate`, and started again.
+    /// PostgreSQL is stopped with `pg_ctl stop -m immediate`, and started again.
     StopPostgres,
     /// Connections to PostgreSQL are reset.
     Cut,
-    /// Every word takes 300 ms.
+    /// Everything sent between the service and PostgreSQL takes 300 ms longer.
     Delay,
-    /// Nobody listens where PostgreSQL was.
+    /// Connections to PostgreSQL's address are refused.
     Refuse,
-    /// Open connections are dead, and nobody is told; new ones work.
+    /// Open connections fall silent without an error. New ones work.
     Swallow,
-    /// The same, but what is sent arrives: it is done, and not answered.
+    /// The same, but PostgreSQL gets the requests: it carries them out, and its answers are lost.
     SwallowAnswers,
-    /// New connections are swallowed too, for a while.
+    /// New connections fall silent, too, for a while.
     SwallowAll,
-    /// There is no room on PostgreSQL's disk.
+    /// PostgreSQL's disk is full.
     FillDisk,
-    /// PostgreSQL takes no writes.
+    /// PostgreSQL is read-only.
     ReadOnly,
-    /// PostgreSQL's files are replaced under the running server, which is restarted later.
+    /// PostgreSQL's program files are replaced while it runs. It is restarted later.
     ReplaceLibrary,
 }
 
-/// One fault of the history.
+/// One fault that was caused.
 pub struct Struck {
     pub fault: Fault,
     pub began: Duration,
-    /// When nothing else was wrong any more.
+    /// The time when the fault was mended.
     pub mended: Duration,
-    /// How long after that the service was back; none where it was not waited for any longer.
+    /// The time from then until the service was back. None if the wait was given up.
     pub back: Option<Duration>,
-    /// The end of it in the history.
+    /// The time when the whole fault was over, in the history.
     pub over: Duration,
 }
 
 impl Struck {
-    /// What ends later may have met the next fault: that is not counted.
+    /// Only requests that ended by then count: a later one may have met the next fault.
     fn judge(&mut self, history: &History, replicas: usize) {
         self.back = history.recovery(self.mended, self.over, replicas).back;
     }
@@ -89,7 +89,7 @@ pub struct Nemesis {
 }
 
 impl Nemesis {
-    /// These faults in the order of chance, again and again, for so long; or until one is not survived.
+    /// Causes these faults in random order, again and again, until this time or until the service does not come back.
     pub async fn rage(&mut self, faults: &[Fault], until: Duration) -> Result<Vec<Struck>> {
         let mut struck: Vec<Struck> = Vec::new();
         let mut coming = Vec::new();
@@ -103,7 +103,7 @@ impl Nemesis {
         Ok(struck)
     }
 
-    /// Whether this machine lets it happen.
+    /// Whether this machine allows the fault.
     pub fn can(&self, fault: Fault) -> bool {
         match fault {
             Fault::FillDisk => self.server.is_bounded,
@@ -145,7 +145,7 @@ impl Nemesis {
         Ok(one)
     }
 
-    /// Breaks something, and mends it.
+    /// Causes the fault, and mends it.
     async fn inflict(&mut self, fault: Fault) -> Result<()> {
         match fault {
             Fault::KillReplica => {
@@ -174,7 +174,7 @@ impl Nemesis {
                 if let Some(pid) = self.dice.choose(&backends) {
                     nix::sys::signal::kill(nix::unistd::Pid::from_raw(*pid), Signal::SIGKILL)?;
                 }
-                // The others are told, then everything is recovered.
+                // PostgreSQL tells the other backends to end, and then recovers.
                 while !sql.is_closed() {
                     sleep(Duration::from_millis(5)).await;
                 }
@@ -214,7 +214,7 @@ impl Nemesis {
                     link.accept().await;
                 }
             }
-            // What is dead stays dead: from now on it is the service's business.
+            // Silent connections stay silent. Now the service has to recover by itself.
             Fault::Swallow | Fault::SwallowAnswers => {
                 for link in self.some_links() {
                     self.links[link].swallow(fault == Fault::SwallowAnswers);
@@ -234,7 +234,7 @@ impl Nemesis {
                 fill(&filler)?;
                 self.a_while().await;
                 fs::remove_file(&filler)?;
-                // It may have given up: whoever looks after it starts it again.
+                // PostgreSQL may have given up. Starts it again, as a supervisor would.
                 self.server.start().await?;
             }
             Fault::ReadOnly => {
@@ -249,7 +249,7 @@ impl Nemesis {
                 let kept = library.with_extension("kept");
                 let new = library.with_extension("new");
                 fs::copy(&library, &kept)?;
-                // Not even a library: PostgreSQL says the same of one that lacks a symbol.
+                // A file that is no library. PostgreSQL reports it like a library that lacks a symbol.
                 fs::write(&new, "of another version")?;
                 fs::rename(&new, &library)?;
                 self.end_connections().await?;
@@ -263,7 +263,7 @@ impl Nemesis {
         Ok(())
     }
 
-    /// While nothing can be written a replica is not ready.
+    /// Checks that a replica is not ready while nothing can be written.
     async fn ready_is_denied(&self, fault: Fault) {
         for (number, replica) in self.replicas.iter().enumerate() {
             if is_ready(replica).await {
@@ -309,7 +309,7 @@ impl Nemesis {
         self.dice.below(self.replicas.len() as u64) as usize
     }
 
-    /// The link of one replica, or all of them.
+    /// The link of one replica, or the links of all.
     fn some_links(&mut self) -> Vec<usize> {
         match self.dice.below(2) {
             0 => vec![self.any_replica()],
@@ -318,7 +318,7 @@ impl Nemesis {
     }
 }
 
-/// Whether a replica says so.
+/// Whether a replica says that it is ready.
 async fn is_ready(replica: &Replica) -> bool {
     let client = reqwest::Client::builder()
         .no_proxy()
@@ -332,7 +332,7 @@ async fn is_ready(replica: &Replica) -> bool {
     answer.is_ok_and(|answer| answer.status() == 200)
 }
 
-/// Writes until there is no room.
+/// Writes until the disk is full.
 fn fill(path: &std::path::Path) -> Result<()> {
     let mut file = File::create(path)?;
     let zeros = vec![0; 1024 * 1024];

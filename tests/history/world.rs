@@ -1,4 +1,4 @@
-//! What is broken: a PostgreSQL on a small disk, and replicas of the service before it.
+//! The parts that the nemesis breaks: a PostgreSQL on a small disk, and replicas of the service in front of it.
 
 use std::{
     env,
@@ -19,10 +19,10 @@ use tokio::time::{sleep, timeout};
 use tokio_postgres::{Client, NoTls};
 use url::Url;
 
-/// Nothing takes longer, on the slowest machine.
+/// Nothing takes longer than this, even on the slowest machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 const DISK: &str = "size=512m,mode=755";
-/// Everything else is PostgreSQL's default: what is acknowledged is on the disk.
+/// All other settings are PostgreSQL's defaults, so that acknowledged data is on the disk.
 const SETTINGS: &[&str] = &[
     "listen_addresses=127.0.0.1",
     "unix_socket_directories=",
@@ -31,12 +31,13 @@ const SETTINGS: &[&str] = &[
     "max_wal_size=96MB",
     "jit=off",
 ];
-/// A statement may take one second rather than ten. A connection counts as dead two seconds after that, and a request may
-/// take another one before the others are doubted: together less than the five in which the service shall be back.
+/// A statement may take one second rather than ten. A connection counts as dead two seconds after that. A request may
+/// then use another dead connection before the service doubts all of them. Together this is less than the five seconds
+/// in which the service must be back.
 const STATEMENT_TIMEOUT: &str = "1";
 pub const JWT_SECRET: &str = "a secret for the history of more than 32 bytes";
 
-/// A directory that goes with the run.
+/// A directory that is removed at the end of the run.
 pub struct Place {
     pub path: PathBuf,
     is_kept: bool,
@@ -47,7 +48,7 @@ impl Place {
         let own = || env::temp_dir().join(format!("speedcoding-history-{}", std::process::id()));
         let path = keep.map_or_else(own, Path::to_owned);
         fs::create_dir_all(&path)?;
-        // PostgreSQL's account passes through.
+        // PostgreSQL's account must be able to enter.
         fs::set_permissions(&path, Permissions::from_mode(0o755))?;
         Ok(Place {
             path: path.canonicalize()?,
@@ -64,14 +65,14 @@ impl Drop for Place {
     }
 }
 
-/// A PostgreSQL that is ours alone.
+/// A PostgreSQL for this run alone.
 pub struct Server {
     pub port: u16,
-    /// Where its data are; a file system of its own where that was possible.
+    /// The directory of its data; a file system of its own, if that was possible.
     pub disk: PathBuf,
     pub is_bounded: bool,
     bin: PathBuf,
-    /// The library of PL/pgSQL, where it can be replaced.
+    /// The library of PL/pgSQL, if it can be replaced.
     pub plpgsql: Option<PathBuf>,
     log: PathBuf,
     settings: Vec<String>,
@@ -146,7 +147,7 @@ impl Server {
 
     fn program(&self, name: &str) -> Result<Command> {
         let mut program = Command::new(self.bin.join(name));
-        // Ctrl-C is ours.
+        // Ctrl-C must reach this program only.
         program.process_group(0);
         let log = File::options().create(true).append(true).open(&self.log)?;
         program
@@ -161,7 +162,7 @@ impl Server {
         Ok(program)
     }
 
-    /// Starts it where it is down, and waits until it takes connections.
+    /// Starts it if it is down, and waits until it takes connections.
     pub async fn start(&mut self) -> Result<()> {
         if !self.is_running() {
             let mut postgres = self.program("postgres")?;
@@ -195,7 +196,7 @@ impl Server {
         answered.with_context(|| format!("PostgreSQL does not answer: see {}", self.log.display()))
     }
 
-    /// SIGQUIT stops it in the midst of everything, SIGINT ends all sessions first.
+    /// Stops it. SIGQUIT stops it at once; SIGINT lets it end all sessions first.
     pub async fn stop(&mut self, how: Signal) -> Result<()> {
         if let Some(child) = &self.child {
             kill(pid(child), how)?;
@@ -208,7 +209,7 @@ impl Server {
         stopped.await.context("PostgreSQL does not stop")
     }
 
-    /// A connection as superuser, past the links.
+    /// Connects as superuser, without a link between.
     pub async fn sql(&self, database: &str) -> Result<Client> {
         let mut url: tokio_postgres::Config = self.url(database).parse()?;
         let (client, connection) = url
@@ -236,20 +237,21 @@ impl Drop for Server {
     }
 }
 
-/// Where PostgreSQL's programs are: on PATH, or where Debian has them, the newest.
+/// The directory of PostgreSQL's programs: the one on PATH, or the newest of Debian's.
 fn installed() -> Result<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let mut debian: Vec<_> = glob::glob("/usr/lib/postgresql/*/bin")?.flatten().collect();
     debian.sort();
     let places = env::split_paths(&path).chain(debian.into_iter().rev());
-    // A link leads to where the other programs are.
+    // A symbolic link is followed to the directory with the other programs.
     let programs = places.filter_map(|place| place.join("initdb").canonicalize().ok());
     let mut places = programs.filter_map(|program| Some(program.parent()?.to_owned()));
     let place = places.find(|place| place.join("postgres").exists());
     place.context("no PostgreSQL: neither on PATH nor in /usr/lib/postgresql")
 }
 
-/// Copies an installation as Debian's, whose files find each other wherever they are; nothing where it is another.
+/// Copies an installation of the form that Debian's packages have. Its files find each other at any place. Returns none
+/// for another form.
 fn copy(bin: &Path, to: &Path) -> Result<Option<PathBuf>> {
     let Some(version) = bin
         .parent()
@@ -275,7 +277,7 @@ fn copy(bin: &Path, to: &Path) -> Result<Option<PathBuf>> {
     Ok(Some(to.join(bin.strip_prefix("/")?)))
 }
 
-/// A replica of the service, as the built program.
+/// A replica of the service, which runs the built program.
 pub struct Replica {
     pub base: String,
     command: Command,
@@ -313,7 +315,7 @@ impl Replica {
         Ok(())
     }
 
-    /// Sends a signal, and waits for its end.
+    /// Sends a signal, and waits until the replica has ended.
     pub async fn stop(&mut self, how: Signal) -> Result<ExitStatus> {
         let mut child = self.child.take().context("it does not run")?;
         kill(pid(&child), how)?;
@@ -339,7 +341,7 @@ impl Drop for Replica {
     }
 }
 
-/// The service's program with these arguments, and no other settings.
+/// The service's program with these arguments, and without settings from outside.
 pub fn program(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_speedcoding"));
     command

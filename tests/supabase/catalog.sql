@@ -1,8 +1,8 @@
 -- The whole catalog of a migrated database as lines of text, to be compared with another's. One query that
 -- only reads, prints no OID, and names everything with its schema if the search path is empty when it runs:
 --   PGOPTIONS='-c search_path=' psql -XAtf tests/supabase/catalog.sql
--- Left out: what PostgreSQL brings itself, temporary objects, and the two tables of migration history
--- (refinery's and the Supabase CLI's), in which the two ways of migrating differ rightly.
+-- It leaves out PostgreSQL's own objects, temporary objects, and the two tables of migration history (refinery's and
+-- the Supabase CLI's), which differ between the two ways of migrating.
 with schemas as (
   select n.oid, n.nspname, n.nspowner, n.nspacl
     from pg_catalog.pg_namespace as n
@@ -34,7 +34,7 @@ our_roles as (
    where r.rolname !~ '^pg_'
      and r.rolname <> current_user
 ),
--- Owner and privileges, of whatever has them. An absent list of privileges means the defaults.
+-- Owner and privileges of all objects that have them. An absent list of privileges means the defaults.
 privileged (kind, name, owner, acl) as (
   select 'schema', pg_catalog.quote_ident(nspname), nspowner,
          coalesce(nspacl, pg_catalog.acldefault('n', nspowner))
@@ -208,7 +208,7 @@ lines (section, name, line) as (
      and s.setdatabase in (0, (select oid from pg_catalog.pg_database where datname = pg_catalog.current_database())),
          pg_catalog.unnest(s.setconfig) as setting
    union all
-  -- The options as jsonb: 16 and later have more of them than 15.
+  -- The options as jsonb, because PostgreSQL 16 and later have more of them than 15.
   select 92, pg_catalog.pg_get_userbyid(m.roleid)::text, pg_catalog.format('role %I granted to %I by %I %s',
          pg_catalog.pg_get_userbyid(m.roleid), pg_catalog.pg_get_userbyid(m.member),
          pg_catalog.pg_get_userbyid(m.grantor),

@@ -1,10 +1,10 @@
-//! What a client knows of its own sign-ins and runs, and whether the service shows it otherwise later.
+//! What a client knows of its own sign-ins and runs. The client compares it with later answers of the service.
 
 use std::{collections::BTreeMap, time::Instant};
 
 use serde_json::Value;
 
-/// What was acknowledged to it, and what may have happened besides.
+/// Everything that was acknowledged to the client, and what else may have happened.
 #[derive(Default)]
 pub struct Known {
     pub user: String,
@@ -12,22 +12,22 @@ pub struct Known {
     pub sign_ins: BTreeMap<String, SignIn>,
     /// By id.
     pub runs: BTreeMap<String, Run>,
-    /// Accounts that it made for others: their names and ids.
+    /// Further accounts that the client made: their names and ids.
     pub others: Vec<(String, String)>,
-    /// The decisions of a moderator, by submission: what was decided on which revision.
+    /// The decisions of a moderator, by submission: the decision and the revision.
     pub decisions: BTreeMap<String, (String, i64)>,
-    /// How many starts and logins may have succeeded without being acknowledged.
+    /// The numbers of starts and of logins that may have succeeded without an acknowledgement.
     pub unknown_starts: usize,
     pub unknown_logins: usize,
     pub(super) last_unknown_logout: Option<Instant>,
 }
 
-/// One device.
+/// A sign-in, which is one device.
 pub struct SignIn {
     pub access_token: String,
     pub refresh_token: String,
     pub(super) since: Instant,
-    /// How many refreshes were acknowledged.
+    /// The number of refreshes that were acknowledged.
     pub rotations: i32,
     pub life: Life,
 }
@@ -35,12 +35,12 @@ pub struct SignIn {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Life {
     Alive,
-    /// Somebody has tried to end it.
+    /// A request to end it was sent.
     Unsure,
     Ended,
 }
 
-/// A session, as far as it was shown.
+/// A session, as far as the service has shown it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Run {
     pub start_time: String,
@@ -48,10 +48,10 @@ pub struct Run {
     pub status: String,
     pub end_time: Option<String>,
     pub total_ms: Option<i64>,
-    /// When which milestone was passed.
+    /// The passed milestones: by number, the time when it was passed.
     pub milestones: BTreeMap<i64, String>,
     pub submission: Option<Submission>,
-    /// Somebody has tried to end it.
+    /// A request to end it was sent.
     pub may_have_ended: bool,
 }
 
@@ -60,12 +60,12 @@ pub struct Submission {
     pub id: String,
     pub revision: i64,
     pub status: String,
-    /// Packages and video.
+    /// The packages and the video.
     pub content: String,
 }
 
 impl Run {
-    /// As the service shows it.
+    /// Reads a session from the service's answer.
     pub fn read(shown: &Value) -> Option<Self> {
         let text = |name: &str| shown[name].as_str().map(str::to_owned);
         let mut milestones = BTreeMap::new();
@@ -87,7 +87,7 @@ impl Run {
         })
     }
 
-    /// What is known here and was not shown, or shown otherwise, later.
+    /// Describes a known fact that a later answer lacks or contradicts, if there is one.
     pub fn lost_in(&self, later: &Run) -> Option<String> {
         let lost = |what: &str, known: &dyn std::fmt::Debug, shown: &dyn std::fmt::Debug| {
             Some(format!("{what} was {known:?} and is {shown:?}"))
@@ -120,7 +120,7 @@ impl Run {
             .flatten()
     }
 
-    /// Adds what is shown now.
+    /// Adds the facts of a new answer.
     pub(super) fn learn(&mut self, shown: Run) {
         self.milestones.extend(shown.milestones);
         if shown.status != "running" {
@@ -149,7 +149,8 @@ impl Submission {
         })
     }
 
-    /// Revisions only go up; the content of one stays, and so does a decision on it.
+    /// Whether a later answer contradicts this one. Revisions only go up. The content of a revision stays, and so does
+    /// a decision on it.
     fn lost_in(&self, later: &Submission) -> bool {
         let same = later.content == self.content
             && (self.status == "PENDING" || self.status == later.status);

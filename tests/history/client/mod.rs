@@ -1,5 +1,5 @@
-//! Those who use the service meanwhile: each does one thing after another with an account of its own, remembers what was
-//! acknowledged, and notices when it is told something else later.
+//! The clients that use the service while things break. Each client has an account of its own and does one thing after
+//! another. It remembers what the service acknowledged, and notices a later answer that contradicts it.
 
 mod known;
 mod requests;
@@ -23,27 +23,27 @@ pub use known::{Life, Run};
 use requests::{Reply, sign_in_of};
 
 const PASSWORD: &str = "correct horse battery staple";
-/// The service itself gives up after thirty seconds.
+/// The time after which a client gives up. The service itself gives up after thirty seconds.
 const PATIENCE: Duration = Duration::from_secs(40);
-/// A request whose answer never came may still be carried out for so long.
+/// The time during which a request without an answer may still be carried out.
 const ECHO: Duration = Duration::from_secs(20);
-/// So long a client goes on asking for the answer that it did not get.
+/// The time during which a client repeats a request that got no answer.
 const INSISTENCE: Duration = Duration::from_secs(60);
-/// Access tokens last 15 minutes.
+/// The age at which a client refreshes its access token. Access tokens last 15 minutes.
 const TOKEN_AGE: Duration = Duration::from_secs(10 * 60);
 pub const CHALLENGE: &str = "slack-clone";
 const MILESTONES: i64 = 7;
 
-/// One who uses the service.
+/// A client of the service.
 pub struct Client {
     pub name: String,
     http: reqwest::Client,
     history: Arc<History>,
     bases: Arc<[String]>,
-    /// The replica that it always goes to; none where it goes to either.
+    /// The replica to which it always sends its requests. None if it uses both.
     home: Option<usize>,
     dice: Dice,
-    /// Told to come to an end.
+    /// Set when the client has to stop.
     stop: Arc<AtomicBool>,
     pub known: Known,
     running: Option<String>,
@@ -73,7 +73,7 @@ impl Client {
         }
     }
 
-    /// Makes its account, before anything is broken.
+    /// Makes the client's account, before anything is broken.
     pub async fn register(&mut self) {
         let reply = self.make_account(&self.name.clone()).await;
         self.known.user = reply.body["user"]["id"]
@@ -83,7 +83,7 @@ impl Client {
         self.sign_in(&reply.body);
     }
 
-    /// One thing after another, until it is told to stop.
+    /// Does one thing after another, until the client has to stop.
     pub async fn run(mut self) -> Self {
         while !self.is_stopped() {
             self.act().await;
@@ -93,7 +93,7 @@ impl Client {
         self
     }
 
-    /// Decides on what is handed in, until it is told to stop.
+    /// Decides on submissions, until the client has to stop.
     pub async fn moderate(mut self) -> Self {
         while !self.is_stopped() {
             self.review().await;
@@ -133,7 +133,7 @@ impl Client {
         let reply = self.make_account(&name).await;
         match (&reply.outcome, reply.body["user"]["id"].as_str()) {
             (Outcome::Acknowledged(_), Some(id)) => self.known.others.push((name, id.to_owned())),
-            // The next one has another name.
+            // The next account gets another name.
             (Outcome::Unknown(_), _) => self.known.unknown_logins += 1,
             _ => self.wonder("a new name", &reply),
         }
@@ -184,7 +184,7 @@ impl Client {
         }
     }
 
-    /// Redeems a token; of two replicas at once both give the same.
+    /// Redeems a refresh token. If both replicas are asked at once, both must give the same token.
     pub async fn refresh(&mut self, id: &str) {
         let token = self.known.sign_ins[id].refresh_token.clone();
         let body = json!({ "refreshToken": token });
@@ -263,7 +263,7 @@ impl Client {
         }
     }
 
-    /// A sign-in that has ended is refused for ever.
+    /// Checks that a sign-in that has ended stays refused.
     async fn try_what_has_ended(&mut self) {
         let ended: Vec<_> = self.sign_ins(Life::Ended);
         let Some(id) = self.dice.choose(&ended).cloned() else {
@@ -303,7 +303,7 @@ impl Client {
                 Outcome::Unknown(_) => self.known.unknown_starts += 1,
                 Outcome::Refused(401, _) => self.signed_out(sign_in, reply),
                 Outcome::Refused(_, code) if code == "session_already_running" => {
-                    // One that was started without an acknowledgement, or at the same moment.
+                    // This session was started without an acknowledgement, or at the same moment.
                     let id = reply.body["sessionId"]
                         .as_str()
                         .unwrap_or_default()
@@ -318,11 +318,11 @@ impl Client {
                             self.known.unknown_starts -= 1;
                             self.running = Some(id);
                         }
-                        // The other of two starts at once, whose answer is in the other reply.
+                        // Two starts were sent at once. The other reply has the answer of the other start.
                         None if replies.len() > 1 => {}
                         None => self.violate(
                             Kind::Doubled,
-                            format!("session {id} runs, and nobody started it"),
+                            format!("session {id} runs, but no client started it"),
                         ),
                     }
                 }
@@ -346,10 +346,10 @@ impl Client {
         }
     }
 
-    /// The next milestone, or the end.
+    /// Verifies the next milestone, or ends the session.
     async fn go_on(&mut self, sign_in: &str, id: &str) {
         let Some(run) = self.known.runs.get(id) else {
-            // It was started without an acknowledgement.
+            // The session was started without an acknowledgement.
             return self.look_at(sign_in, id).await;
         };
         if run.status != "running" {
@@ -364,7 +364,7 @@ impl Client {
             _ if passed == MILESTONES => self.end(sign_in, id, "/sessions/end").await,
             0..2 => self.end(sign_in, id, "/sessions/end").await,
             2..5 => self.end(sign_in, id, "/sessions/abandon").await,
-            // What is passed is answered as the first time.
+            // Verifying a passed milestone again gets the first answer.
             5..10 if passed > 0 => self.verify(sign_in, id, passed).await,
             _ => self.verify(sign_in, id, passed + 1).await,
         }
@@ -392,7 +392,7 @@ impl Client {
                     }
                 }
                 Outcome::Refused(401, _) => self.signed_out(sign_in, reply),
-                // An end that was never acknowledged.
+                // An earlier end was carried out without an acknowledgement.
                 Outcome::Refused(409, _) if self.known.runs[id].may_have_ended => {
                     self.look_at(sign_in, id).await
                 }
@@ -402,7 +402,7 @@ impl Client {
         }
     }
 
-    /// Ends or abandons, until there is an answer: a retry is answered as the first time.
+    /// Ends or abandons a session, and repeats the request until it has an answer. A retry gets the first answer.
     async fn end(&mut self, sign_in: &str, id: &str, path: &str) {
         if let Some(run) = self.known.runs.get_mut(id) {
             run.may_have_ended = true;
@@ -466,17 +466,17 @@ impl Client {
                 }
             }
             (Outcome::Refused(401, _), _) => self.signed_out(sign_in, &reply),
-            // A moderator was faster, or an edit whose answer never came.
+            // A moderator was faster, or an earlier edit without an answer was carried out.
             (Outcome::Refused(409, _), _) => self.look_at(sign_in, &run).await,
             (Outcome::Unknown(_), _) => self.breathe().await,
             _ => self.wonder("an edit", &reply),
         }
     }
 
-    /// Looks at one of its runs again.
+    /// Reads one of the client's runs again.
     async fn look_back(&mut self, sign_in: &str) {
         let runs: Vec<_> = self.known.runs.keys().cloned().collect();
-        // Mostly at a recent one.
+        // Mostly a recent one.
         let recent = &runs[runs.len().saturating_sub(1 + self.dice.below(20) as usize)..];
         if let Some(id) = self.dice.choose(recent).cloned() {
             self.look_at(sign_in, &id).await;
@@ -542,7 +542,8 @@ impl Client {
                         .decisions
                         .insert(submission.id, (decision.to_owned(), submission.revision));
                 }
-                // Its runner has changed it meanwhile, or the decision was made without an acknowledgement.
+                // The runner has changed the submission meanwhile, or an earlier decision was made without an
+                // acknowledgement.
                 Outcome::Refused(409, _) => {}
                 Outcome::Refused(401, _) => return self.signed_out(&sign_in, &reply),
                 Outcome::Refused(..) => self.wonder("a decision", &reply),
@@ -551,7 +552,7 @@ impl Client {
         }
     }
 
-    /// Checks a session that was shown against what is known of it, and adds what is new; its id.
+    /// Compares a session that the service shows with the known one, and adds new facts. Returns the session's id.
     fn learn(&mut self, shown: &Value, has_ended: bool) -> Option<String> {
         let id = shown["id"].as_str()?.to_owned();
         let Some(run) = Run::read(shown) else {
@@ -577,7 +578,7 @@ impl Client {
         Some(id)
     }
 
-    /// A sign-in that does not count any more: somebody must have tried to end it.
+    /// Notes that a sign-in has ended. Some client must have tried to end it.
     fn signed_out(&mut self, id: &str, reply: &Reply) {
         let Some(sign_in) = self.known.sign_ins.get_mut(id) else {
             return;
@@ -587,7 +588,7 @@ impl Client {
             self.violate(
                 Kind::Lost,
                 format!(
-                    "sign-in {id} does not count, and nobody ended it: {:?}",
+                    "sign-in {id} has ended, but no client ended it: {:?}",
                     reply.outcome
                 ),
             );
@@ -605,7 +606,7 @@ impl Client {
         self.history.violate(kind, Some(&self.name), text);
     }
 
-    /// One that may count, and is fresh enough.
+    /// A sign-in that may still count, with an access token that is fresh enough.
     fn choose_sign_in(&mut self) -> Option<String> {
         let living = self.living();
         self.dice.choose(&living).cloned()
@@ -638,7 +639,7 @@ impl Client {
         format!("https://youtu.be/{:011}", self.dice.below(99_999_999_999))
     }
 
-    /// From now on it goes to this replica.
+    /// From now on the client uses this replica only.
     pub fn go_to(&mut self, replica: usize) {
         self.home = Some(replica);
     }
@@ -647,14 +648,14 @@ impl Client {
         self.stop.load(Ordering::Relaxed)
     }
 
-    /// After a failure, as clients do.
+    /// Waits a moment after a failure, as clients do.
     async fn breathe(&mut self) {
         let pause = 50 + self.dice.below(100);
         sleep(Duration::from_millis(pause)).await;
     }
 }
 
-/// Chance, the same for the same seed (SplitMix64).
+/// Random numbers, the same for the same seed (SplitMix64).
 #[derive(Clone)]
 pub struct Dice(pub u64);
 

@@ -18,7 +18,7 @@ pub struct Reply {
 }
 
 impl Client {
-    /// Sends it until there is an answer, or it makes no sense any more.
+    /// Repeats a request until it has an answer, the client is stopped, or the client has tried for a minute.
     pub(super) async fn insist(
         &mut self,
         path: &str,
@@ -38,7 +38,7 @@ impl Client {
         }
     }
 
-    /// Now and then to both replicas at the same moment.
+    /// Sends a request once, or now and then to both replicas at the same moment.
     pub(super) async fn send_once_or_twice(
         &mut self,
         path: &str,
@@ -58,7 +58,7 @@ impl Client {
         ]
     }
 
-    /// To the replica that it goes to, or to either.
+    /// Sends a request to the client's replica, or to any replica if it has none.
     pub async fn send(
         &mut self,
         method: Method,
@@ -148,7 +148,7 @@ impl Client {
     }
 }
 
-/// What of a request may be told.
+/// The body without its secrets, for the history.
 fn public(body: &Value) -> Value {
     let mut body = body.clone();
     if let Some(token) = body["refreshToken"].as_str() {
