@@ -12,8 +12,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::rate::count_refusal;
-use crate::problem::Problem;
+use crate::{problem::Problem, telemetry::count_shed};
 
 /// The number of requests of one client that PostgREST answers at once. Its pool has 10 connections by default.
 pub const AT_ONCE: usize = 4;
@@ -37,7 +36,7 @@ impl Turns {
     pub async fn take(&self, caller: usize) -> Result<OwnedSemaphorePermit, Problem> {
         let queue = self.0[caller % QUEUES].clone();
         let Ok(turn) = timeout(PATIENCE, queue.acquire_owned()).await else {
-            count_refusal("delegated");
+            count_shed("postgrest");
             return Err(Problem::unavailable(
                 "overloaded",
                 "You have too many slow requests under way. Wait for their answers, or try again in a moment.",
