@@ -139,7 +139,7 @@ end
 $$;
 
 comment on function private.video_key(text) is
-  'Which video a URL names: "youtube dQw4w9WgXcQ". Null for one of YouTube, Vimeo or Twitch that names none.';
+  'The video that a URL names, such as "youtube dQw4w9WgXcQ". Null for a URL of YouTube, Vimeo or Twitch that names no video.';
 revoke all on function private.video_key(text) from public, anon, authenticated, service_role;
 grant execute on function private.video_key(text) to service_role, speedcoding_writer, speedcoding_keeper;
 
@@ -190,13 +190,13 @@ language plpgsql immutable
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  -- Nulls do not count.
+  -- greatest() ignores nulls.
   return greatest(before, case when read_at < latest then private.elapsed_ms(read_at, latest) end);
 end
 $$;
 
 comment on function private.went_back(bigint, timestamptz, timestamptz) is
-  'By how many milliseconds at most the clock was found behind a time that it had told before; null: never.';
+  'The largest number of milliseconds by which the clock was behind a time that it had told before. Null if it never was.';
 revoke all on function private.went_back(bigint, timestamptz, timestamptz) from public, anon, authenticated, service_role;
 grant execute on function private.went_back(bigint, timestamptz, timestamptz) to speedcoding_writer;
 
@@ -306,7 +306,7 @@ comment on function private.describe_challenge(uuid) is 'A challenge with its mi
 revoke all on function private.describe_challenge(uuid) from public, anon, authenticated, service_role;
 alter function private.describe_challenge(uuid) owner to speedcoding_writer;
 
--- Runs with the caller's claims under the policies: what the caller may not see is not there.
+-- The policies apply with the caller's claims, so rows that the caller may not see are missing.
 create or replace function private.describe_session(session uuid, refusal jsonb default null)
 returns private.session_result
 language plpgsql volatile
@@ -324,7 +324,7 @@ begin
                  'milestoneNumber', m.milestone_number,
                  'title', definition.title,
                  'passed', m.passed,
-                 -- In a session that is over otherwise nobody attests any more.
+                 -- In a session that ended in another way, no verifier will judge any more.
                  'pending', m.pending and s.status in ('running', 'judging'),
                  'completedAt', m.completed_at,
                  'splitMs', private.elapsed_ms(s.start_time, m.completed_at),
@@ -342,7 +342,7 @@ begin
          where handed_in.session_id = s.id
       ),
       private.clock(),
-      -- The runner's own alone.
+      -- Only the runner sees these.
       coalesce((
         select e.warnings
           from private.session_ends as e
@@ -419,7 +419,7 @@ declare
   started_at timestamptz;
   started uuid;
 begin
-  -- One start of a user at a time, before anything is asked: whoever has waited may have been signed out.
+  -- A user can make only one start at a time. This lock comes first, because the sign-in may end during the wait.
   perform pg_advisory_xact_lock(hashtextextended(runner::text, 0));
   perform private.enter(caller);
   select id, max_duration
@@ -435,8 +435,8 @@ begin
     end);
   end if;
 
-  -- The clock is read when nothing is left to wait for: a start that read it while the last session was still
-  -- being ended would begin before that one's end.
+  -- The clock is read after all waiting. Otherwise this session could begin before the end of the last one, if that
+  -- was still being ended.
   loop
     select id, deadline
       into running
@@ -453,7 +453,7 @@ begin
       perform private.expire_session(running.id);
     end if;
 
-    -- Whoever starts one without this function (the dashboard) meets the partial unique index.
+    -- The partial unique index refuses a second session that was made without this function (in the dashboard).
     started_at := private.clock();
     insert into public.sessions as s (user_id, challenge_id, tech_stack, start_time, deadline)
     values (runner, chosen.id, start_session.tech_stack, started_at,
@@ -534,12 +534,13 @@ begin
     from public.milestones as m
    where m.session_id = session.id
      and m.milestone_number = verify_milestone.milestone_number;
-  -- A retry answers as the first time, also when the session is over by then: nothing un-passes.
-  if tried.passed then
+  -- A retry answers as the first time, even if the session has ended since. A passed milestone stays passed, and a verdict
+  -- that was asked for before the end is still to come.
+  if tried.passed or tried.pending and session.status = 'judging' then
     return private.describe_milestone(session.id, verify_milestone.milestone_number);
   end if;
 
-  -- The time is read once, after the lock: those who waited for it are later.
+  -- The time is read once, after the lock. A request that waited for the lock is later than the one that held it.
   checked_at := private.clock();
   over := private.find_over(session.id, session.status, session.deadline, checked_at);
   if over is not null then
@@ -563,7 +564,7 @@ begin
       jsonb_build_object('errors', jsonb_build_array(jsonb_build_object(
         'field', 'answer', 'code', 'required', 'message', 'is required by this milestone'))));
   end if;
-  -- The lock makes of any number of parallel attempts one after the other: the first fails, the others are early.
+  -- The lock puts parallel attempts one after another: the first is judged, and the others come too early.
   if tried.next_attempt_at > checked_at then
     perform private.refuse(429, 'attempt_cooldown', 'The last attempt failed: wait until nextAttemptAt for the next.',
       jsonb_build_object(
@@ -571,7 +572,7 @@ begin
         'retryAfter', ceil(extract(epoch from tried.next_attempt_at - checked_at))::integer));
   end if;
 
-  -- Null waits for a verdict.
+  -- Null: a verifier decides later.
   case judged_by
     when 'manual' then
       passes := true;
@@ -610,15 +611,15 @@ end
 $$;
 
 comment on function private.verify_milestone(jsonb, uuid, integer, text) is
-  'Passes a milestone of the caller''s running session, judges an answer, or asks for a verifier; what is passed answers as the first time.';
+  'Passes a milestone of the caller''s running session, judges an answer, or asks for a verifier. For a milestone that is passed it gives the first answer again.';
 revoke all on function private.verify_milestone(jsonb, uuid, integer, text) from
   public, anon, authenticated, service_role;
 grant execute on function private.verify_milestone(jsonb, uuid, integer, text) to speedcoding_api;
 alter function private.verify_milestone(jsonb, uuid, integer, text) owner to speedcoding_writer;
 
--- The session must still run, or have ended while this verdict was pending: it is `judging`, and the last verdict
--- completes it or not (private.settle_session). The split is the moment when the runner asked, so that how long a
--- verifier takes costs no split.
+-- The session must be running, or judging: then it ended while this verdict was pending, and the last verdict decides
+-- whether it is completed (private.settle_session). The split is the moment when the runner asked for a verifier, so a
+-- slow verifier costs the runner nothing.
 create or replace function private.attest_milestone(
   caller jsonb, session_id uuid, milestone_number integer, verdict text,
   evidence text default null, checker_version text default null
@@ -641,7 +642,7 @@ begin
     from public.sessions as s
    where s.id = attest_milestone.session_id
      for no key update;
-  -- Asked after the lock: a demotion that came first counts.
+  -- Checked after the lock, so that an earlier demotion counts.
   perform private.demand_role('verifier');
   if session.id is null then
     perform private.refuse(404, 'session_not_found', 'There is no such session.');
@@ -668,6 +669,10 @@ begin
        limit 1
     )
   then
+    -- A session that is judging although no verdict is pending any more is decided by this.
+    if session.status = 'judging' then
+      update public.milestones as m set pending = false where m.id = tried.id;
+    end if;
     return private.describe_milestone(session.id, attest_milestone.milestone_number);
   end if;
 
@@ -675,7 +680,7 @@ begin
     perform private.refuse(409, 'milestone_passed', 'This milestone is passed, and stays passed.');
   end if;
   judged_at := private.clock();
-  -- A session that is judging waits for this.
+  -- A session that is judging waits for this verdict.
   if session.status <> 'judging' then
     over := private.find_over(session.id, session.status, session.deadline, judged_at);
     if over is not null then
@@ -701,7 +706,7 @@ begin
   insert into private.audit_log (action, user_id, subject_id, details)
   values ('milestone.attested', session.user_id, session.id, jsonb_build_object(
     'milestoneNumber', attest_milestone.milestone_number, 'verdict', attest_milestone.verdict));
-  -- An error was not the runner's: the milestone waits on, for the next verdict.
+  -- An error is not the runner's fault. The milestone goes on waiting for a verdict.
   if attest_milestone.verdict <> 'error' then
     update public.milestones
        set passed = attest_milestone.verdict = 'pass',
@@ -721,15 +726,15 @@ end
 $$;
 
 comment on function private.attest_milestone(jsonb, uuid, integer, text, text, text) is
-  'A verifier''s verdict on a milestone that waits for one; again, it answers as the first time.';
+  'A verifier judges a milestone that waits for a verdict. A repeated call gets the first answer.';
 revoke all on function private.attest_milestone(jsonb, uuid, integer, text, text, text) from
   public, anon, authenticated, service_role;
 grant execute on function private.attest_milestone(jsonb, uuid, integer, text, text, text) to speedcoding_api;
 alter function private.attest_milestone(jsonb, uuid, integer, text, text, text) owner to speedcoding_writer;
 
--- The end counts whatever comes with it: what of the packages and the video cannot be taken is left out, and told in
--- `warnings`. The digest is of what the runner sent, so that a retry is told from another end. Verdicts that are pending
--- are waited for: until the last one the session is `judging`, with its end time fixed.
+-- The clock always stops. Packages and videos that the rules forbid are left out, and `warnings` names them. The digest
+-- covers what the runner sent, so that a retry can be told from a different end. While verdicts are pending, the session
+-- is `judging`, with its end time fixed.
 create or replace function private.end_session(
   caller jsonb, session_id uuid, packages text[], video_url text default null,
   kept_packages text[] default null, kept_video_url text default null, warnings jsonb default null
@@ -783,7 +788,7 @@ begin
       jsonb_build_object('sessionId', session.id));
   end if;
 
-  -- A replica of an older version has sifted nothing.
+  -- A replica of an older version sends packages and videos unchecked.
   if warnings is null then
     kept_packages := end_session.packages;
     kept_video_url := end_session.video_url;
@@ -799,7 +804,7 @@ begin
     from public.milestones as m
    where m.session_id = session.id;
   latest := private.last_time(session.id);
-  -- Where the session is completed, triggers hand in what was kept.
+  -- If this completes the session, triggers hand in what is kept here.
   update public.sessions as s
      set status = case
            when is_pending then 'judging'
@@ -817,7 +822,7 @@ end
 $$;
 
 comment on function private.end_session(jsonb, uuid, text[], text, text[], text, jsonb) is
-  'Stops the caller''s clock once. With enough milestones passed the run is handed in, with those packages and that video that were kept; while a verdict is pending, the session waits for it.';
+  'Stops the clock of the caller''s session, once. If enough milestones are passed, it hands in the run with the packages and the video. While a verdict is pending, the session waits for it.';
 revoke all on function private.end_session(jsonb, uuid, text[], text, text[], text, jsonb) from
   public, anon, authenticated, service_role;
 grant execute on function private.end_session(jsonb, uuid, text[], text, text[], text, jsonb) to speedcoding_api;
@@ -876,7 +881,7 @@ declare
   judged public.submissions := private.demand_submission(caller, submission_id);
 begin
   perform private.demand_pending(judged);
-  -- Again, while it lasts: as the first time.
+  -- A repeated claim answers as the first time while the claim lasts.
   if judged.claimed_by is distinct from private.caller_id() or private.claim_expiry(judged, private.clock()) is null then
     update public.submissions as s
        set claimed_by = private.caller_id(), claimed_at = private.clock()
@@ -887,7 +892,7 @@ begin
 end
 $$;
 
-comment on function private.claim_submission(jsonb, uuid) is 'A moderator takes a pending submission: for 30 minutes others leave it alone.';
+comment on function private.claim_submission(jsonb, uuid) is 'A moderator claims a pending submission. For 30 minutes no other moderator can judge it.';
 revoke all on function private.claim_submission(jsonb, uuid) from public, anon, authenticated, service_role;
 grant execute on function private.claim_submission(jsonb, uuid) to speedcoding_api;
 alter function private.claim_submission(jsonb, uuid) owner to speedcoding_writer;
@@ -945,8 +950,8 @@ revoke all on function private.update_submission(jsonb, uuid, integer, text[], t
 grant execute on function private.update_submission(jsonb, uuid, integer, text[], text, boolean) to speedcoding_api;
 alter function private.update_submission(jsonb, uuid, integer, text[], text, boolean) owner to speedcoding_writer;
 
--- The run stays in its runner's list, completed, and cannot be handed in again. What moderators had noted goes with the
--- submission; the audit log keeps what happened. Boards do not change: an approved one is not withdrawn.
+-- The session stays completed in its runner's list, and cannot be handed in again. The moderators' notes are deleted with
+-- the submission. The audit log keeps what happened. Boards do not change, because approved ones cannot be withdrawn.
 create or replace function private.withdraw_submission(caller jsonb, submission_id uuid) returns void
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
@@ -963,7 +968,7 @@ begin
      and s.user_id = runner
      for update;
   if not found then
-    -- Again: as the first time.
+    -- A repeated call answers as the first time.
     if not exists (
       select from private.audit_log as log
        where log.action = 'submission.deleted'
@@ -982,7 +987,7 @@ end
 $$;
 
 comment on function private.withdraw_submission(jsonb, uuid) is
-  'Takes the caller''s own submission back, until it is approved.';
+  'Takes back the caller''s own submission, unless it is approved.';
 revoke all on function private.withdraw_submission(jsonb, uuid) from public, anon, authenticated, service_role;
 grant execute on function private.withdraw_submission(jsonb, uuid) to speedcoding_api;
 alter function private.withdraw_submission(jsonb, uuid) owner to speedcoding_writer;
@@ -1078,10 +1083,16 @@ create or replace function private.guard_session() returns trigger
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+  judging_refusal constant text :=
+    'A session becomes judging when its runner ends it while a verdict is pending, and in no other way.';
 begin
-  -- Triggers alone say what is public: they follow the submission.
+  -- Only triggers set `published`: it follows the submission.
   if tg_op = 'INSERT' then
     new.published := false;
+    if new.status = 'judging' then
+      perform private.refuse(409, 'session_fixed', judging_refusal);
+    end if;
     return new;
   end if;
   if new.published <> old.published and pg_trigger_depth() = 1 then
@@ -1094,11 +1105,13 @@ begin
   if old.status <> 'running' and new.status = 'running' then
     perform private.refuse(409, 'session_already_ended', 'A session that is over cannot run again.');
   end if;
+  -- Only the runner's end knows what is to be handed in after the last verdict.
   if old.status <> 'judging' and new.status = 'judging' and (
-    old.status <> 'running' or not exists (select from public.milestones where session_id = new.id and pending)
+    old.status <> 'running'
+    or not exists (select from private.session_ends where user_id = new.user_id and session_id = new.id)
+    or not exists (select from public.milestones where session_id = new.id and pending)
   ) then
-    perform private.refuse(409, 'session_fixed',
-      'A session is judging when it has ended while a verdict was pending; this one waits for none.');
+    perform private.refuse(409, 'session_fixed', judging_refusal);
   end if;
   if (new.status = 'running') <> (new.end_time is null) then
     perform private.refuse(409, 'session_times', 'A session that is over has an end_time, one that is running has none.');
@@ -1106,7 +1119,7 @@ begin
   if new.end_time < new.start_time then
     perform private.refuse(409, 'session_times', 'A session cannot end before it starts.');
   end if;
-  -- Rows that are so already may stay: only what makes it so is refused.
+  -- Rows that were like this before may stay. Only a change that makes it so is refused.
   if (new.start_time > old.start_time or new.end_time < old.end_time)
     and exists (
       select from public.milestones
@@ -1219,7 +1232,7 @@ begin
     perform private.refuse(409, 'submission_exists', 'This session already has a submission.');
   end if;
   select * into session from public.sessions where id = new.session_id;
-  -- Where there is none, the foreign key says so; an import may bring both in one statement.
+  -- If there is no session, the foreign key refuses the row. An import may insert both in one statement.
   if found then
     if session.status <> 'completed' then
       perform private.refuse(409, 'session_not_completed',
@@ -1247,8 +1260,8 @@ comment on function private.complete_submission() is
 revoke all on function private.complete_submission() from public, anon, authenticated, service_role;
 alter function private.complete_submission() owner to speedcoding_keeper;
 
--- Fires before the update, behind the guard: only there can what was noted still be taken out of a row that everyone
--- is about to read.
+-- Runs before the update and after the guard. A row that everyone may read must not have the moderator's notes, and only
+-- a trigger before the update can take them out.
 create or replace function private.record_submission() returns trigger
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -1265,7 +1278,7 @@ begin
       when new.revision <> old.revision then 'edited'
       when new.claimed_by is distinct from old.claimed_by and new.claimed_by is null then 'released'
       when new.claimed_by is distinct from old.claimed_by or new.claimed_at <> old.claimed_at then 'claimed'
-      -- What is generated is not there yet; when it was taken says nothing that the log does not.
+      -- Generated columns have no value yet, and the log itself says when a submission was claimed.
       when to_jsonb(new) - '{total_time,video_key,claimed_at}'::text[]
         is distinct from to_jsonb(old) - '{total_time,video_key,claimed_at}'::text[] then 'corrected'
     end;
@@ -1291,7 +1304,7 @@ end
 $$;
 
 comment on function private.record_submission() is
-  'Writes what happens to a submission into the audit log, decisions also into private.reviews; leaves no note in an approved row.';
+  'Writes each change of a submission into the audit log, and each decision into private.reviews. Takes the notes out of a row that is approved.';
 revoke all on function private.record_submission() from public, anon, authenticated, service_role;
 alter function private.record_submission() owner to speedcoding_keeper;
 

@@ -111,7 +111,7 @@ end
 $$;
 
 comment on function private.tech_stack_key(text) is
-  'What spellings of one tech stack have in common: "postgresql,rust".';
+  'The key that all spellings of a tech stack share, such as "postgresql,rust".';
 revoke all on function private.tech_stack_key(text) from public, anon, authenticated, service_role;
 grant execute on function private.tech_stack_key(text) to speedcoding_writer, speedcoding_keeper;
 

@@ -73,12 +73,12 @@ begin
     return null;
   end if;
   if tg_op = 'DELETE' then
-    -- delete_me() notes itself what its caller does.
+    -- delete_me() writes its own entry.
     insert into private.audit_log (action, user_id)
     select 'user.erased', old.id where private.caller_id() is null;
     return null;
   end if;
-  -- Who leaves by delete_me() is given another name, too.
+  -- delete_me() also changes the name.
   if new.username <> old.username and new.erased_at is null then
     insert into private.audit_log (action, user_id, subject_id)
     values ('user.renamed', new.id, new.id);
@@ -91,7 +91,7 @@ begin
 end
 $$;
 
-comment on function private.audit_user() is 'Notes in the audit log who came, was given another name or role, or was removed.';
+comment on function private.audit_user() is 'Writes into the audit log that an account was made, renamed, given a role or removed.';
 revoke all on function private.audit_user() from public, anon, authenticated, service_role;
 alter function private.audit_user() owner to speedcoding_keeper;
 
@@ -129,7 +129,7 @@ begin
     from public.submissions as s
    where s.id = demand_submission.submission_id
      for no key update;
-  -- Asked after the lock: a demotion that came first counts.
+  -- Checked after the lock, so that an earlier demotion counts.
   perform private.demand_role('moderator');
   if judged.id is null then
     perform private.refuse(404, 'submission_not_found', 'There is no such submission.');
@@ -137,7 +137,7 @@ begin
   if judged.user_id = moderator then
     perform private.refuse(403, 'own_run', 'Nobody judges their own run.');
   end if;
-  -- Who is no moderator any more has nothing taken, nor who has taken it too long ago.
+  -- A claim counts while its time lasts and its moderator is still a moderator.
   if judged.claimed_by <> moderator
     and private.claim_expiry(judged, private.clock()) is not null
     and private.caller_role() <> 'admin'
@@ -157,7 +157,7 @@ end
 $$;
 
 comment on function private.demand_submission(jsonb, uuid) is
-  'The submission, locked, that the caller is going to judge; refuses who is no moderator, its runner, and who has not taken it while another has.';
+  'Locks and returns the submission that the caller is going to judge. Refuses a caller who is no moderator, who is its runner, or who did not claim it while another moderator has.';
 revoke all on function private.demand_submission(jsonb, uuid) from public, anon, authenticated, service_role;
 alter function private.demand_submission(jsonb, uuid) owner to speedcoding_writer;
 
