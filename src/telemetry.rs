@@ -222,6 +222,7 @@ const KNOWN: &[(&str, &str, &[&str])] = &[
             "database",
             "memory",
             "passwords",
+            "postgrest",
         ],
     ),
     (

@@ -22,6 +22,7 @@ use super::{
 use crate::{
     auth::token::Claims,
     db::{
+        Found,
         columns::{JsonColumn, TextColumn},
         query::{self, Statement},
     },
@@ -328,9 +329,9 @@ impl SubmissionsApi {
         /// The submission's id.
         id: Path<Uuid>,
     ) -> Result<Done, Problem> {
-        state
+        let Found = state
             .db
-            .call::<Withdrawn>(Some(&caller.0), &query::WITHDRAW_SUBMISSION, &[&id.0])
+            .call(Some(&caller.0), &query::WITHDRAW_SUBMISSION, &[&id.0])
             .await?;
         Ok(Done::Done)
     }
@@ -441,19 +442,6 @@ async fn answer(
     params: &[&(dyn ToSql + Sync)],
 ) -> Result<Json<Submission>, Problem> {
     state.db.call(caller, statement, params).await.map(Json)
-}
-
-/// The answer of the database, which has no columns.
-struct Withdrawn;
-
-impl FromRow for Withdrawn {
-    fn from_row(_: &Row) -> Self {
-        Withdrawn
-    }
-
-    fn try_from_row(_: &Row) -> Result<Self, tokio_postgres::Error> {
-        Ok(Withdrawn)
-    }
 }
 
 /// A cursor of the queue: the last submission's place in it.

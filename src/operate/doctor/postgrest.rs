@@ -74,6 +74,7 @@ pub async fn look_at_postgrest(config: &Config, is_private: bool, report: &mut R
     }
 }
 
+const ANON_ROLE: &str = "set PGRST_DB_ANON_ROLE=anon in PostgREST's own settings";
 const GRANT: &str = "as the owner: grant anon, authenticated, service_role to authenticator; PGRST_DB_ANON_ROLE must be anon";
 const SECRET: &str = "JWT_SECRET must be the secret that PostgREST verifies with: on Supabase the project's JWT secret \
      (Project Settings, JWT keys), with your own PostgREST its PGRST_JWT_SECRET";
@@ -94,10 +95,7 @@ fn judge_visitor(config: &Config, url: &Url, answer: &Answered, report: &mut Rep
             return true;
         }
         (_, code) if is_hiding(code) => (HIDDEN, VERBATIM),
-        (_, "PGRST302") => (
-            "has no role for visitors",
-            "set PGRST_DB_ANON_ROLE=anon in PostgREST's own settings",
-        ),
+        (_, "PGRST302") => ("has no role for visitors", ANON_ROLE),
         // The pre-request looks for the sign-in of a visitor.
         (401, "PT401") => ("takes visitors for authenticated", be_anon(config)),
         (_, "42883" | "3F000") => (
@@ -161,7 +159,7 @@ async fn judge_visitors_role(
 /// The remedy that makes visitors `anon`.
 fn be_anon(config: &Config) -> &'static str {
     if config.postgrest_url.is_some() {
-        "set PGRST_DB_ANON_ROLE=anon in PostgREST's own settings"
+        ANON_ROLE
     } else {
         "SUPABASE_ANON_KEY must be this project's publishable (anon) key, and no secret one"
     }
